@@ -1,0 +1,68 @@
+//! The bootloader, as far as we need it: which slot boots by default, which is on trial, and three ways to change
+//! that, each one atomic write.
+
+use crate::model::{Reason, Slot, VerifiedSlot};
+
+/// What the bootloader's durable variables say.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct BootView {
+    /// The slot that boots when no trial is armed, or when the trial fails.
+    pub default: Slot,
+    /// The slot that is tried at the next boot, or is being tried in this one: armed and not yet committed.
+    pub trial: Option<Slot>,
+    /// How many more boots the trial may take, where the bootloader counts.
+    pub tries_left: Option<u32>,
+    /// Damage that was survived, each a sentence for the journal (such as one bad copy of two).
+    pub warnings: Vec<String>,
+}
+
+/// A bootloader. Every method that changes something does it with one atomic durable write and reads it back; a
+/// method whose effect is already in place writes nothing. On any error the durable state is as before or as
+/// wanted, never in between.
+pub trait Bootloader: Send {
+    /// Reads the variables. Never falls back to a default environment.
+    ///
+    /// # Errors
+    /// If no copy can be read, or the values mean nothing.
+    fn view(&mut self) -> Result<BootView, Error>;
+
+    /// Next boot tries `slot`, and only for as many boots as are allowed; the default stays what it is.
+    ///
+    /// # Errors
+    /// If the write did not happen or cannot be proved to have happened.
+    fn arm(&mut self, slot: &VerifiedSlot) -> Result<(), Error>;
+
+    /// Makes the slot on trial the default. The other slot stays bootable by hand or by request.
+    ///
+    /// # Errors
+    /// As for `arm`.
+    fn commit(&mut self, slot: Slot) -> Result<(), Error>;
+
+    /// Boots `to` and nothing else: it is the default, no trial is armed, the other slot is nobody's fallback.
+    ///
+    /// # Errors
+    /// As for `arm`.
+    fn revert(&mut self, to: Slot) -> Result<(), Error>;
+}
+
+/// Why the bootloader's variables could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Nothing usable could be read.
+    #[error("{0}")]
+    Unreadable(String),
+    /// Not written, or not proved written.
+    #[error("{0}")]
+    Unwritable(String),
+}
+
+impl Error {
+    /// The public failure this amounts to.
+    pub fn reason(&self) -> Reason {
+        use crate::model::Failure;
+        match self {
+            Self::Unreadable(detail) => Failure::BootUnreadable.because(detail.clone()),
+            Self::Unwritable(detail) => Failure::BootUnwritable.because(detail.clone()),
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! One wish to install something, and the two ids it is known by.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use sha2::Digest as _;
+
+use super::{Artifact, Location};
+
+/// A wish to install an artifact.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+pub struct Install {
+    /// Exactly this wish: the same id delivered again is the same wish.
+    pub id: UpdateId,
+    /// What it amounts to, however it is fetched: a new token in the address is not a new intent.
+    pub intent: IntentId,
+    /// What to install.
+    pub artifact: Artifact,
+    /// Who asked.
+    pub origin: Origin,
+}
+
+/// Who asked for an update. An explicit request may try again what failed before; the desired property, which the
+/// hub delivers again at every reconnect, may not.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// The device twin's desired property `firmware`.
+    Desired,
+    /// A direct method.
+    Method,
+    /// The control socket of this device.
+    Local,
+}
+
+impl Install {
+    /// Derives both ids from the wish's content. `job` is the requester's own name for this attempt, if any: naming
+    /// a new one asks for another try.
+    pub fn new(artifact: Artifact, origin: Origin, job: Option<&str>) -> Self {
+        let text = |value: Option<String>| value.unwrap_or_default();
+        let location = match &artifact.location {
+            Location::Url(url) => url.expose().to_owned(),
+            Location::File(path) => path.display().to_string(),
+        };
+        let version = text(artifact.version.as_ref().map(ToString::to_string));
+        let sha256 = text(artifact.sha256.as_ref().map(ToString::to_string));
+        let size = text(artifact.size.map(|size| size.to_string()));
+        // Without a digest only the location tells one artifact from another.
+        let what = if sha256.is_empty() { &location } else { &sha256 };
+        let job = job.unwrap_or_default();
+        let intent = IntentId(fingerprint(&[&version, what, job]));
+        let id = UpdateId(fingerprint(&[&version, &sha256, &location, &size, job]));
+        Self { id, intent, artifact, origin }
+    }
+}
+
+/// 16 hex digits that stand for `parts`, each told apart from its neighbours by its length.
+fn fingerprint(parts: &[&str]) -> String {
+    let mut hash = sha2::Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+    format!("{:.16}", super::Sha256(hash.finalize().into()))
+}
+
+/// Names one wish: 16 hex digits derived from all that it says.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct UpdateId(pub String);
+
+impl fmt::Display for UpdateId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Names what a wish amounts to: version, digest and job, but not the address.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct IntentId(pub String);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Sha256;
+
+    fn wish(url: &str, job: Option<&str>) -> Install {
+        let artifact = Artifact {
+            version: "2.8.5".parse().ok(),
+            location: Location::Url(url.parse().expect("good address")),
+            sha256: Some(Sha256::of(b"image")),
+            size: None,
+        };
+        Install::new(artifact, Origin::Desired, job)
+    }
+
+    #[test]
+    fn a_new_token_is_a_new_wish_with_the_same_intent_and_a_new_job_is_another_try() {
+        let first = wish("https://h/fw?sig=1", None);
+        assert_eq!(first.id, wish("https://h/fw?sig=1", None).id);
+        let token = wish("https://h/fw?sig=2", None);
+        assert_ne!(first.id, token.id);
+        assert_eq!(first.intent, token.intent);
+        let job = wish("https://h/fw?sig=1", Some("again"));
+        assert_ne!(first.id, job.id);
+        assert_ne!(first.intent, job.intent);
+    }
+}

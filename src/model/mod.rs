@@ -1,0 +1,24 @@
+//! Floor 0: the words. What the rest of the crate talks about, and nothing that does anything.
+//!
+//! Every type here is plain data with its own invariant: a [`Slot`] is A or B, a [`Sha256`] is 32 bytes, a
+//! [`VerifiedSlot`] has been read back. Whoever holds one need not check it again. No I/O, no clock, no async.
+
+mod artifact;
+mod digest;
+mod failure;
+mod install;
+mod outcome;
+mod slot;
+mod time;
+mod url;
+mod version;
+
+pub use artifact::{Artifact, Image, Location};
+pub use digest::{BadDigest, Sha256};
+pub use failure::{Failure, Reason};
+pub use install::{Install, IntentId, Origin, UpdateId};
+pub use outcome::{Ended, Outcome, Times};
+pub use slot::{PerSlot, Slot, SlotMismatch, TargetSlot, VerifiedSlot};
+pub use time::{BootId, Timestamp};
+pub use url::{BadUrl, SecretUrl};
+pub use version::{BadVersion, Version};

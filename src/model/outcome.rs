@@ -1,0 +1,51 @@
+//! How an update ended.
+
+use serde::{Deserialize, Serialize};
+
+use super::{IntentId, Origin, Reason, Slot, Timestamp, UpdateId, Version};
+
+/// How an update ended. Told to the hub only once it is durable and true.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// The new system runs, proved healthy, and boots by default.
+    Succeeded,
+    /// The version asked for runs already; nothing was written.
+    UpToDate,
+    /// It ended before the new system was tried; the running system never changed.
+    Failed(Reason),
+    /// The new system was tried, and the old one is back.
+    RolledBack(Reason),
+}
+
+/// An update that is over.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+pub struct Ended {
+    /// Which.
+    pub id: UpdateId,
+    /// What it amounted to.
+    pub intent: IntentId,
+    /// Who asked.
+    pub origin: Origin,
+    /// What it would have installed, if the request told.
+    pub version: Option<Version>,
+    /// The slot that was to hold it, if it got that far.
+    pub target: Option<Slot>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// When what happened.
+    pub times: Times,
+}
+
+/// When the stages of an update were reached, where the clock was to be trusted.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, PartialEq, Serialize)]
+pub struct Times {
+    /// The request was accepted.
+    pub accepted: Option<Timestamp>,
+    /// All bytes had arrived and been written.
+    pub downloaded: Option<Timestamp>,
+    /// Switching over began.
+    pub applying: Option<Timestamp>,
+    /// The outcome was known.
+    pub ended: Option<Timestamp>,
+}

@@ -1,0 +1,1 @@
+//! An Azure IoT Hub for one machine.
