@@ -1,1 +1,342 @@
-//! (in work)
+//! Small files that survive a power cut: the one place that makes them.
+//!
+//! [`Generations`] keeps the newest two versions of a payload in one file whose space was allocated when it was
+//! made, so a full disk cannot stop a save. A save overwrites the older version and flushes; the newer one is not
+//! touched, so whatever is torn, one whole version is left. Neither renaming nor directories are involved after the
+//! file exists.
+//!
+//! ```text
+//!  offset 0                    capacity                    2 × capacity
+//!  │ head │ payload …          │ head │ payload …          │
+//!  head: "twinboot" │ sequence u64 │ length u32 │ CRC-32 of sequence, length and payload u32   (little endian)
+//! ```
+//!
+//! Used by `store` (the record) and by `image` (the download's checkpoint). It knows nothing of what is inside.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+const MAGIC: &[u8; 8] = b"twinboot";
+const HEAD: usize = 24;
+
+/// Two alternating versions of a payload in one file.
+#[derive(Debug)]
+pub struct Generations {
+    file: File,
+    path: PathBuf,
+    capacity: usize,
+    /// The newest whole generation: which half, and its sequence number. A save goes to the other half, and only a
+    /// save that was flushed changes this: a failed one is repeated over the same half.
+    newest: Option<(u64, u64)>,
+}
+
+/// What a file of generations holds.
+#[derive(Debug, Eq, PartialEq)]
+pub enum Loaded {
+    /// Nothing was ever saved, or it was cleared.
+    Empty,
+    /// The newest whole payload.
+    Found {
+        /// The payload.
+        payload: Vec<u8>,
+        /// The other generation is damaged, in these words: the payload may be one version old.
+        damaged: Option<String>,
+    },
+    /// Something was saved, and neither generation is whole.
+    Damaged(String),
+}
+
+/// A durable file could not be made, read or written.
+#[derive(Debug, thiserror::Error)]
+#[error("{action} {}", path.display())]
+pub struct Error {
+    action: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl Generations {
+    /// Opens `name` in `directory`, or makes it with room for payloads of up to `capacity` bytes less 24.
+    ///
+    /// # Errors
+    /// If the file cannot be opened for writing, or made. A symbolic link in its place is never followed.
+    pub fn open(directory: &Path, name: &str, capacity: usize) -> Result<Self, Error> {
+        let path = directory.join(name);
+        let fail = |action| {
+            let path = path.clone();
+            move |source| Error { action, path, source }
+        };
+        let file = match open_existing(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                create(directory, name, capacity).map_err(fail("creating"))?;
+                open_existing(&path).map_err(fail("opening"))?
+            }
+            Err(error) => return Err(fail("opening")(error)),
+        };
+        if file.metadata().map_err(fail("reading"))?.len() < 2 * capacity as u64 {
+            // Cut short by something else than us. Make it whole again; what is left of it counts as damaged.
+            rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, 2 * capacity as u64)
+                .map_err(|errno| fail("extending")(errno.into()))?;
+            file.sync_all().map_err(fail("flushing"))?;
+        }
+        let mut generations = Self { file, path, capacity, newest: None };
+        generations.load();
+        Ok(generations)
+    }
+
+    /// Reads the newest whole generation of a file that cannot be written; `None` if it cannot be read either.
+    pub fn read_only(path: &Path, capacity: usize) -> Option<Loaded> {
+        let file = File::open(path).ok()?;
+        Some(Self { file, path: path.to_owned(), capacity, newest: None }.load())
+    }
+
+    /// Reads the newest whole generation.
+    pub fn load(&mut self) -> Loaded {
+        let halves = [self.read(0), self.read(1)];
+        let whole = |half: &Half| match half {
+            Half::Whole { sequence, .. } => Some(*sequence),
+            Half::Blank | Half::Damaged(_) => None,
+        };
+        self.newest =
+            (0..2).filter_map(|i| Some((i as u64, whole(&halves[i])?))).max_by_key(|(_, sequence)| *sequence);
+        let [a, b] = halves;
+        let (newer, other) = if self.newest.is_some_and(|(half, _)| half == 1) { (b, a) } else { (a, b) };
+        match (newer, other) {
+            (Half::Whole { payload, .. }, _) if payload.is_empty() => Loaded::Empty,
+            (Half::Whole { payload, .. }, Half::Damaged(why)) => {
+                Loaded::Found { payload, damaged: Some(why) }
+            }
+            (Half::Whole { payload, .. }, Half::Blank | Half::Whole { .. }) => {
+                Loaded::Found { payload, damaged: None }
+            }
+            (Half::Damaged(why), _) | (Half::Blank, Half::Damaged(why)) => Loaded::Damaged(why),
+            (Half::Blank, Half::Blank | Half::Whole { .. }) => Loaded::Empty,
+        }
+    }
+
+    /// Makes `payload` the newest generation. When this returns it survives a power cut.
+    ///
+    /// # Errors
+    /// If it is too long, or the write or the flush failed: then the newest generation is what it was, and saving
+    /// again writes everything anew (a flush that failed once proves nothing when it succeeds later).
+    pub fn save(&mut self, payload: &[u8]) -> Result<(), Error> {
+        let fail = |action| {
+            let path = self.path.clone();
+            move |source| Error { action, path, source }
+        };
+        if payload.len() > self.capacity - HEAD {
+            let text = format!("{} bytes where {} fit", payload.len(), self.capacity - HEAD);
+            return Err(fail("writing")(io::Error::new(io::ErrorKind::FileTooLarge, text)));
+        }
+        let (half, sequence) = self.newest.map_or((0, 1), |(half, sequence)| (1 - half, sequence + 1));
+        let bytes = encode(sequence, payload);
+        self.file.write_all_at(&bytes, half * self.capacity as u64).map_err(fail("writing"))?;
+        self.file.sync_data().map_err(fail("flushing"))?;
+        self.newest = Some((half, sequence));
+        Ok(())
+    }
+
+    /// Forgets the payload, as durably as `save` keeps one.
+    ///
+    /// # Errors
+    /// As for `save`.
+    pub fn clear(&mut self) -> Result<(), Error> {
+        match self.newest {
+            Some(_) => self.save(&[]),
+            None => Ok(()),
+        }
+    }
+
+    fn read(&self, half: u64) -> Half {
+        let mut bytes = vec![0; self.capacity];
+        let mut filled = 0;
+        while filled < bytes.len() {
+            match self.file.read_at(&mut bytes[filled..], half * self.capacity as u64 + filled as u64) {
+                Ok(0) => break,
+                Ok(n) => filled += n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Half::Damaged(format!("generation {half}: {error}")),
+            }
+        }
+        match decode(&bytes[..filled]) {
+            Half::Damaged(why) => Half::Damaged(format!("generation {half}: {why}")),
+            whole @ (Half::Blank | Half::Whole { .. }) => whole,
+        }
+    }
+}
+
+/// One half of the file.
+enum Half {
+    Blank,
+    Whole { sequence: u64, payload: Vec<u8> },
+    Damaged(String),
+}
+
+fn checksum(sequence: u64, payload: &[u8]) -> u32 {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&sequence.to_le_bytes());
+    crc.update(&(payload.len() as u32).to_le_bytes());
+    crc.update(payload);
+    crc.finalize()
+}
+
+fn encode(sequence: u64, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(HEAD + payload.len());
+    bytes.extend_from_slice(MAGIC);
+    bytes.extend_from_slice(&sequence.to_le_bytes());
+    bytes.extend_from_slice(&(payload.len() as u32).to_le_bytes());
+    bytes.extend_from_slice(&checksum(sequence, payload).to_le_bytes());
+    bytes.extend_from_slice(payload);
+    bytes
+}
+
+fn decode(bytes: &[u8]) -> Half {
+    let Some((head, rest)) = bytes.split_at_checked(HEAD) else { return Half::Damaged("cut short".into()) };
+    if head.iter().all(|byte| *byte == 0) {
+        return Half::Blank;
+    }
+    let number = |range: std::ops::Range<usize>| {
+        head[range].iter().rev().fold(0_u64, |number, byte| number << 8 | u64::from(*byte))
+    };
+    let (sequence, len, crc) = (number(8..16), number(16..20), number(20..24));
+    if head[..8] != *MAGIC {
+        return Half::Damaged("not ours".into());
+    }
+    let Some(payload) = usize::try_from(len).ok().and_then(|len| rest.get(..len)) else {
+        return Half::Damaged("length out of range".into());
+    };
+    if u64::from(checksum(sequence, payload)) != crc {
+        return Half::Damaged("checksum differs".into());
+    }
+    Half::Whole { sequence, payload: payload.to_vec() }
+}
+
+fn open_existing(path: &Path) -> io::Result<File> {
+    let no_follow = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
+    let file = OpenOptions::new().read(true).write(true).custom_flags(no_follow).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "is not a regular file"));
+    }
+    Ok(file)
+}
+
+/// Makes the file whole before it gets its name, and the name durable.
+fn create(directory: &Path, name: &str, capacity: usize) -> io::Result<()> {
+    let temporary = directory.join(format!(".{name}.new"));
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+    rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, 2 * capacity as u64)?;
+    file.sync_all()?;
+    fs::rename(&temporary, directory.join(name))?;
+    File::open(directory)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const CAPACITY: usize = 4096;
+
+    fn found(payload: &[u8]) -> Loaded {
+        Loaded::Found { payload: payload.to_vec(), damaged: None }
+    }
+
+    fn open(directory: &tempfile::TempDir) -> Generations {
+        Generations::open(directory.path(), "record", CAPACITY).unwrap()
+    }
+
+    #[test]
+    fn the_newest_is_found_again() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(open(&directory).load(), Loaded::Empty);
+        for round in 0..5_u8 {
+            open(&directory).save(&[round; 100]).unwrap();
+            assert_eq!(open(&directory).load(), found(&[round; 100]));
+        }
+        let mut generations = open(&directory);
+        generations.clear().unwrap();
+        assert_eq!(generations.load(), Loaded::Empty);
+        assert_eq!(open(&directory).load(), Loaded::Empty);
+    }
+
+    /// A torn save: any prefix of it, in any unit, leaves the old or the new payload.
+    #[test]
+    fn every_torn_save_leaves_the_old_or_the_new() {
+        let directory = tempfile::tempdir().unwrap();
+        open(&directory).save(b"first").unwrap();
+        open(&directory).save(b"second, a little longer").unwrap();
+        let path = directory.path().join("record");
+        let before = fs::read(&path).unwrap();
+        open(&directory).save(b"third").unwrap();
+        let after = fs::read(&path).unwrap();
+        for cut in 0..CAPACITY {
+            let mut torn = before.clone();
+            torn[..cut].copy_from_slice(&after[..cut]);
+            fs::write(&path, &torn).unwrap();
+            let Loaded::Found { payload, .. } = open(&directory).load() else { panic!("lost at {cut}") };
+            assert!(payload == b"second, a little longer" || payload == b"third", "at {cut}");
+            open(&directory).save(b"healed").unwrap();
+            assert!(matches!(open(&directory).load(), Loaded::Found { payload, .. } if payload == b"healed"));
+        }
+    }
+
+    /// Any single damaged byte of the newest generation costs one generation at most, and is told.
+    #[test]
+    fn damage_costs_one_generation() {
+        let directory = tempfile::tempdir().unwrap();
+        open(&directory).save(b"older").unwrap();
+        open(&directory).save(b"newer").unwrap();
+        let path = directory.path().join("record");
+        let whole = fs::read(&path).unwrap();
+        for at in CAPACITY..CAPACITY + HEAD + b"newer".len() {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 0x10;
+            fs::write(&path, &damaged).unwrap();
+            match open(&directory).load() {
+                Loaded::Found { payload, damaged: Some(why) } => {
+                    assert_eq!(payload, b"older");
+                    assert!(why.starts_with("generation 1: "), "{why}");
+                }
+                other => panic!("byte {at}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn garbage_is_damage_and_the_next_save_heals_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("record");
+        for garbage in [vec![0xff; 2 * CAPACITY], vec![b'x'; 10], b"twinboot".repeat(2000)] {
+            fs::write(&path, &garbage).unwrap();
+            let mut generations = open(&directory);
+            assert!(matches!(generations.load(), Loaded::Damaged(_)), "{} bytes", garbage.len());
+            generations.save(b"healed").unwrap();
+            assert!(matches!(open(&directory).load(), Loaded::Found { payload, .. } if payload == b"healed"));
+        }
+    }
+
+    #[test]
+    fn links_and_directories_are_not_followed_and_too_much_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let elsewhere = directory.path().join("elsewhere");
+        fs::write(&elsewhere, "precious").unwrap();
+        std::os::unix::fs::symlink(&elsewhere, directory.path().join("link")).unwrap();
+        fs::create_dir(directory.path().join("folder")).unwrap();
+        for name in ["link", "folder", "missing/record"] {
+            let error = Generations::open(directory.path(), name, CAPACITY).unwrap_err();
+            assert!(error.to_string().contains(name), "{error}");
+        }
+        assert_eq!(fs::read(&elsewhere).unwrap(), b"precious");
+        let mut generations = open(&directory);
+        generations.save(b"kept").unwrap();
+        assert!(generations.save(&vec![0; CAPACITY - HEAD + 1]).is_err());
+        assert_eq!(generations.load(), found(b"kept"));
+    }
+}

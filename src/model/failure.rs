@@ -107,6 +107,9 @@ pub enum Failure {
     /// A trial was running that the record does not know.
     #[serde(rename = "state.record-lost")]
     RecordLost,
+    /// The state directory cannot be written, so nothing new is begun.
+    #[serde(rename = "state.unwritable")]
+    StateUnwritable,
     /// Too many steps without an end: a loop was broken.
     #[serde(rename = "state.exhausted")]
     Exhausted,
@@ -155,6 +158,7 @@ impl Failure {
             Self::HubUnreachable => "health.hub-unreachable",
             Self::WrongVersion => "health.wrong-version",
             Self::RecordLost => "state.record-lost",
+            Self::StateUnwritable => "state.unwritable",
             Self::Exhausted => "state.exhausted",
             Self::NoPrevious => "request.no-previous",
             Self::Internal => "internal",

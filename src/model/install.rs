@@ -69,6 +69,11 @@ fn fingerprint(parts: &[&str]) -> String {
 #[serde(transparent)]
 pub struct UpdateId(pub String);
 
+impl UpdateId {
+    /// The id of going back to the previous system, which is no wish of the hub's.
+    pub const GO_BACK: &'static str = "go-back";
+}
+
 impl fmt::Display for UpdateId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{IntentId, Origin, Reason, Slot, Timestamp, UpdateId, Version};
+use super::{Failure, IntentId, Origin, Reason, Slot, Timestamp, UpdateId, Version};
 
 /// How an update ended. Told to the hub only once it is durable and true.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
@@ -35,6 +35,21 @@ pub struct Ended {
     pub outcome: Outcome,
     /// When what happened.
     pub times: Times,
+}
+
+impl Ended {
+    /// Whether it was not an installation but a way back to the previous system.
+    pub fn is_going_back(&self) -> bool {
+        self.id.0 == UpdateId::GO_BACK
+    }
+
+    /// Whether it ended only because a newer request took its place.
+    pub fn was_superseded(&self) -> bool {
+        match &self.outcome {
+            Outcome::Failed(why) | Outcome::RolledBack(why) => why.failure == Failure::Superseded,
+            Outcome::Succeeded | Outcome::UpToDate => false,
+        }
+    }
 }
 
 /// When the stages of an update were reached, where the clock was to be trusted.

@@ -1,0 +1,39 @@
+//! The flat shape of the Python samples: `firmwareStatus` runs through `standBy`, `downloading`, `applying` and
+//! `completed`, each with the time it was reached. Where theirs could only succeed, ours also says `failed` or
+//! `rolledBack`, with `firmwareStatusReason`; a back end that waits for `completed` never mistakes one for it.
+
+use serde_json::{Map, Value};
+
+use super::{Status, text};
+use crate::model::{Reason, Times};
+
+/// Adds the members.
+pub(super) fn add(status: &Status, brief: bool, document: &mut Map<String, Value>) {
+    let (word, why, times) = words(status);
+    let mut member = |name: &str, value: Value| document.insert(name.into(), value);
+    member("firmwareStatus", word.into());
+    member("firmwareStatusReason", why.filter(|_| !brief).map_or(Value::Null, |why| why.to_string().into()));
+    member("logTime", text(times.accepted));
+    member("downloadComplete", text(times.downloaded));
+    member("startedApplyingImage", text(times.applying));
+    member("lastFirmwareUpdate", text(times.ended.filter(|_| word == "completed")));
+}
+
+fn words(status: &Status) -> (&'static str, Option<Reason>, Times) {
+    if let Some(job) = &status.update {
+        let word = match status.phase {
+            "accepted" => "standBy",
+            "downloading" | "verifying" | "staged" => "downloading",
+            "rolling-back" | "returning" => "failed",
+            _ => "applying",
+        };
+        return (word, job.undoing.clone(), job.times);
+    }
+    let Some(last) = &status.last else { return ("standBy", None, Times::default()) };
+    let word = match last.outcome {
+        "succeeded" | "up-to-date" => "completed",
+        "rolled-back" => "rolledBack",
+        _ => "failed",
+    };
+    (word, last.reason(), last.times)
+}

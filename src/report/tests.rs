@@ -1,0 +1,170 @@
+//! Golden documents: every phase and outcome in both dialects.
+#![allow(clippy::unwrap_used)]
+
+use serde_json::json;
+
+use super::*;
+use crate::model::*;
+use crate::update::{Event, Facts, Record, Wish};
+
+fn facts(boot: &str, booted: Slot, trial: Option<Slot>, version: &str) -> Facts {
+    Facts {
+        boot: BootId(boot.into()),
+        booted,
+        trial,
+        version: version.parse().ok(),
+        booted_at: Some(Timestamp(9)),
+    }
+}
+
+fn wish() -> Wish {
+    let artifact = Artifact {
+        version: "2.0".parse().ok(),
+        location: Location::Url("https://h/fw".parse().unwrap()),
+        sha256: Some(Sha256::of(b"")),
+        size: None,
+    };
+    Wish::Install(Install::new(artifact, Origin::Desired, None))
+}
+
+/// Steps through `events` from a fresh record and tells (status, substatus, flat word) after each.
+fn story(events: Vec<(Facts, Event)>) -> Vec<(String, String, String)> {
+    let mut record = Record::default();
+    let mut told = vec![];
+    for (at, (now, event)) in events.into_iter().enumerate() {
+        record.step(&now, Some(Timestamp(at as u64 * 1000)), event).unwrap();
+        let status = Status::new(&record, &now, None);
+        let document = document(&status, &[Dialect::Firmware, Dialect::Flat], false);
+        let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+        let firmware = &document["firmware"];
+        told.push((
+            text(&firmware["fwUpdateStatus"]),
+            text(&firmware["fwUpdateSubstatus"]),
+            text(&document["firmwareStatus"]),
+        ));
+    }
+    told
+}
+
+fn row(status: &str, substatus: &str, flat: &str) -> (String, String, String) {
+    (status.into(), substatus.into(), flat.into())
+}
+
+#[test]
+fn a_good_update_is_told_in_the_tutorials_order() {
+    let old = || facts("1", Slot::A, None, "1.0");
+    let new = || facts("2", Slot::B, Some(Slot::B), "2.0");
+    let image = Image { sha256: Sha256::of(b""), len: 0 };
+    let told = story(vec![
+        (old(), Event::Started),
+        (old(), Event::Desired(wish())),
+        (old(), Event::Proceed),
+        (old(), Event::Written(image)),
+        (old(), Event::Done),
+        (old(), Event::Proceed),
+        (old(), Event::Done),
+        (new(), Event::Started),
+        (new(), Event::Done),
+        (new(), Event::Done),
+    ]);
+    assert_eq!(
+        told,
+        vec![
+            row("current", "", "standBy"),
+            row("current", "", "standBy"),
+            row("downloading", "Start downloading", "downloading"),
+            row("verifying", "Start verifying download", "downloading"),
+            row("verifying", "Finished verifying download", "downloading"),
+            row("applying", "Start applying image", "applying"),
+            row("rebooting", "Start reboot", "applying"),
+            row("rebooting", "Finished reboot, checking health", "applying"),
+            row("rebooting", "Healthy, making it permanent", "applying"),
+            row("current", "", "completed"),
+        ]
+    );
+}
+
+#[test]
+fn rolled_back_is_told_only_from_the_old_system() {
+    let old = || facts("1", Slot::A, None, "1.0");
+    let new = || facts("2", Slot::B, Some(Slot::B), "2.0");
+    let image = Image { sha256: Sha256::of(b""), len: 0 };
+    let sick = Failure::Unhealthy.because("check 10-app: exit status 1");
+    let told = story(vec![
+        (old(), Event::Desired(wish())),
+        (old(), Event::Proceed),
+        (old(), Event::Written(image)),
+        (old(), Event::Done),
+        (old(), Event::Proceed),
+        (old(), Event::Done),
+        (new(), Event::Started),
+        (new(), Event::Failed(sick)),
+        (new(), Event::Done),
+        (facts("3", Slot::A, None, "1.0"), Event::Started),
+        (facts("3", Slot::A, None, "1.0"), Event::Done),
+    ]);
+    let why = "check 10-app: exit status 1 (health.failed)";
+    assert_eq!(
+        told[7..],
+        [
+            row("error", why, "failed"),
+            row("error", why, "failed"),
+            row("error", why, "failed"),
+            row("rolledback", &format!("Rolled back to: 1.0: {why}"), "rolledBack"),
+        ]
+    );
+}
+
+#[test]
+fn the_whole_document_has_just_the_documented_members() {
+    let now = facts("1", Slot::A, None, "1.0");
+    let mut record = Record::default();
+    record.step(&now, Some(Timestamp(0)), Event::Desired(wish())).unwrap();
+    record.step(&now, Some(Timestamp(1000)), Event::Proceed).unwrap();
+    record
+        .step(&now, Some(Timestamp(2000)), Event::Failed(Failure::DownloadTls.because("bad name")))
+        .unwrap();
+    record.step(&now, Some(Timestamp(3000)), Event::Done).unwrap();
+    let status = Status::new(&record, &now, None);
+    let whole = json!({
+        "firmware": {
+            "currentFwVersion": "1.0",
+            "pendingFwVersion": "",
+            "fwUpdateStatus": "error",
+            "fwUpdateSubstatus": "bad name (download.tls)",
+            "fwUpdateCode": "download.tls",
+            "lastFwUpdateStartTime": "1970-01-01T00:00:00.000Z",
+            "lastFwUpdateEndTime": "1970-01-01T00:00:03.000Z",
+        },
+        "firmwareStatus": "failed",
+        "firmwareStatusReason": "bad name (download.tls)",
+        "logTime": "1970-01-01T00:00:00.000Z",
+        "downloadComplete": null,
+        "startedApplyingImage": null,
+        "lastFirmwareUpdate": null,
+        "rebootTime": null,
+    });
+    assert_eq!(document(&status, &[Dialect::Firmware, Dialect::Flat], false), whole);
+    let brief = document(&status, &[Dialect::Firmware, Dialect::Flat], true);
+    assert_eq!(brief["firmware"]["fwUpdateSubstatus"], "");
+    assert_eq!(brief["firmware"]["fwUpdateCode"], "download.tls");
+    assert_eq!(document(&status, &[], false), json!({ "rebootTime": null }));
+}
+
+#[test]
+fn a_cancelled_update_is_no_error_and_an_insecure_address_has_the_tutorials_words() {
+    let now = facts("1", Slot::A, None, "1.0");
+    let mut record = Record::default();
+    record.step(&now, None, Event::Desired(wish())).unwrap();
+    record.step(&now, None, Event::Cancel).unwrap();
+    let told = |record: &Record| {
+        document(&Status::new(record, &now, None), &[Dialect::Firmware], false)["firmware"].clone()
+    };
+    assert_eq!(told(&record)["fwUpdateStatus"], "current");
+    assert_eq!(told(&record)["fwUpdateSubstatus"], "Update to 2.0 cancelled");
+    let reason = Failure::RequestInsecureUri.because("Insecure package URI");
+    let wish = Wish::Invalid { id: UpdateId("x".into()), version: None, reason };
+    record.step(&now, None, Event::Desired(wish)).unwrap();
+    assert_eq!(told(&record)["fwUpdateStatus"], "error");
+    assert_eq!(told(&record)["fwUpdateSubstatus"], "Insecure package URI");
+}

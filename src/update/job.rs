@@ -1,0 +1,165 @@
+//! One update on its way, and what it pays for each step.
+
+use serde::{Deserialize, Serialize};
+
+use super::state::{Phase, Plan};
+use crate::model::{
+    Failure, Image, Install, IntentId, Origin, Outcome, Slot, Times, Timestamp, UpdateId, Version,
+};
+
+/// One update on its way.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+pub struct Job {
+    /// Which wish this is.
+    pub id: UpdateId,
+    /// What the wish amounts to.
+    pub intent: IntentId,
+    /// Who asked.
+    pub origin: Origin,
+    /// What the new system calls itself, if known.
+    pub version: Option<Version>,
+    /// What it is about.
+    pub plan: Plan,
+    /// The slot the new system is in, or will be.
+    pub target: Slot,
+    /// How far it got.
+    pub phase: Phase,
+    /// What the target was found to hold while it was written.
+    pub image: Option<Image>,
+    /// The operator allowed switching over.
+    pub consented: bool,
+    /// The bootloader may have been armed for this job.
+    pub armed: bool,
+    /// How many times the target was sent on trial.
+    pub trials: u8,
+    /// How many more times the target may be written anew after a read-back that differed.
+    pub rewrites_left: u8,
+    /// Every transition costs one; none left breaks the loop.
+    pub steps_left: u8,
+    /// When what happened.
+    pub times: Times,
+}
+
+impl Job {
+    /// Steps a job may take. A flawless update takes seven; every restart while it runs costs one or two more, so a
+    /// long download survives a hundred power cuts, and a loop ends in a rollback.
+    pub const STEPS: u8 = 200;
+    /// Steps that undoing may take once [`Job::STEPS`] are used up.
+    pub const ROLLBACK_STEPS: u8 = 16;
+    /// How many times a target may be sent on trial: once, and three times more if a trial is cut short before there
+    /// is a verdict. An interrupted trial says nothing about the image.
+    pub const TRIALS: u8 = 4;
+    /// How many times a target is written anew after its read-back differed.
+    pub const REWRITES: u8 = 1;
+
+    pub(super) fn new(id: UpdateId, intent: IntentId, origin: Origin, plan: Plan, target: Slot) -> Self {
+        Self {
+            id,
+            intent,
+            origin,
+            version: None,
+            plan,
+            target,
+            phase: Phase::Accepted,
+            image: None,
+            consented: false,
+            armed: false,
+            trials: 0,
+            rewrites_left: Self::REWRITES,
+            steps_left: Self::STEPS,
+            times: Times::default(),
+        }
+    }
+
+    pub(super) fn install(install: &Install, target: Slot, at: Option<Timestamp>) -> Self {
+        let plan = Plan::Install(install.artifact.clone());
+        let mut job = Self::new(install.id.clone(), install.intent.clone(), install.origin, plan, target);
+        job.version = install.artifact.version.clone();
+        job.times.accepted = at;
+        job
+    }
+
+    /// A job that undoes a trial nobody remembers.
+    pub(super) fn rescue(target: Slot) -> Self {
+        let (id, intent) = (UpdateId("unknown".into()), IntentId("unknown".into()));
+        let why = Failure::RecordLost.because("a trial was running that the record does not know");
+        let mut job = Self::new(id, intent, Origin::Local, Plan::Rescue, target);
+        job.phase = Phase::RollingBack { why };
+        job.armed = true;
+        job
+    }
+
+    /// Whether this job explains that its target is booted: from arming on it may be.
+    pub(super) fn explains(&self, booted: Slot) -> bool {
+        let armed = match self.phase {
+            Phase::Accepted | Phase::Downloading | Phase::Verifying | Phase::Staged => false,
+            Phase::Applying
+            | Phase::Rebooting { .. }
+            | Phase::Confirming
+            | Phase::Committing
+            | Phase::RollingBack { .. }
+            | Phase::Returning { .. } => true,
+        };
+        armed && booted == self.target
+    }
+
+    pub(super) fn note_written(&mut self, image: &Image, at: Option<Timestamp>) {
+        if self.phase == Phase::Downloading {
+            self.image = Some(image.clone());
+            self.times.downloaded = at;
+        }
+    }
+
+    /// Moves to `phase` and pays a step for it. Without steps left a loop becomes a rollback, and a rollback that
+    /// loops becomes an end.
+    pub(super) fn enter(&mut self, phase: Phase, at: Option<Timestamp>) -> Option<Outcome> {
+        let was_trial = matches!(self.phase, Phase::Confirming | Phase::Committing);
+        let was_arming = self.phase == Phase::Applying;
+        self.phase = match self.steps_left.checked_sub(1) {
+            Some(left) => {
+                self.steps_left = left;
+                phase
+            }
+            None => {
+                let why = Failure::Exhausted.because("too many steps without an end");
+                let undoing = match &self.phase {
+                    Phase::RollingBack { why } | Phase::Returning { why, .. } => {
+                        why.failure == Failure::Exhausted
+                    }
+                    Phase::Accepted
+                    | Phase::Downloading
+                    | Phase::Verifying
+                    | Phase::Staged
+                    | Phase::Applying
+                    | Phase::Rebooting { .. }
+                    | Phase::Confirming
+                    | Phase::Committing => false,
+                };
+                if undoing {
+                    return Some(Outcome::Failed(why));
+                }
+                self.steps_left = Self::ROLLBACK_STEPS;
+                Phase::RollingBack { why }
+            }
+        };
+        match self.phase {
+            Phase::Applying => {
+                self.armed = true;
+                self.times.applying = at;
+            }
+            Phase::Rebooting { .. } if was_arming => self.trials += 1,
+            // The trial may have written to its own root file system: it may have to be written anew.
+            Phase::Verifying if was_trial => self.rewrites_left = Self::REWRITES,
+            Phase::Accepted
+            | Phase::Downloading
+            | Phase::Verifying
+            | Phase::Staged
+            | Phase::Rebooting { .. }
+            | Phase::Confirming
+            | Phase::Committing
+            | Phase::RollingBack { .. }
+            | Phase::Returning { .. } => {}
+        }
+        None
+    }
+}

@@ -1,0 +1,386 @@
+//! What survives: the state, and the little that outlives an update. This is the one document that is stored.
+
+use serde::{Deserialize, Serialize};
+
+use super::job::Job;
+use super::state::{Event, Facts, Phase, Plan, Refused, State};
+use super::step::Step;
+use crate::model::{
+    Ended, Failure, Install, IntentId, Origin, Outcome, PerSlot, Reason, Slot, Times, Timestamp, UpdateId,
+    Version,
+};
+
+/// The durable record. Changed only by [`Record::step`].
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+pub struct Record {
+    /// Which layout this is: [`Record::SCHEMA`].
+    pub schema: u16,
+    /// What is going on.
+    pub state: State,
+    /// The newest desired property, and whether it has had its end.
+    pub wanted: Option<Wanted>,
+    /// What was rolled back on this device, newest last: not tried again unless someone asks for it.
+    pub condemned: Vec<IntentId>,
+    /// What each slot holds, as far as we put it there.
+    pub versions: PerSlot<Option<Version>>,
+    /// The slot whose system ran by default before the present one and has not been written since.
+    pub previous: Option<Slot>,
+    /// How the last update ended.
+    pub last: Option<Ended>,
+    /// When the machine came back from the last reboot that was asked for.
+    pub reboot_time: Option<Timestamp>,
+}
+
+/// The newest desired property.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+pub struct Wanted {
+    /// What it says.
+    pub wish: Wish,
+    /// It has had its end, whatever that was; the hub delivering it again changes nothing.
+    pub settled: bool,
+}
+
+/// What the desired property says.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Wish {
+    /// Install this.
+    Install(Install),
+    /// It makes no sense, for this reason.
+    Invalid {
+        /// Names exactly this nonsense, so that it is reported once.
+        id: UpdateId,
+        /// The version it spoke of, if that could be read.
+        version: Option<Version>,
+        /// What is wrong with it.
+        reason: Reason,
+    },
+}
+
+impl Wish {
+    /// Names exactly this wish.
+    pub fn id(&self) -> &UpdateId {
+        match self {
+            Self::Install(install) => &install.id,
+            Self::Invalid { id, .. } => id,
+        }
+    }
+}
+
+/// Stored bytes that are no record.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// Written by a twinboot that this one does not understand.
+    #[error("record has schema {found}, this twinboot reads {}", Record::SCHEMA)]
+    Schema {
+        /// The schema found.
+        found: u64,
+    },
+    /// Not a record at all.
+    #[error("record is damaged")]
+    Damaged(#[source] serde_json::Error),
+}
+
+impl Default for Record {
+    fn default() -> Self {
+        Self {
+            schema: Self::SCHEMA,
+            state: State::Idle,
+            wanted: None,
+            condemned: Vec::new(),
+            versions: PerSlot::default(),
+            previous: None,
+            last: None,
+            reboot_time: None,
+        }
+    }
+}
+
+impl Record {
+    /// The layout written by this version.
+    pub const SCHEMA: u16 = 1;
+    /// How many rolled-back intents are remembered.
+    pub const CONDEMNED: usize = 8;
+
+    /// The stored form.
+    pub fn encode(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("a record has string keys and finite numbers only")
+    }
+
+    /// Reads the stored form.
+    ///
+    /// # Errors
+    /// [`RecordError`] if another schema or nothing sensible is found.
+    pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        #[derive(Deserialize)]
+        struct Head {
+            schema: u64,
+        }
+        let head: Head = serde_json::from_slice(bytes).map_err(RecordError::Damaged)?;
+        if head.schema != u64::from(Self::SCHEMA) {
+            return Err(RecordError::Schema { found: head.schema });
+        }
+        serde_json::from_slice(bytes).map_err(RecordError::Damaged)
+    }
+
+    /// What the record is after `event`. `at` is the time of day, if it is to be trusted; it is only written down.
+    ///
+    /// # Errors
+    /// [`Refused`] if the event is a request that cannot be granted now; the record is unchanged then.
+    pub fn step(&mut self, now: &Facts, at: Option<Timestamp>, event: Event) -> Result<(), Refused> {
+        match event {
+            Event::Started => self.started(now, at),
+            Event::Desired(wish) => self.desired(at, wish),
+            Event::DesiredCleared => self.desired_cleared(now, at),
+            Event::Asked(install) => self.asked(now, at, install)?,
+            Event::Retry => self.retry(now, at)?,
+            Event::GoBack(origin) if self.state == State::Idle => self.go_back(now, at, origin)?,
+            Event::Cancel if self.state == State::Idle => {}
+            Event::Confirm if self.state == State::Idle => return Err(Refused::NotOnTrial),
+            Event::Apply => self.apply()?,
+            Event::Reboot => self.reboot(now)?,
+            Event::GoBack(_)
+            | Event::Cancel
+            | Event::Confirm
+            | Event::Proceed
+            | Event::Written(_)
+            | Event::Done
+            | Event::Failed(_) => self.advance(now, at, event)?,
+        }
+        self.consider(now, at);
+        Ok(())
+    }
+
+    /// What runs now calls itself this, or was called this when it was installed.
+    pub fn running<'a>(&'a self, now: &'a Facts) -> Option<&'a Version> {
+        now.version.as_ref().or(self.versions.of(now.booted).as_ref())
+    }
+
+    fn started(&mut self, now: &Facts, at: Option<Timestamp>) {
+        let explained = self.state.job().is_some_and(|job| job.explains(now.booted));
+        let stray = match (&self.state, now.trial) {
+            // On a trial that the record does not know: it must not stay, whatever the record is about.
+            (_, Some(trial)) if trial == now.booted && !explained => Some(trial),
+            // Armed for the next boot, and nobody remembers why.
+            (State::Idle | State::Restarting { .. }, Some(trial)) => Some(trial),
+            (State::Idle | State::Restarting { .. } | State::Busy(_), _) => None,
+        };
+        if let Some(target) = stray {
+            let mut job = Job::rescue(target);
+            job.trials = u8::from(target == now.booted);
+            job.version = self.versions.of(target).clone();
+            self.state = State::Busy(Box::new(job));
+            return;
+        }
+        match &self.state {
+            State::Idle => {}
+            State::Restarting { since } if *since == now.boot => {}
+            State::Restarting { .. } => {
+                self.state = State::Idle;
+                self.reboot_time = now.booted_at;
+            }
+            State::Busy(_) => {
+                // Waking up is never refused.
+                let _ = self.advance(now, at, Event::Started);
+            }
+        }
+    }
+
+    fn desired(&mut self, at: Option<Timestamp>, wish: Wish) {
+        if self.wanted.as_ref().is_some_and(|wanted| wanted.wish.id() == wish.id()) {
+            return;
+        }
+        let same_job = self.state.job().is_some_and(|job| job.id == *wish.id());
+        let replaces = matches!(wish, Wish::Install(_)) && !same_job;
+        self.wanted = Some(Wanted { wish, settled: false });
+        if replaces {
+            self.supersede(at);
+        }
+    }
+
+    fn desired_cleared(&mut self, now: &Facts, at: Option<Timestamp>) {
+        if self.wanted.take().is_some() {
+            let ours = self.state.job().is_some_and(|job| job.origin == Origin::Desired);
+            if ours {
+                // Too late is no error here: the trial decides.
+                let _ = self.advance(now, at, Event::Cancel);
+            }
+        }
+    }
+
+    /// The newest wish wins as long as nothing is armed; after that, the trial finishes first.
+    fn supersede(&mut self, at: Option<Timestamp>) {
+        let State::Busy(job) = &self.state else { return };
+        if job.is_supersedable() {
+            let step = job.cancel(Failure::Superseded.because("a newer update was asked for"));
+            self.carry_out(at, step, &Event::Cancel);
+        }
+    }
+
+    fn asked(&mut self, now: &Facts, at: Option<Timestamp>, install: Install) -> Result<(), Refused> {
+        match &self.state {
+            State::Idle => {
+                self.condemned.retain(|intent| *intent != install.intent);
+                self.begin(now, at, &install, true);
+                Ok(())
+            }
+            State::Busy(job) if job.id == install.id => Ok(()),
+            State::Busy(_) | State::Restarting { .. } => Err(Refused::Busy),
+        }
+    }
+
+    fn retry(&mut self, now: &Facts, at: Option<Timestamp>) -> Result<(), Refused> {
+        match (&self.state, self.wanted.clone()) {
+            (State::Idle, Some(Wanted { wish: Wish::Install(install), settled: true })) => {
+                self.asked(now, at, install)
+            }
+            (State::Idle, Some(Wanted { wish: Wish::Install(_) | Wish::Invalid { .. }, .. }) | None) => {
+                Err(Refused::NothingToRetry)
+            }
+            (State::Busy(_) | State::Restarting { .. }, _) => Err(Refused::Busy),
+        }
+    }
+
+    fn go_back(&mut self, now: &Facts, at: Option<Timestamp>, origin: Origin) -> Result<(), Refused> {
+        let target = self.previous.filter(|slot| *slot != now.booted).ok_or(Refused::NoPrevious)?;
+        let (id, intent) = (UpdateId(UpdateId::GO_BACK.into()), IntentId(UpdateId::GO_BACK.into()));
+        let mut job = Job::new(id, intent, origin, Plan::GoBack, target);
+        job.phase = Phase::Verifying;
+        job.version = self.versions.of(target).clone();
+        job.times.accepted = at;
+        self.state = State::Busy(Box::new(job));
+        Ok(())
+    }
+
+    fn apply(&mut self) -> Result<(), Refused> {
+        match &mut self.state {
+            State::Busy(job) if job.is_supersedable() => job.consented = true,
+            State::Idle | State::Busy(_) | State::Restarting { .. } => return Err(Refused::NothingStaged),
+        }
+        Ok(())
+    }
+
+    fn reboot(&mut self, now: &Facts) -> Result<(), Refused> {
+        match self.state {
+            State::Idle => self.state = State::Restarting { since: now.boot.clone() },
+            State::Busy(_) => return Err(Refused::Busy),
+            State::Restarting { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// Lets the table decide about the job, and does what it says.
+    fn advance(&mut self, now: &Facts, at: Option<Timestamp>, event: Event) -> Result<(), Refused> {
+        let step = match &self.state {
+            State::Busy(job) => job.decide(now, &event),
+            State::Restarting { .. } if matches!(event, Event::GoBack(_)) => Step::Refuse(Refused::Busy),
+            State::Idle | State::Restarting { .. } => Step::Stay,
+        };
+        if let Step::Refuse(refused) = step {
+            return Err(refused);
+        }
+        self.carry_out(at, step, &event);
+        Ok(())
+    }
+
+    fn carry_out(&mut self, at: Option<Timestamp>, step: Step, event: &Event) {
+        let State::Busy(job) = &mut self.state else { return };
+        if let Event::Written(image) = event {
+            job.note_written(image, at);
+        }
+        let phase = match step {
+            Step::Stay | Step::Refuse(_) => return,
+            Step::End(outcome) => return self.conclude(at, outcome),
+            Step::Enter(phase) => phase,
+            Step::Rewrite => {
+                job.rewrites_left -= 1;
+                Phase::Downloading
+            }
+        };
+        if let Some(outcome) = job.enter(phase, at) {
+            return self.conclude(at, outcome);
+        }
+        if job.phase == Phase::Downloading {
+            // From here on the slot holds nothing one could go back to.
+            let target = job.target;
+            *self.versions.of_mut(target) = None;
+            if self.previous == Some(target) {
+                self.previous = None;
+            }
+        }
+    }
+
+    /// Ends the job and remembers what follows from that.
+    fn conclude(&mut self, at: Option<Timestamp>, outcome: Outcome) {
+        let State::Busy(job) = std::mem::take(&mut self.state) else { return };
+        match &outcome {
+            Outcome::Succeeded => {
+                *self.versions.of_mut(job.target) = job.version.clone();
+                self.previous = Some(!job.target);
+            }
+            Outcome::RolledBack(why) if why.failure != Failure::Cancelled => self.condemn(&job),
+            Outcome::RolledBack(_) | Outcome::Failed(_) | Outcome::UpToDate => {}
+        }
+        let times = Times { ended: at, ..job.times };
+        let (id, intent, origin, version) = (job.id, job.intent, job.origin, job.version);
+        self.end(Ended { id, intent, origin, version, target: Some(job.target), outcome, times });
+    }
+
+    fn end(&mut self, ended: Ended) {
+        if let Some(wanted) = &mut self.wanted {
+            // What gave way to a newer wish may be the newest again by now.
+            wanted.settled |= *wanted.wish.id() == ended.id && !ended.was_superseded();
+        }
+        self.last = Some(ended);
+    }
+
+    fn condemn(&mut self, job: &Job) {
+        if matches!(job.plan, Plan::Install(_)) && !self.condemned.contains(&job.intent) {
+            self.condemned.push(job.intent.clone());
+            if self.condemned.len() > Self::CONDEMNED {
+                self.condemned.remove(0);
+            }
+        }
+    }
+
+    /// With nothing else to do, turns to the newest desired that has not had its end.
+    fn consider(&mut self, now: &Facts, at: Option<Timestamp>) {
+        let Some(Wanted { wish, settled: false }) = &self.wanted else { return };
+        if self.state != State::Idle {
+            return;
+        }
+        match wish.clone() {
+            Wish::Install(install) => self.begin(now, at, &install, false),
+            Wish::Invalid { id, version, reason } => {
+                let intent = IntentId(id.0.clone());
+                let times = Times { accepted: at, ended: at, ..Times::default() };
+                let outcome = Outcome::Failed(reason);
+                self.end(Ended {
+                    id,
+                    intent,
+                    origin: Origin::Desired,
+                    version,
+                    target: None,
+                    outcome,
+                    times,
+                });
+            }
+        }
+    }
+
+    fn begin(&mut self, now: &Facts, at: Option<Timestamp>, install: &Install, explicit: bool) {
+        let version = install.artifact.version.clone();
+        let outcome = if version.is_some() && version.as_ref() == self.running(now) {
+            Outcome::UpToDate
+        } else if !explicit && self.condemned.contains(&install.intent) {
+            let why = "this update was rolled back on this device before; a new jobId, or `twinboot retry`, tries again";
+            Outcome::Failed(Failure::RolledBackBefore.because(why))
+        } else {
+            self.state = State::Busy(Box::new(Job::install(install, !now.booted, at)));
+            return;
+        };
+        let times = Times { accepted: at, ended: at, ..Times::default() };
+        let (id, intent) = (install.id.clone(), install.intent.clone());
+        self.end(Ended { id, intent, origin: install.origin, version, target: None, outcome, times });
+    }
+}

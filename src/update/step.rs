@@ -1,0 +1,200 @@
+//! What follows: one table of (phase, event), complete on purpose. Read it as sentences, one arm each.
+//!
+//! The table decides and changes nothing; [`Record::step`](super::Record::step) carries out what it says.
+
+use super::job::Job;
+use super::state::{Event, Facts, Phase, Plan, Refused};
+use crate::model::{Failure, Outcome, Reason};
+
+/// What the table says.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Step {
+    /// Nothing changes: the event is stale, or already true.
+    Stay,
+    /// On to this phase.
+    Enter(Phase),
+    /// Back to writing, because what was read back differed.
+    Rewrite,
+    /// It is over.
+    End(Outcome),
+    /// The request is refused.
+    Refuse(Refused),
+}
+
+impl Job {
+    /// What `event` leads to in this job's phase.
+    ///
+    /// `Desired…`, `Asked`, `Retry`, `Apply` and `Reboot` concern the record as a whole and are decided there.
+    pub fn decide(&self, now: &Facts, event: &Event) -> Step {
+        match event {
+            Event::Started => self.started(now),
+            Event::Proceed => self.proceed(),
+            Event::Written(_) | Event::Done => self.done(now, event),
+            Event::Failed(why) => self.failed(now, why),
+            Event::Cancel => self.cancel(Failure::Cancelled.because("cancelled on request")),
+            Event::Confirm => self.confirm(),
+            Event::GoBack(_) => self.go_back(),
+            Event::Desired(_)
+            | Event::DesiredCleared
+            | Event::Asked(_)
+            | Event::Retry
+            | Event::Apply
+            | Event::Reboot => Step::Refuse(Refused::Busy),
+        }
+    }
+
+    /// The process started: the kernel and the bootloader say where we are, the phase says where we wanted to be.
+    fn started(&self, now: &Facts) -> Step {
+        use Phase::*;
+        let on_target = now.booted == self.target;
+        match &self.phase {
+            // Nothing of ours can have booted the target: the record is older than the world. Leave the world be.
+            Accepted | Downloading | Verifying | Staged if on_target => {
+                let why = Failure::RecordLost.because("the slot to be written is the one that runs");
+                Step::End(Outcome::Failed(why))
+            }
+            Accepted => Step::Stay,
+            Downloading => Step::Enter(Downloading),
+            // The witness of an earlier read-back died with its process: read back again.
+            Verifying | Staged => Step::Enter(Verifying),
+            Applying | Rebooting { .. } if on_target => Step::Enter(Confirming),
+            Applying => Step::Enter(Verifying),
+            Rebooting { since } if *since != now.boot => Self::roll_back(
+                Failure::BootFallback.because("the new system did not come up; the bootloader went back"),
+            ),
+            Rebooting { .. } => Step::Enter(self.phase.clone()),
+            Confirming | Committing if on_target => Step::Enter(self.phase.clone()),
+            // It ran, and before there was a verdict it was gone: cut short, not found unwell.
+            Confirming | Committing if self.trials < Self::TRIALS => Step::Enter(Verifying),
+            Confirming | Committing => {
+                let times = self.trials;
+                Self::roll_back(
+                    Failure::BootInterrupted.because(format!("the trial was cut short {times} times")),
+                )
+            }
+            RollingBack { .. } => Step::Enter(self.phase.clone()),
+            Returning { since, .. } if *since == now.boot => Step::Enter(self.phase.clone()),
+            // Whichever slot it is now: look at the bootloader once more, and end or return from there.
+            Returning { why, .. } => Self::roll_back(why.clone()),
+        }
+    }
+
+    /// The gate being awaited is open.
+    fn proceed(&self) -> Step {
+        use Phase::*;
+        match &self.phase {
+            Accepted => Step::Enter(Downloading),
+            Staged => Step::Enter(Applying),
+            Downloading
+            | Verifying
+            | Applying
+            | Rebooting { .. }
+            | Confirming
+            | Committing
+            | RollingBack { .. }
+            | Returning { .. } => Step::Stay,
+        }
+    }
+
+    /// The work of this phase is done.
+    fn done(&self, now: &Facts, event: &Event) -> Step {
+        use Phase::*;
+        let on_target = now.booted == self.target;
+        match &self.phase {
+            Downloading if matches!(event, Event::Written(_)) => Step::Enter(Verifying),
+            Verifying => Step::Enter(Staged),
+            Applying => Step::Enter(Rebooting { since: now.boot.clone() }),
+            Confirming => Step::Enter(Committing),
+            Committing => Step::End(Outcome::Succeeded),
+            RollingBack { why } if on_target => {
+                Step::Enter(Returning { since: now.boot.clone(), why: why.clone() })
+            }
+            RollingBack { why } => Step::End(self.undone(why)),
+            // Stale, or a reboot that has been asked for and will end us.
+            Accepted | Downloading | Staged | Rebooting { .. } | Returning { .. } => Step::Stay,
+        }
+    }
+
+    /// The work of this phase failed. There is one way out, and it looks at the bootloader.
+    fn failed(&self, now: &Facts, why: &Reason) -> Step {
+        use Phase::*;
+        let on_target = now.booted == self.target;
+        match &self.phase {
+            Accepted | Staged => Step::Stay,
+            Verifying if self.may_rewrite(why) => Step::Rewrite,
+            Downloading | Verifying | Applying | Confirming | Committing => Self::roll_back(why.clone()),
+            Rebooting { .. } | Returning { .. } => Step::Enter(self.phase.clone()),
+            // The bootloader cannot be told. A plain reboot lets its own counter fall back.
+            RollingBack { why } if on_target => {
+                Step::Enter(Returning { since: now.boot.clone(), why: why.clone() })
+            }
+            RollingBack { .. } if self.armed => Step::Enter(self.phase.clone()),
+            RollingBack { why } => Step::End(self.undone(why)),
+        }
+    }
+
+    /// Stop, as long as the new system is not being tried.
+    pub(super) fn cancel(&self, why: Reason) -> Step {
+        use Phase::*;
+        match &self.phase {
+            Accepted => Step::End(Outcome::Failed(why)),
+            Downloading | Verifying | Staged | Applying => Self::roll_back(why),
+            Rebooting { .. } | Confirming | Committing => Step::Refuse(Refused::TooLate),
+            RollingBack { .. } | Returning { .. } => Step::Stay,
+        }
+    }
+
+    /// Someone vouches for the system on trial.
+    fn confirm(&self) -> Step {
+        use Phase::*;
+        match &self.phase {
+            Confirming => Step::Enter(Committing),
+            Committing => Step::Stay,
+            Accepted
+            | Downloading
+            | Verifying
+            | Staged
+            | Applying
+            | Rebooting { .. }
+            | RollingBack { .. }
+            | Returning { .. } => Step::Refuse(Refused::NotOnTrial),
+        }
+    }
+
+    /// Someone asks for the previous system: on trial, that is a verdict.
+    fn go_back(&self) -> Step {
+        use Phase::*;
+        match &self.phase {
+            Confirming => Self::roll_back(Failure::Cancelled.because("sent back on request while on trial")),
+            RollingBack { .. } | Returning { .. } => Step::Stay,
+            Accepted | Downloading | Verifying | Staged | Applying | Rebooting { .. } | Committing => {
+                Step::Refuse(Refused::Busy)
+            }
+        }
+    }
+
+    /// Whether a new job may take this one's place without waiting for its end: only before arming.
+    pub(super) fn is_supersedable(&self) -> bool {
+        use Phase::*;
+        match &self.phase {
+            Accepted | Downloading | Verifying | Staged => true,
+            Applying | Rebooting { .. } | Confirming | Committing | RollingBack { .. } | Returning { .. } => {
+                false
+            }
+        }
+    }
+
+    fn roll_back(why: Reason) -> Step {
+        Step::Enter(Phase::RollingBack { why })
+    }
+
+    fn may_rewrite(&self, why: &Reason) -> bool {
+        let install = matches!(self.plan, Plan::Install(_));
+        install && why.failure == Failure::ReadbackMismatch && self.rewrites_left > 0
+    }
+
+    /// The running system is the old one and the bootloader says so: was anything tried?
+    pub(super) fn undone(&self, why: &Reason) -> Outcome {
+        if self.trials == 0 { Outcome::Failed(why.clone()) } else { Outcome::RolledBack(why.clone()) }
+    }
+}

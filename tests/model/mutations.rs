@@ -1,0 +1,246 @@
+//! Planted defects of the table. Exploring must find each; a defect that slips through means that the model does
+//! not look where it should.
+
+use twinboot::model::{Ended, Failure, Outcome, Times};
+use twinboot::update::{Event, Facts, Job, Phase, Record, State};
+
+/// A defect: changes what a step did.
+#[derive(Clone, Copy)]
+pub struct Mutation {
+    pub name: &'static str,
+    pub spoil: fn(&Record, &Facts, &Event, &mut Record),
+}
+
+/// The table as it is.
+pub const NONE: Mutation = Mutation { name: "none", spoil: |_, _, _, _| {} };
+
+fn phase(record: &Record) -> Option<&Phase> {
+    record.state.job().map(|job| &job.phase)
+}
+
+fn job(record: &mut Record) -> Option<&mut Job> {
+    match &mut record.state {
+        State::Busy(job) => Some(job),
+        State::Idle | State::Restarting { .. } => None,
+    }
+}
+
+fn enter(record: &mut Record, next: Phase) {
+    if let Some(job) = job(record) {
+        job.phase = next;
+    }
+}
+
+fn end(record: &mut Record, outcome: Outcome) {
+    if let State::Busy(job) = std::mem::take(&mut record.state) {
+        let (id, intent, origin, target) = (job.id, job.intent, job.origin, Some(job.target));
+        if let Some(wanted) = &mut record.wanted {
+            wanted.settled |= *wanted.wish.id() == id;
+        }
+        record.last =
+            Some(Ended { id, intent, origin, version: None, target, outcome, times: Times::default() });
+    }
+}
+
+/// Every planted defect.
+pub const ALL: &[Mutation] = &[
+    Mutation {
+        name: "a downloaded image is armed without verifying",
+        spoil: |_, _, event, after| {
+            if matches!(event, Event::Written(_)) && phase(after) == Some(&Phase::Verifying) {
+                enter(after, Phase::Applying);
+            }
+        },
+    },
+    Mutation {
+        name: "a slot that differs is armed all the same",
+        spoil: |before, _, event, after| {
+            if phase(before) == Some(&Phase::Verifying) && matches!(event, Event::Failed(_)) {
+                *after = before.clone();
+                enter(after, Phase::Applying);
+            }
+        },
+    },
+    Mutation {
+        name: "success is told before the commit",
+        spoil: |before, _, event, after| {
+            if phase(before) == Some(&Phase::Confirming) && *event == Event::Done {
+                end(after, Outcome::Succeeded);
+            }
+        },
+    },
+    Mutation {
+        name: "a system that came up is taken for healthy",
+        spoil: |_, _, event, after| {
+            if *event == Event::Started && phase(after) == Some(&Phase::Confirming) {
+                enter(after, Phase::Committing);
+            }
+        },
+    },
+    Mutation {
+        name: "an unhealthy system is committed",
+        spoil: |before, _, event, after| {
+            if phase(before) == Some(&Phase::Confirming) && matches!(event, Event::Failed(_)) {
+                *after = before.clone();
+                enter(after, Phase::Committing);
+            }
+        },
+    },
+    Mutation {
+        name: "cancelling an armed update forgets to disarm",
+        spoil: |before, _, event, after| {
+            if phase(before) == Some(&Phase::Applying) && *event == Event::Cancel {
+                end(after, Outcome::Failed(Failure::Cancelled.because("")));
+            }
+        },
+    },
+    Mutation {
+        name: "arming that failed is not undone",
+        spoil: |before, _, event, after| {
+            if phase(before) == Some(&Phase::Applying) && matches!(event, Event::Failed(_)) {
+                end(after, Outcome::Failed(Failure::BootUnwritable.because("")));
+            }
+        },
+    },
+    Mutation {
+        name: "a trial that nobody remembers may stay",
+        spoil: |before, _, event, after| {
+            if *event == Event::Started && before.state == State::Idle {
+                *after = before.clone();
+            }
+        },
+    },
+    Mutation {
+        name: "a bootloader that fell back is taken for a good start",
+        spoil: |before, now, event, after| {
+            let rebooting = matches!(phase(before), Some(Phase::Rebooting { .. }));
+            if rebooting
+                && *event == Event::Started
+                && matches!(phase(after), Some(Phase::RollingBack { .. }))
+            {
+                let _ = now;
+                enter(after, Phase::Committing);
+            }
+        },
+    },
+    Mutation {
+        name: "an update whose trial never came up is armed again and again",
+        spoil: |before, _, event, after| {
+            let rebooting = matches!(phase(before), Some(Phase::Rebooting { .. }));
+            if rebooting
+                && *event == Event::Started
+                && matches!(phase(after), Some(Phase::RollingBack { .. }))
+            {
+                enter(after, Phase::Verifying);
+            }
+        },
+    },
+    Mutation {
+        name: "a rolled back system is told as gone while it runs",
+        spoil: |before, _, event, after| {
+            let undoing = matches!(phase(before), Some(Phase::RollingBack { .. }));
+            if undoing && *event == Event::Done && matches!(phase(after), Some(Phase::Returning { .. })) {
+                end(after, Outcome::RolledBack(Failure::Unhealthy.because("")));
+            }
+        },
+    },
+    Mutation {
+        name: "returning ends wherever the reboot led",
+        spoil: |before, _, event, after| {
+            if matches!(phase(before), Some(Phase::Returning { .. })) && *event == Event::Started {
+                end(after, Outcome::RolledBack(Failure::Unhealthy.because("")));
+            }
+        },
+    },
+    Mutation {
+        name: "a failed update is tried again at every reconnect",
+        spoil: |_, _, event, after| {
+            if matches!(event, Event::Failed(_) | Event::Done) {
+                if let Some(wanted) = &mut after.wanted {
+                    wanted.settled = false;
+                }
+            }
+        },
+    },
+    Mutation {
+        name: "a newer wish takes the place of a running trial",
+        spoil: |before, now, event, after| {
+            let trial = matches!(
+                phase(before),
+                Some(Phase::Confirming | Phase::Committing | Phase::Rebooting { .. })
+            );
+            if trial && matches!(event, Event::Desired(_)) && after.wanted != before.wanted {
+                end(after, Outcome::Failed(Failure::Superseded.because("")));
+                let _ = after.step(now, None, Event::Cancel);
+            }
+        },
+    },
+    Mutation {
+        name: "a newer wish is forgotten while an update runs",
+        spoil: |before, _, event, after| {
+            if before.state.job().is_some() && matches!(event, Event::Desired(_)) {
+                if let Some(wanted) = &mut after.wanted {
+                    wanted.settled = true;
+                }
+                if before.wanted.is_some() {
+                    after.wanted = before.wanted.clone();
+                    after.state = before.state.clone();
+                }
+            }
+        },
+    },
+    Mutation {
+        name: "the version that runs is installed again",
+        spoil: |before, now, event, after| {
+            let up_to_date = after.last.as_ref().is_some_and(|last| last.outcome == Outcome::UpToDate);
+            if matches!(event, Event::Desired(_)) && up_to_date && before.last != after.last {
+                after.versions.of_mut(now.booted).take();
+                if let Some(wanted) = &mut after.wanted {
+                    wanted.settled = false;
+                }
+                let _ = after.step(now, None, Event::Cancel);
+            }
+        },
+    },
+    Mutation {
+        name: "the running slot is the target",
+        spoil: |before, now, _, after| {
+            if before.state == State::Idle {
+                if let Some(job) = job(after) {
+                    job.target = now.booted;
+                }
+            }
+        },
+    },
+    Mutation {
+        name: "an interrupted trial is armed again without end",
+        spoil: |before, _, event, after| {
+            if *event == Event::Started
+                && matches!(phase(before), Some(Phase::Rebooting { .. } | Phase::Returning { .. }))
+            {
+                if let Some(job) = job(after) {
+                    job.trials = 0;
+                    job.phase = Phase::Verifying;
+                }
+            }
+        },
+    },
+    Mutation {
+        name: "the wrong slot is made the default",
+        spoil: |before, _, event, after| {
+            if phase(before) == Some(&Phase::Confirming) && *event == Event::Done {
+                if let Some(job) = job(after) {
+                    job.target = !job.target;
+                }
+            }
+        },
+    },
+    Mutation {
+        name: "an image is written after it was verified",
+        spoil: |before, _, event, after| {
+            if phase(before) == Some(&Phase::Applying) && *event == Event::Done {
+                enter(after, Phase::Downloading);
+            }
+        },
+    },
+];
