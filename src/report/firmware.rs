@@ -73,6 +73,9 @@ fn words(status: &Status) -> (&'static str, String, Option<Failure>) {
 
 /// What is left to say when nothing is on its way.
 fn ended(status: &Status) -> (&'static str, String, Option<Failure>) {
+    if let Some(why) = &status.blocked {
+        return ("error", why.to_string(), Some(why.failure));
+    }
     let Some(last) = &status.last else { return ("current", String::new(), None) };
     let running = status.version.running.as_ref().map_or("the previous version".into(), ToString::to_string);
     match (last.outcome, last.reason()) {

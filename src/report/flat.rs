@@ -29,6 +29,9 @@ fn words(status: &Status) -> (&'static str, Option<Reason>, Times) {
         };
         return (word, job.undoing.clone(), job.times);
     }
+    if let Some(why) = &status.blocked {
+        return ("failed", Some(why.clone()), Times::default());
+    }
     let Some(last) = &status.last else { return ("standBy", None, Times::default()) };
     let word = match last.outcome {
         "succeeded" | "up-to-date" => "completed",

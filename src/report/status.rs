@@ -20,6 +20,8 @@ pub struct Status {
     pub update: Option<JobView>,
     /// What it waits for.
     pub gate: Option<String>,
+    /// Why nothing can be begun just now.
+    pub blocked: Option<Reason>,
     /// How far the present work is.
     pub progress: Option<Progress>,
     /// How the last update ended.
@@ -123,6 +125,7 @@ impl Status {
             },
             update: job.map(JobView::new),
             gate: gate.map(|gate| gate.to_string()),
+            blocked: None,
             progress: None,
             last: record.last.as_ref().map(LastView::new),
             reboot_time: record.reboot_time,

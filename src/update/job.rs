@@ -28,6 +28,8 @@ pub struct Job {
     pub image: Option<Image>,
     /// The operator allowed switching over.
     pub consented: bool,
+    /// The hub was connected while the old system ran: the new one must reach it too.
+    pub hub_reached: bool,
     /// The bootloader may have been armed for this job.
     pub armed: bool,
     /// How many times the target was sent on trial.
@@ -63,6 +65,7 @@ impl Job {
             phase: Phase::Accepted,
             image: None,
             consented: false,
+            hub_reached: false,
             armed: false,
             trials: 0,
             rewrites_left: Self::REWRITES,

@@ -132,6 +132,8 @@ impl Record {
             Event::Started => self.started(now, at),
             Event::Desired(wish) => self.desired(at, wish),
             Event::DesiredCleared => self.desired_cleared(now, at),
+            Event::Declined(id, reason) => self.declined(at, Origin::Method, id, None, reason),
+            Event::HubReached => self.hub_reached(),
             Event::Asked(install) => self.asked(now, at, install)?,
             Event::Retry => self.retry(now, at)?,
             Event::GoBack(origin) if self.state == State::Idle => self.go_back(now, at, origin)?,
@@ -351,20 +353,30 @@ impl Record {
         }
         match wish.clone() {
             Wish::Install(install) => self.begin(now, at, &install, false),
-            Wish::Invalid { id, version, reason } => {
-                let intent = IntentId(id.0.clone());
-                let times = Times { accepted: at, ended: at, ..Times::default() };
-                let outcome = Outcome::Failed(reason);
-                self.end(Ended {
-                    id,
-                    intent,
-                    origin: Origin::Desired,
-                    version,
-                    target: None,
-                    outcome,
-                    times,
-                });
-            }
+            Wish::Invalid { id, version, reason } => self.declined(at, Origin::Desired, id, version, reason),
+        }
+    }
+
+    /// A request that makes no sense has its end at once, unless an update is under way: that is the one to tell of.
+    fn declined(
+        &mut self,
+        at: Option<Timestamp>,
+        origin: Origin,
+        id: UpdateId,
+        version: Option<Version>,
+        reason: Reason,
+    ) {
+        if self.state == State::Idle {
+            let intent = IntentId(id.0.clone());
+            let times = Times { accepted: at, ended: at, ..Times::default() };
+            let outcome = Outcome::Failed(reason);
+            self.end(Ended { id, intent, origin, version, target: None, outcome, times });
+        }
+    }
+
+    fn hub_reached(&mut self) {
+        if let State::Busy(job) = &mut self.state {
+            job.hub_reached |= job.is_supersedable() || job.phase == Phase::Applying;
         }
     }
 

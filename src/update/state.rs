@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::job::Job;
-use crate::model::{Artifact, BootId, Image, Install, Origin, Reason, Slot, Timestamp, Version};
+use crate::model::{Artifact, BootId, Image, Install, Origin, Reason, Slot, Timestamp, UpdateId, Version};
 
 /// What survives power loss.
 #[derive(Clone, Debug, Default, Deserialize, Eq, Hash, PartialEq, Serialize)]
@@ -119,6 +119,10 @@ pub enum Event {
     Desired(super::Wish),
     /// The hub's desired property is gone.
     DesiredCleared,
+    /// Someone asked explicitly for something that makes no sense, for this reason.
+    Declined(UpdateId, Reason),
+    /// The hub is connected.
+    HubReached,
     /// Someone asks for an update explicitly.
     Asked(Install),
     /// Someone asks to try the newest desired again although it ended.
@@ -161,6 +165,9 @@ pub enum Refused {
     /// The other slot holds nothing that ran before.
     #[error("the other slot holds no system that is known to be good")]
     NoPrevious,
+    /// What is to happen could not be made durable, so it does not happen.
+    #[error("the state directory cannot be written, so nothing new is begun")]
+    Unsaved,
     /// There is no desired update that ended and could be tried again.
     #[error("there is no desired update to try again")]
     NothingToRetry,

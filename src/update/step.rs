@@ -36,6 +36,8 @@ impl Job {
             Event::GoBack(_) => self.go_back(),
             Event::Desired(_)
             | Event::DesiredCleared
+            | Event::Declined(..)
+            | Event::HubReached
             | Event::Asked(_)
             | Event::Retry
             | Event::Apply

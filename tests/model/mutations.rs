@@ -236,10 +236,11 @@ pub const ALL: &[Mutation] = &[
         },
     },
     Mutation {
-        name: "an image is written after it was verified",
+        name: "a committed update is told as failed",
         spoil: |before, _, event, after| {
-            if phase(before) == Some(&Phase::Applying) && *event == Event::Done {
-                enter(after, Phase::Downloading);
+            if phase(before) == Some(&Phase::Committing) && *event == Event::Done {
+                *after = before.clone();
+                end(after, Outcome::Failed(Failure::Internal.because("")));
             }
         },
     },
