@@ -1,1 +1,5 @@
 //! (in work)
+pub mod backoff;
+pub mod identity;
+pub mod sas;
+pub mod topics;
