@@ -5,12 +5,12 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::debug;
 
 use super::backoff::Backoff;
+use super::calls::{Admission, Calls};
 use super::methods::{self, MethodCall, MethodReply};
 use super::mqtt::{Received, Sent};
 use super::outbox::{Answered, Next, Outbox};
@@ -22,8 +22,6 @@ use super::twin::{Noticed, Twin, Whole};
 use super::wish::{self, Parsed};
 use super::{Lost, merge};
 
-/// Most method calls that may wait for the engine's answers.
-const MAX_CALLS: usize = 16;
 /// Any version: the twin must be asked whatever is known.
 const ANY: u64 = u64::MAX;
 
@@ -56,11 +54,7 @@ struct LinkState {
     again: Option<u64>,
     get_backoff: Backoff,
     is_up: bool,
-    /// Calls that the engine has not answered.
-    calls: Vec<String>,
-    /// Answers that the hub has not acknowledged.
-    unacknowledged: Vec<u16>,
-    next_id: u16,
+    calls: Calls,
     /// When to leave for a new token: if nothing is under way, and in any case.
     renew: [Instant; 2],
 }
@@ -104,9 +98,7 @@ impl Dialogue {
             again: None,
             get_backoff: Backoff::full(self.settings.backoff),
             is_up: false,
-            calls: Vec::new(),
-            unacknowledged: Vec::new(),
-            next_id: 0,
+            calls: Calls::default(),
             renew: [now + life.mul_f64(0.8), now + life.mul_f64(0.9)],
         });
         self.ask(now, ANY);
@@ -155,10 +147,8 @@ impl Dialogue {
     /// Whether the token should be renewed now: late in its life, at a moment when nothing is lost by it.
     pub(super) fn is_renewal_due(&self, now: Instant) -> bool {
         let Some(link) = &self.link else { return false };
-        let quiet = !self.outbox.is_waiting()
-            && !matches!(link.get, Get::Asked { .. })
-            && link.calls.is_empty()
-            && link.unacknowledged.is_empty();
+        let quiet =
+            !self.outbox.is_waiting() && !matches!(link.get, Get::Asked { .. }) && link.calls.is_quiet();
         let [wished, latest] = link.renew;
         latest <= now || wished <= now && quiet
     }
@@ -196,7 +186,7 @@ impl Dialogue {
         link.last_in = now;
         match packet {
             Received::Pong => link.pong_due = None,
-            Received::PubAck(id) => link.unacknowledged.retain(|waiting| *waiting != id),
+            Received::PubAck(id) => link.calls.acknowledged(id),
             Received::SubAck { .. } => debug!("an answer to no subscription was ignored"),
             Received::ConnAck(_) => {
                 return Err(Lost::Malformed("a second answer to the greeting".to_owned()));
@@ -333,7 +323,7 @@ impl Dialogue {
         match self.outbox.next(now, interval, hurry, answer, rid) {
             Some(Next::Send { rid, patch }) => {
                 let topic = Topic::ReportedPatch { rid }.to_string();
-                self.sends.push(Sent::Message { topic, payload: json_bytes(&patch), id: None });
+                self.sends.push(Sent::Message { topic, payload: patch.to_string().into_bytes(), id: None });
             }
             Some(Next::Delivered(generation)) => self.events.push(HubEvent::ReportDelivered(generation)),
             None => {}
@@ -342,20 +332,20 @@ impl Dialogue {
 
     fn call(&mut self, name: &str, rid: String, payload: &[u8]) {
         let Some(link) = &mut self.link else { return };
-        let id = CallId { link: link.number, rid };
-        if link.calls.contains(&id.rid) {
-            return debug!("a method call that was delivered twice was ignored");
-        }
         let call = methods::read(name, payload, self.settings.allow_undigested);
         if call == MethodCall::Unknown {
-            return self.answer(&id.rid, &MethodReply::unknown_method());
+            return self.sends.push(link.calls.answer(&rid, &MethodReply::unknown_method()));
         }
-        if link.calls.len() >= MAX_CALLS {
-            return self.answer(&id.rid, &MethodReply::too_many());
+        match link.calls.admit(&rid) {
+            Admission::Admitted => {
+                let reply = Replier::new(CallId { link: link.number, rid }, self.answers.clone());
+                self.events.push(HubEvent::Method { call, reply });
+            }
+            Admission::TooMany => {
+                self.sends.push(link.calls.answer(&rid, &MethodReply::too_many()));
+            }
+            Admission::Repeated => debug!("a method call that was delivered twice was ignored"),
         }
-        link.calls.push(id.rid.clone());
-        let reply = Replier::new(id, self.answers.clone());
-        self.events.push(HubEvent::Method { call, reply });
     }
 
     /// Sends the engine's answer to a call, if the link it came on is still there.
@@ -363,22 +353,7 @@ impl Dialogue {
         let Some(link) = self.link.as_mut().filter(|link| link.number == call.link) else {
             return debug!("an answer to a method call came after its connection was lost");
         };
-        link.calls.retain(|waiting| *waiting != call.rid);
-        self.answer(&call.rid, reply);
-    }
-
-    fn answer(&mut self, rid: &str, reply: &MethodReply) {
-        let Some(link) = &mut self.link else { return };
-        let (status, payload) = reply.encode();
-        let topic = Topic::MethodAnswer { status, rid: rid.to_owned() }.to_string();
-        loop {
-            link.next_id = link.next_id.wrapping_add(1);
-            if link.next_id != 0 && !link.unacknowledged.contains(&link.next_id) {
-                break;
-            }
-        }
-        link.unacknowledged.push(link.next_id);
-        self.sends.push(Sent::Message { topic, payload, id: Some(link.next_id) });
+        self.sends.push(link.calls.answer(&call.rid, reply));
     }
 
     /// Notes whom to tell once everything accepted so far has arrived.
@@ -390,7 +365,7 @@ impl Dialogue {
     /// Tells those whose flush is complete. Call it when nothing is left to send.
     pub(super) fn settle(&mut self) {
         self.flushes.retain(|(_, done)| !done.is_closed());
-        let quiet = self.link.as_ref().is_some_and(|link| link.unacknowledged.is_empty());
+        let quiet = self.link.as_ref().is_some_and(|link| link.calls.all_arrived());
         if !quiet || !self.sends.is_empty() {
             return;
         }
@@ -400,10 +375,6 @@ impl Dialogue {
             let _ = done.send(());
         }
     }
-}
-
-fn json_bytes(value: &Value) -> Vec<u8> {
-    value.to_string().into_bytes()
 }
 
 #[cfg(test)]

@@ -33,6 +33,7 @@ pub mod topics;
 pub mod twin;
 pub mod wish;
 
+mod calls;
 mod dial;
 mod dialogue;
 mod mqtt;

@@ -15,7 +15,7 @@ use super::wish::Parsed;
 /// Events the engine has not taken yet, in the channel. More wait in the session, which keeps only the newest of
 /// each kind.
 const EVENTS: usize = 16;
-/// Commands on their way: more than there can be answers outstanding ([`super::dialogue`] allows sixteen calls).
+/// Commands on their way: more than there can be answers outstanding ([`super::calls`] allows sixteen).
 const COMMANDS: usize = 64;
 
 /// What the session tells the engine.
