@@ -81,10 +81,8 @@ mod tests {
     use super::*;
 
     fn id(sent: Sent) -> u16 {
-        match sent {
-            Sent::Message { id: Some(id), .. } => id,
-            other => panic!("{other:?}"),
-        }
+        let Sent::Message { id: Some(id), .. } = sent else { panic!("{sent:?}") };
+        id
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub struct Identity {
 impl Identity {
     /// Reads a file that holds a connection string.
     ///
-    /// The file must be for its owner alone, or lie under `credentials`: systemd's `$CREDENTIALS_DIRECTORY`, which
+    /// The file must be for its owner alone, who is this process's user or root, or lie under `credentials`: systemd's `$CREDENTIALS_DIRECTORY`, which
     /// guards its files by other means than their mode.
     ///
     /// # Errors
@@ -53,8 +53,8 @@ impl Identity {
         if !metadata.is_file() {
             return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
         }
-        if metadata.mode() & 0o077 != 0 && !lies_under(path, credentials) {
-            return Err(Error::Exposed { path: path.to_owned(), mode: metadata.mode() & 0o777 });
+        if !lies_under(path, credentials) {
+            guarded(path, metadata.mode(), metadata.uid(), rustix::process::geteuid().as_raw())?;
         }
         // Room for all of it at once: a buffer that grows leaves copies of the key behind.
         let mut text = Zeroizing::new(String::with_capacity(MAX_FILE as usize + 1));
@@ -69,6 +69,17 @@ impl Identity {
     pub fn dialled(&self) -> &str {
         self.gateway.as_deref().unwrap_or(&self.host)
     }
+}
+
+/// Whether a file of this mode and owner is closed to all but `us` and root.
+fn guarded(path: &Path, mode: u32, owner: u32, us: u32) -> Result<(), Error> {
+    if mode & 0o077 != 0 {
+        return Err(Error::Exposed { path: path.to_owned(), mode: mode & 0o777 });
+    }
+    if owner != us && owner != 0 {
+        return Err(Error::Foreign { path: path.to_owned(), owner });
+    }
+    Ok(())
 }
 
 /// Both paths are resolved, so that neither `..` nor a link makes an exposed file look guarded.
@@ -205,6 +216,14 @@ pub enum Error {
         /// Its permission bits.
         mode: u32,
     },
+    /// The file belongs to another user.
+    #[error("{} holds a key and belongs to user {owner}: run 'chown root: {}'", path.display(), path.display())]
+    Foreign {
+        /// Which file.
+        path: PathBuf,
+        /// The user id of its owner.
+        owner: u32,
+    },
     /// A part that is needed is absent.
     #[error("the connection string has no {0}: copy the device's own from the hub's device page")]
     Missing(&'static str),
@@ -305,6 +324,15 @@ mod tests {
         let sly = directory.path().join("sub/../connection-string");
         std::fs::create_dir(directory.path().join("sub")).unwrap();
         assert!(Identity::load(&sly, Some(&directory.path().join("sub"))).is_err(), "'..' does not help");
+    }
+
+    #[test]
+    fn a_file_of_another_user_is_refused() {
+        let path = Path::new("cs");
+        let error = guarded(path, 0o100_600, 1001, 0).unwrap_err().to_string();
+        assert!(error.contains("user 1001") && error.contains("chown"), "{error}");
+        assert!(guarded(path, 0o100_600, 1001, 1001).is_ok() && guarded(path, 0o100_400, 0, 1001).is_ok());
+        assert!(matches!(guarded(path, 0o100_604, 0, 0), Err(Error::Exposed { mode: 0o604, .. })));
     }
 
     #[test]

@@ -141,10 +141,9 @@ mod tests {
     const DIGEST: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
     fn update(payload: &str, allow: bool) -> Result<Install, Reason> {
-        match read("firmwareUpdate", payload.as_bytes(), allow) {
-            MethodCall::FirmwareUpdate(result) => result,
-            other => panic!("{other:?}"),
-        }
+        let call = read("firmwareUpdate", payload.as_bytes(), allow);
+        let MethodCall::FirmwareUpdate(result) = call else { panic!("{call:?}") };
+        result
     }
 
     fn address(install: Install) -> String {

@@ -10,7 +10,7 @@
 //! - It never repeats a desired property: after every connection we subscribe, then get the whole twin, and only
 //!   then believe notifications, by version ([`twin`]).
 //! - It acknowledges packets before anything is done with them: a report counts once its `$rid` is answered
-//!   ([`outbox`]), and after a new connection the difference to what the hub really holds is sent.
+//!   ([`Report`]), and after a new connection the difference to what the hub really holds is sent.
 //! - It has no way to renew a token: at four fifths of its life, and when nothing is under way, we leave in an
 //!   orderly way and come back with a new one.
 //! - It keeps one connection per identity: two devices with one identity evict each other for ever. That is

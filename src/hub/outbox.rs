@@ -22,7 +22,8 @@ pub struct Report {
     pub generation: u64,
     /// The document: every top-level member that is ours. `null` means that there shall be none.
     pub full: Object,
-    /// A smaller one to fall back to if the hub refuses the full one as malformed or too large.
+    /// A smaller one to fall back to if the hub refuses the full one as malformed or too large. Top-level members
+    /// that it leaves out stay as the hub has them.
     pub minimal: Option<Object>,
     /// Whether it must not wait for the interval between patches.
     pub urgent: bool,

@@ -21,7 +21,7 @@ impl Bench {
         let (hub, port) = channels();
         // The worst of luck: every wait is as long as it can be.
         let dialogue = Dialogue::new(Settings::default(), &port, || u64::MAX);
-        Self { dialogue, now: Instant::now(), hub, port: port }
+        Self { dialogue, now: Instant::now(), hub, port }
     }
 
     /// One with a link and this twin.
@@ -58,9 +58,10 @@ impl Bench {
     }
 
     fn sent(&mut self) -> Vec<(String, String, Option<u16>)> {
-        let text = |sent| match sent {
-            Sent::Message { topic, payload, id } => (topic, String::from_utf8(payload).unwrap(), id),
-            other => (format!("{other:?}"), String::new(), None),
+        let text = |sent| {
+            let name = format!("{sent:?}");
+            let Sent::Message { topic, payload, id } = sent else { return (name, String::new(), None) };
+            (topic, String::from_utf8(payload).unwrap(), id)
         };
         self.dialogue.take_sends(self.now).into_iter().map(text).collect()
     }

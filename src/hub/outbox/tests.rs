@@ -155,16 +155,23 @@ fn throttling_and_faults_of_the_hub_wait_longer_and_longer() {
     for (status, ask) in [(429, false), (500, true), (503, true), (412, true)] {
         let (mut outbox, mut now) = (outbox(), Instant::now());
         want(&mut outbox, 1, json!({"a": 1}), true);
-        for wait in [1u64, 2, 4, 8] {
-            outbox.learn(Object::new());
+        outbox.learn(Object::new());
+        for wait in [1.0, 2.0, 4.0, 8.0] {
             assert!(next(&mut outbox, now, "1").is_some());
             assert_eq!(outbox.answer("1", status, now, MAX), Answered::Again { ask });
-            assert_eq!(outbox.known.is_none(), ask);
+            assert_eq!(outbox.known.is_none(), ask, "in doubt after {status}");
             outbox.learn(Object::new());
             assert_eq!(next(&mut outbox, now, "1"), None);
-            now = outbox.due(now, INTERVAL, true).unwrap() + Duration::from_millis(1);
-            assert!(wait > 0);
+            let due = outbox.due(now, INTERVAL, true).unwrap();
+            assert!(((due - now).as_secs_f64() - wait).abs() < 0.001, "{status}: {:?}", due - now);
+            now = due;
         }
-        assert!(now.elapsed() == Duration::ZERO, "1 + 2 + 4 + 8 seconds lie ahead");
+        next(&mut outbox, now, "1");
+        outbox.answer("1", 204, now, MAX);
+        want(&mut outbox, 2, json!({"a": 2}), true);
+        next(&mut outbox, now, "1");
+        outbox.answer("1", 429, now, MAX);
+        let due = outbox.due(now, INTERVAL, true).unwrap();
+        assert!(due - now <= Duration::from_secs(1), "a success begins anew");
     }
 }
