@@ -1,1 +1,131 @@
-//! (in work)
+//! The device's session with its IoT hub: what the hub wants comes in as [`HubEvent`]s, what we tell it goes out
+//! through [`Commands`].
+//!
+//! Not a general MQTT client, and nothing here decides anything about an update. The port is two channels, not a
+//! trait: the engine holds a [`Hub`], the session task ([`Session::run`]) the other end ([`Port`]), and the
+//! engine's tests may hold that end themselves. The engine never waits for the network: its reports go into a slot
+//! where the newest wins, its events are kept here until it has room for them.
+//!
+//! What follows from what the hub does (each is a test):
+//! - It never repeats a desired property: after every connection we subscribe, then get the whole twin, and only
+//!   then believe notifications, by version ([`twin`]).
+//! - It acknowledges packets before anything is done with them: a report counts once its `$rid` is answered
+//!   ([`Report`]), and after a new connection the difference to what the hub really holds is sent.
+//! - It has no way to renew a token: at four fifths of its life, and when nothing is under way, we leave in an
+//!   orderly way and come back with a new one.
+//! - It keeps one connection per identity: two devices with one identity evict each other for ever. That is
+//!   noticed, told by name, and slowed down.
+//! - A refused token is never final: a clock may be set and a key restored, so it is tried again, slowly.
+//!
+//! # Clean sessions
+//!
+//! Every connection asks for a clean session. A stored one would keep subscriptions and cloud-to-device messages,
+//! but neither desired properties nor method calls; so it saves nothing here, where everything is subscribed and
+//! got anew anyway, and it would let notifications in before the whole twin is known. Cloud-to-device messages are
+//! not used; the hub keeps them for their lifetime regardless.
+
+pub mod backoff;
+pub mod identity;
+pub mod merge;
+pub mod methods;
+pub mod sas;
+pub mod topics;
+pub mod twin;
+pub mod wish;
+
+mod calls;
+mod dial;
+mod dialogue;
+mod mqtt;
+mod outbox;
+mod port;
+mod queue;
+mod session;
+mod settings;
+
+#[cfg(test)]
+mod tests;
+
+pub use identity::Identity;
+pub use methods::{MethodCall, MethodReply};
+pub use outbox::Report;
+pub use port::{CallId, Commands, Hub, HubCommand, HubEvent, Port, Replier, Slot, channels};
+pub use session::Session;
+pub use settings::Settings;
+pub use wish::{Desired, Parsed};
+
+/// Why there is no connection, or no more. None of it says anything about an update.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Lost {
+    /// The name could not be resolved.
+    #[error("resolving {host}: {detail}")]
+    Unresolved {
+        /// The name.
+        host: String,
+        /// What the resolver says.
+        detail: String,
+    },
+    /// No address of the hub takes a connection.
+    #[error("connecting to {host}: {detail}")]
+    Unreachable {
+        /// The name.
+        host: String,
+        /// What the last address failed with.
+        detail: String,
+    },
+    /// No trustworthy encryption.
+    #[error("TLS with {host}: {detail}")]
+    Tls {
+        /// The name.
+        host: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The hub refuses us, with MQTT's return code.
+    #[error("the hub refuses the connection: {}", refusal(*.0))]
+    Refused(u8),
+    /// The hub refuses a subscription.
+    #[error("the hub refuses the subscription to {0}")]
+    Unsubscribed(&'static str),
+    /// The hub closed the connection.
+    #[error("the hub closed the connection")]
+    Closed,
+    /// The hub closes again and again right after connecting.
+    #[error(
+        "closed right after connecting, {times} times in a row: does another device connect as '{device}'?"
+    )]
+    Contested {
+        /// The identity that seems to be in use twice.
+        device: String,
+        /// How often in a row.
+        times: u32,
+    },
+    /// The network gave up the connection.
+    #[error("the connection broke: {0}")]
+    Broken(String),
+    /// The hub is silent where it must answer.
+    #[error("the hub does not answer: {0}")]
+    Silent(&'static str),
+    /// The hub, or who poses as it, breaks the protocol.
+    #[error("malformed packet: {0}")]
+    Malformed(String),
+}
+
+impl Lost {
+    /// Whether it will likely be the same next time, so that trying again soon only costs.
+    pub fn is_slow(&self) -> bool {
+        matches!(self, Self::Refused(1 | 2 | 4 | 5))
+    }
+}
+
+fn refusal(code: u8) -> &'static str {
+    match code {
+        1 => "it does not know this protocol version (1)",
+        2 => "it does not take this device id (2)",
+        3 => "it is not available (3)",
+        4 | 5 => {
+            "not authorised; is the key right, the device known and enabled, and this clock right? (4, 5)"
+        }
+        _ => "for a reason it does not tell",
+    }
+}

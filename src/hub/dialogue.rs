@@ -1,0 +1,381 @@
+//! The conversation on a link, and what survives from one link to the next: no I/O, and time is an argument.
+//!
+//! Whoever drives it ([`super::session`]) feeds it what arrives and what time it is, and sends what it wants sent.
+//! So every order of events can be tested without a socket and without waiting.
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use tracing::debug;
+
+use super::backoff::Backoff;
+use super::calls::{Admission, Calls};
+use super::methods::{self, MethodCall, MethodReply};
+use super::mqtt::{Received, Sent};
+use super::outbox::{Answered, Next, Outbox};
+use super::port::{CallId, HubCommand, HubEvent, Port, Replier, Slot};
+use super::queue::Queue;
+use super::settings::Settings;
+use super::topics::Topic;
+use super::twin::{Noticed, Twin, Whole};
+use super::wish::{self, Parsed};
+use super::{Lost, merge};
+
+/// Any version: the twin must be asked whatever is known.
+const ANY: u64 = u64::MAX;
+
+/// Both sides of the conversation.
+pub(super) struct Dialogue {
+    settings: Settings,
+    answers: mpsc::WeakSender<HubCommand>,
+    random: fn() -> u64,
+    /// What the engine has not been told yet.
+    pub(super) events: Queue,
+    sends: Vec<Sent>,
+    twin: Twin,
+    outbox: Outbox,
+    told: Option<Parsed>,
+    told_connected: bool,
+    flushes: Vec<(u64, oneshot::Sender<()>)>,
+    rids: u64,
+    links: u64,
+    link: Option<LinkState>,
+}
+
+/// What ends with the link.
+struct LinkState {
+    number: u64,
+    last_in: Instant,
+    last_out: Instant,
+    pong_due: Option<Instant>,
+    get: Get,
+    /// A version that the next whole twin must have reached; if it has not, it is asked for once more.
+    again: Option<u64>,
+    get_backoff: Backoff,
+    is_up: bool,
+    calls: Calls,
+    /// When to leave for a new token: if nothing is under way, and in any case.
+    renew: [Instant; 2],
+}
+
+/// The request for the whole twin.
+enum Get {
+    Idle,
+    Asked { rid: String, due: Instant },
+    Waiting { until: Instant },
+}
+
+impl Dialogue {
+    pub(super) fn new(settings: Settings, port: &Port, random: fn() -> u64) -> Self {
+        Self {
+            outbox: Outbox::new(Backoff::full(settings.backoff)),
+            settings,
+            answers: port.answers.clone(),
+            random,
+            events: Queue::default(),
+            sends: Vec::new(),
+            twin: Twin::default(),
+            told: None,
+            told_connected: false,
+            flushes: Vec::new(),
+            rids: 0,
+            links: 0,
+            link: None,
+        }
+    }
+
+    /// A link is ready and everything is subscribed: ask for the twin.
+    pub(super) fn connected(&mut self, now: Instant) {
+        self.links += 1;
+        let life = self.settings.token_lifetime;
+        self.link = Some(LinkState {
+            number: self.links,
+            last_in: now,
+            last_out: now,
+            pong_due: None,
+            get: Get::Idle,
+            again: None,
+            get_backoff: Backoff::full(self.settings.backoff),
+            is_up: false,
+            calls: Calls::default(),
+            renew: [now + life.mul_f64(0.8), now + life.mul_f64(0.9)],
+        });
+        self.ask(now, ANY);
+    }
+
+    /// The link is gone.
+    pub(super) fn disconnected(&mut self) {
+        self.link = None;
+        self.sends.clear();
+        self.twin.doubt();
+        self.outbox.lost();
+        // Calls of the old link can no longer be answered: their callers were told by the hub.
+        self.events.forget_calls();
+    }
+
+    /// Tells the engine that there is no connection.
+    pub(super) fn tell_lost(&mut self, why: Lost, retry_in: Duration) {
+        self.told_connected = false;
+        self.events.push(HubEvent::Lost { why, retry_in });
+    }
+
+    /// What to send now.
+    pub(super) fn take_sends(&mut self, now: Instant) -> Vec<Sent> {
+        if !self.sends.is_empty()
+            && let Some(link) = &mut self.link
+        {
+            link.last_out = now;
+        }
+        std::mem::take(&mut self.sends)
+    }
+
+    /// When to call [`Dialogue::tick`] at the latest.
+    pub(super) fn deadline(&self, now: Instant) -> Instant {
+        let Some(link) = &self.link else { return now + self.settings.keep_alive };
+        let ping = link.pong_due.unwrap_or(link.last_in.min(link.last_out) + self.settings.keep_alive);
+        let get = match link.get {
+            Get::Idle => None,
+            Get::Asked { due, .. } => Some(due),
+            Get::Waiting { until } => Some(until),
+        };
+        let report = self.outbox.due(now, self.settings.report_interval, !self.flushes.is_empty());
+        let renew = link.renew.into_iter().find(|at| *at > now);
+        [get, report, renew].into_iter().flatten().fold(ping, Instant::min)
+    }
+
+    /// Whether the token should be renewed now: late in its life, at a moment when nothing is lost by it.
+    pub(super) fn is_renewal_due(&self, now: Instant) -> bool {
+        let Some(link) = &self.link else { return false };
+        let quiet =
+            !self.outbox.is_waiting() && !matches!(link.get, Get::Asked { .. }) && link.calls.is_quiet();
+        let [wished, latest] = link.renew;
+        latest <= now || wished <= now && quiet
+    }
+
+    /// Does what time asks for.
+    pub(super) fn tick(&mut self, now: Instant) -> Result<(), Lost> {
+        let Some(link) = &mut self.link else { return Ok(()) };
+        if link.pong_due.is_some_and(|due| due <= now) {
+            return Err(Lost::Silent("a ping"));
+        }
+        let idle_since = link.last_in.min(link.last_out);
+        if link.pong_due.is_none() && idle_since + self.settings.keep_alive <= now {
+            link.pong_due = Some(now + self.settings.ping_timeout);
+            self.sends.push(Sent::Ping);
+        }
+        match link.get {
+            Get::Asked { due, .. } if due <= now => return Err(Lost::Silent("a request for the twin")),
+            Get::Waiting { until } if until <= now => {
+                link.get = Get::Idle;
+                self.ask(now, ANY);
+            }
+            Get::Idle | Get::Asked { .. } | Get::Waiting { .. } => {}
+        }
+        if self.outbox.is_overdue(now) {
+            debug!("a reported patch was not answered: asking what the hub holds");
+            self.ask(now, ANY);
+        }
+        self.send_report(now);
+        Ok(())
+    }
+
+    /// Takes a packet.
+    pub(super) fn received(&mut self, packet: Received, now: Instant) -> Result<(), Lost> {
+        let Some(link) = &mut self.link else { return Ok(()) };
+        link.last_in = now;
+        match packet {
+            Received::Pong => link.pong_due = None,
+            Received::PubAck(id) => link.calls.acknowledged(id),
+            Received::SubAck { .. } => debug!("an answer to no subscription was ignored"),
+            Received::ConnAck(_) => {
+                return Err(Lost::Malformed("a second answer to the greeting".to_owned()));
+            }
+            Received::Message { topic, payload, id } => {
+                self.message(&topic, &payload, now);
+                self.sends.extend(id.map(Sent::PubAck));
+            }
+        }
+        self.send_report(now);
+        Ok(())
+    }
+
+    fn message(&mut self, topic: &str, payload: &[u8], now: Instant) {
+        match Topic::parse(topic) {
+            Some(Topic::TwinAnswer { status, rid, .. }) => self.twin_answer(status, &rid, payload, now),
+            Some(Topic::DesiredPatch { version }) => match self.twin.notice(version, payload) {
+                Noticed::Accepted => self.announce(false),
+                Noticed::Stale => debug!(version, "a stale notification was dropped"),
+                Noticed::Incomplete => self.ask(now, version.unwrap_or(ANY)),
+            },
+            Some(Topic::MethodCall { name, rid }) => self.call(&name, rid, payload),
+            Some(
+                Topic::TwinGet { .. }
+                | Topic::ReportedPatch { .. }
+                | Topic::MethodAnswer { .. }
+                | Topic::Telemetry { .. },
+            )
+            | None => debug!("a message on a topic that was not subscribed was ignored"),
+        }
+    }
+
+    fn twin_answer(&mut self, status: u16, rid: &str, payload: &[u8], now: Instant) {
+        let Some(link) = &mut self.link else { return };
+        if matches!(&link.get, Get::Asked { rid: ours, .. } if ours == rid) {
+            return self.whole_twin(status, payload, now);
+        }
+        match self.outbox.answer(rid, status, now, (self.random)()) {
+            Answered::Delivered(generation) => self.events.push(HubEvent::ReportDelivered(generation)),
+            Answered::Refused(generation, status) => {
+                self.events.push(HubEvent::ReportRefused { generation, status });
+            }
+            Answered::Again { ask: true } => self.ask_after_trouble(now),
+            Answered::Again { ask: false } => {}
+            Answered::NotOurs => debug!("an answer to no request of ours was ignored"),
+        }
+    }
+
+    fn whole_twin(&mut self, status: u16, payload: &[u8], now: Instant) {
+        if status != 200 {
+            debug!(status, "the hub does not give the twin: asking again later");
+            return self.ask_after_trouble(now);
+        }
+        let Some(link) = &mut self.link else { return };
+        link.get = Get::Idle;
+        link.get_backoff.reset();
+        let first = !std::mem::replace(&mut link.is_up, true);
+        let again = link.again.take();
+        if !std::mem::replace(&mut self.told_connected, true) {
+            self.events.push(HubEvent::Connected);
+        }
+        match Whole::parse(payload) {
+            Ok(whole) => {
+                self.twin.replace(whole.desired);
+                self.outbox.learn(whole.reported);
+                self.announce(first);
+            }
+            Err(detail) => {
+                // Methods and reports must go on; what the hub holds of ours is sent as if it held nothing.
+                self.twin.doubt();
+                self.outbox.learn(merge::Object::new());
+                self.tell(wish::unreadable(payload, &detail), first);
+            }
+        }
+        if again.is_some_and(|wanted| self.twin.version().is_none_or(|version| version < wanted)) {
+            self.ask(now, 0);
+        }
+    }
+
+    fn announce(&mut self, always: bool) {
+        let parsed = wish::desired(self.twin.firmware(), self.settings.allow_undigested);
+        self.tell(parsed, always);
+    }
+
+    fn tell(&mut self, parsed: Parsed, always: bool) {
+        if always || self.told.as_ref() != Some(&parsed) {
+            self.told = Some(parsed.clone());
+            self.events.push(HubEvent::Desired(parsed));
+        }
+    }
+
+    /// Asks for the whole twin, or notes that it must be asked for again unless the answer under way has `version`.
+    fn ask(&mut self, now: Instant, version: u64) {
+        let rid = self.rid();
+        let Some(link) = &mut self.link else { return };
+        match &link.get {
+            Get::Idle => {
+                let due = now + self.settings.answer_timeout;
+                link.get = Get::Asked { rid: rid.clone(), due };
+                let topic = Topic::TwinGet { rid }.to_string();
+                self.sends.push(Sent::Message { topic, payload: Vec::new(), id: None });
+            }
+            Get::Asked { .. } => link.again = link.again.max(Some(version)),
+            Get::Waiting { .. } => {}
+        }
+    }
+
+    fn ask_after_trouble(&mut self, now: Instant) {
+        let Some(link) = &mut self.link else { return };
+        link.get = Get::Waiting { until: now + link.get_backoff.next((self.random)()) };
+    }
+
+    fn rid(&mut self) -> String {
+        self.rids += 1;
+        format!("{:x}", self.rids)
+    }
+
+    /// Takes the newest report.
+    pub(super) fn want(&mut self, slot: Slot, now: Instant) {
+        if let Some(report) = slot.report {
+            self.outbox.want(report, slot.urgent_to);
+            self.send_report(now);
+        }
+    }
+
+    fn send_report(&mut self, now: Instant) {
+        let hurry = !self.flushes.is_empty();
+        let (interval, answer) = (self.settings.report_interval, self.settings.answer_timeout);
+        let rids = &mut self.rids;
+        let rid = || {
+            *rids += 1;
+            format!("{rids:x}")
+        };
+        match self.outbox.next(now, interval, hurry, answer, rid) {
+            Some(Next::Send { rid, patch }) => {
+                let topic = Topic::ReportedPatch { rid }.to_string();
+                self.sends.push(Sent::Message { topic, payload: patch.to_string().into_bytes(), id: None });
+            }
+            Some(Next::Delivered(generation)) => self.events.push(HubEvent::ReportDelivered(generation)),
+            None => {}
+        }
+    }
+
+    fn call(&mut self, name: &str, rid: String, payload: &[u8]) {
+        let Some(link) = &mut self.link else { return };
+        let call = methods::read(name, payload, self.settings.allow_undigested);
+        if call == MethodCall::Unknown {
+            return self.sends.push(link.calls.answer(&rid, &MethodReply::unknown_method()));
+        }
+        match link.calls.admit(&rid) {
+            Admission::Admitted => {
+                let reply = Replier::new(CallId { link: link.number, rid }, self.answers.clone());
+                self.events.push(HubEvent::Method { call, reply });
+            }
+            Admission::TooMany => {
+                self.sends.push(link.calls.answer(&rid, &MethodReply::too_many()));
+            }
+            Admission::Repeated => debug!("a method call that was delivered twice was ignored"),
+        }
+    }
+
+    /// Sends the engine's answer to a call, if the link it came on is still there.
+    pub(super) fn reply(&mut self, call: &CallId, reply: &MethodReply) {
+        let Some(link) = self.link.as_mut().filter(|link| link.number == call.link) else {
+            return debug!("an answer to a method call came after its connection was lost");
+        };
+        self.sends.push(link.calls.answer(&call.rid, reply));
+    }
+
+    /// Notes whom to tell once everything accepted so far has arrived.
+    pub(super) fn flush(&mut self, done: oneshot::Sender<()>, now: Instant) {
+        self.flushes.push((self.outbox.newest(), done));
+        self.send_report(now);
+    }
+
+    /// Tells those whose flush is complete. Call it when nothing is left to send.
+    pub(super) fn settle(&mut self) {
+        self.flushes.retain(|(_, done)| !done.is_closed());
+        let quiet = self.link.as_ref().is_some_and(|link| link.calls.all_arrived());
+        if !quiet || !self.sends.is_empty() {
+            return;
+        }
+        let outbox = &self.outbox;
+        for (_, done) in self.flushes.extract_if(.., |(generation, _)| outbox.is_settled(*generation)) {
+            // Whoever asked may have stopped waiting.
+            let _ = done.send(());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,57 @@
+//! How the session behaves in time: plain numbers, composed into the daemon's configuration.
+
+use std::time::Duration;
+
+/// What can be set. [`Settings::default`] is what the shipped configuration says.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Settings {
+    /// After this long without traffic one way or the other, the hub is asked whether it is there. The hub itself
+    /// accepts at most 1177 seconds.
+    pub keep_alive: Duration,
+    /// How long a token lives.
+    pub token_lifetime: Duration,
+    /// First and last limit of the random wait before a new connection, and before asking again what the hub could
+    /// not do.
+    pub backoff: [Duration; 2],
+    /// The same after refusals that will likely be repeated.
+    pub slow_backoff: [Duration; 2],
+    /// Whether a request may leave open what the bytes must be (`trust.allow_undigested`).
+    pub allow_undigested: bool,
+    /// Least time between two reported patches, unless a report is urgent.
+    pub report_interval: Duration,
+    /// For resolving the name, and for each address to take a connection.
+    pub connect_timeout: Duration,
+    /// For the TLS handshake.
+    pub tls_timeout: Duration,
+    /// For the hub's answer to the greeting.
+    pub greeting_timeout: Duration,
+    /// For each answer to a subscription or a twin request, and for the network to take a packet.
+    pub answer_timeout: Duration,
+    /// For the answer to a ping.
+    pub ping_timeout: Duration,
+    /// A connection that lived this long was a good one.
+    pub stable_after: Duration,
+    /// Least wait once another device seems to use this identity.
+    pub contested_wait: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self {
+            keep_alive: seconds(240),
+            token_lifetime: seconds(3600),
+            backoff: [seconds(1), seconds(300)],
+            slow_backoff: [seconds(30), seconds(600)],
+            allow_undigested: false,
+            report_interval: seconds(10),
+            connect_timeout: seconds(15),
+            tls_timeout: seconds(15),
+            greeting_timeout: seconds(15),
+            answer_timeout: seconds(20),
+            ping_timeout: seconds(10),
+            stable_after: seconds(60),
+            contested_wait: seconds(10),
+        }
+    }
+}
