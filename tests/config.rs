@@ -67,5 +67,5 @@ fn files_that_cannot_be_read_are_named() {
     let error = Config::load(&main).expect_err("not text").to_string();
     assert!(error.contains("1.toml: cannot be read: "), "{error}");
     let error = Config::load(Path::new("/dev/zero")).expect_err("endless").to_string();
-    assert!(error.contains("longer than 262144 bytes") || error.contains("UTF-8"), "{error}");
+    assert!(error.contains("longer than 262144 bytes"), "{error}");
 }

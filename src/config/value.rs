@@ -93,9 +93,9 @@ impl Value for u32 {
 impl Value for u64 {
     fn set(&mut self, value: &DeValue<'_>) -> Result<(), String> {
         const WANTED: &str = "a size such as \"64KiB\", \"16MiB\" or a number of bytes";
-        let size = match value {
-            DeValue::String(text) => parse_size(text),
-            other => integer(other).and_then(|n| n.try_into().ok()),
+        let size = match value.as_str() {
+            Some(text) => parse_size(text),
+            None => integer(value).and_then(|n| n.try_into().ok()),
         };
         *self = size.ok_or_else(|| unlike(WANTED, value))?;
         Ok(())
