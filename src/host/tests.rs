@@ -34,18 +34,15 @@ fn the_real_machine_knows_its_boot() {
     let host = Host::new(None);
     assert_eq!(host.boot_id().unwrap().0.len(), 36);
     assert_eq!(host.boot_id().unwrap(), host.boot_id().unwrap());
-    let uptime: f64 =
-        fs::read_to_string("/proc/uptime").unwrap().split(' ').next().unwrap().parse().unwrap();
+    let uptime: f64 = fs::read_to_string("/proc/uptime").unwrap().split(' ').next().unwrap().parse().unwrap();
     assert!((host.since_boot().as_secs_f64() - uptime).abs() < 5.0);
 }
 
 #[test]
 fn a_simulated_boot_began_when_its_file_says() {
     let booted = boottime().as_secs_f64() - 100.0;
-    let (root, host) = machine(&[
-        ("proc/sys/kernel/random/boot_id", "0f1e-2d\n"),
-        ("booted-at", &format!("{booted:.3}\n")),
-    ]);
+    let (root, host) =
+        machine(&[("proc/sys/kernel/random/boot_id", "0f1e-2d\n"), ("booted-at", &format!("{booted:.3}\n"))]);
     assert_eq!(host.boot_id().unwrap(), BootId("0f1e-2d".into()));
     let since = host.since_boot();
     assert!(since >= Duration::from_secs(99) && since < Duration::from_secs(200), "{since:?}");
