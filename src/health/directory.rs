@@ -4,6 +4,9 @@
 //! belong to root and can be written by nobody else. What breaks this rule is not run and not passed over either: it
 //! fails, with the remedy. A check that was silently left out would confirm what it was there to stop.
 
+#[cfg(test)]
+mod tests;
+
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -151,31 +154,5 @@ impl Check for Untrusted {
     fn run(&mut self, _: Duration) -> Answer<'_> {
         let reason = Failure::Unhealthy.because(format!("health check not run: {}", self.why));
         Box::pin(std::future::ready(Verdict::Fail(reason)))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_root_and_we_ourselves_may_have_written_it() {
-        for (owner, mode, us, fine) in [
-            (0, 0o755, 0, true),
-            (0, 0o500, 0, true),
-            (0, 0o755, 1000, true),
-            (1000, 0o755, 1000, true),
-            (1000, 0o755, 0, false),
-            (1000, 0o755, 1001, false),
-            (0, 0o775, 0, false),
-            (0, 0o757, 0, false),
-            (1000, 0o770, 1000, false),
-        ] {
-            assert_eq!(who_else(owner, mode, us).is_none(), fine, "{owner} {mode:o} {us}");
-        }
-        assert_eq!(
-            who_else(0, 0o100775, 0).as_deref(),
-            Some("can be written by others (mode 775): chmod go-w")
-        );
     }
 }
