@@ -1,1 +1,284 @@
-//! (in work)
+//! What the operator reads in the journal: one function per kind of event, and nobody else writes these lines.
+//!
+//! Every line has a `MESSAGE_ID` ([`catalog`]) with advice in `packaging/twinboot.catalog`, and the fields
+//! `UPDATE_ID UPDATE_VERSION PHASE SLOT FAILURE STEPS_LEFT BOOTED DEFAULT` as far as they are known, so that
+//! `journalctl UPDATE_ID=…` tells one update's story. The engine and `main` call these; adapters only write debug
+//! lines about their I/O. Nothing is decided here.
+
+pub mod catalog;
+mod hub;
+mod output;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::path::Path;
+
+use crate::model::{Ended, Origin, Outcome, Reason, Slot, UpdateId, Version};
+
+pub use hub::HubLines;
+pub use output::{init, journal_is_connected};
+
+/// What an event is about, as far as it is known: becomes fields of the journal entry.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct About<'a> {
+    /// The update.
+    pub update: Option<&'a UpdateId>,
+    /// The version it installs.
+    pub version: Option<&'a Version>,
+    /// The phase it is in.
+    pub phase: Option<&'a str>,
+    /// The slot it is written to.
+    pub slot: Option<Slot>,
+    /// Steps before it is given up.
+    pub steps_left: Option<u32>,
+    /// The slot we run from.
+    pub booted: Option<Slot>,
+    /// The slot that boots by default.
+    pub default: Option<Slot>,
+}
+
+impl fmt::Display for About<'_> {
+    /// The update as it is called in a sentence.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.version, self.update) {
+            (Some(version), Some(id)) => write!(f, "update to {version} ({id})"),
+            (Some(version), None) => write!(f, "update to {version}"),
+            (None, Some(id)) => write!(f, "update {id}"),
+            (None, None) => f.write_str("update"),
+        }
+    }
+}
+
+/// One journal entry. Fields without a value are left out by `tracing`.
+macro_rules! tell {
+    ($level:ident, $id:ident, $about:expr, [$($field:ident = $value:expr),*], $($line:tt)+) => {{
+        let about: &About<'_> = $about;
+        tracing::$level!(
+            target: "twinboot::events",
+            MESSAGE_ID = catalog::$id,
+            UPDATE_ID = about.update.map(|id| id.0.as_str()),
+            UPDATE_VERSION = about.version.map(Version::as_str),
+            PHASE = about.phase,
+            SLOT = about.slot.map(Slot::letter),
+            STEPS_LEFT = about.steps_left,
+            BOOTED = about.booted.map(Slot::letter),
+            DEFAULT = about.default.map(Slot::letter),
+            $($field = $value,)*
+            $($line)+
+        );
+    }};
+}
+use tell;
+
+/// The daemon runs; `twinboot` is its own version.
+pub fn daemon_started(about: &About<'_>, twinboot: &str) {
+    let slot = |slot: Option<Slot>| slot.map_or("?", Slot::letter);
+    let (booted, default) = (slot(about.booted), slot(about.default));
+    tell!(
+        info,
+        DAEMON_STARTED,
+        about,
+        [TWINBOOT_VERSION = twinboot],
+        "twinboot {twinboot} started on slot {booted}, default {default}"
+    );
+}
+
+/// Asked to stop.
+pub fn daemon_stopping(about: &About<'_>) {
+    match about.update {
+        Some(_) => tell!(info, DAEMON_STOPPING, about, [], "stopping; {about} goes on at the next start"),
+        None => tell!(info, DAEMON_STOPPING, about, [], "stopping"),
+    }
+}
+
+/// The configuration was read from `path` and its drop-ins, which set `values` values.
+pub fn config_loaded(path: &Path, values: usize) {
+    let path = path.display().to_string();
+    tell!(
+        info,
+        CONFIG_LOADED,
+        &About::default(),
+        [],
+        "configuration read from {}: {values} values set",
+        Line(&path)
+    );
+}
+
+/// An update begins.
+pub fn update_accepted(about: &About<'_>, origin: Origin) {
+    let (slot, origin) = (about.slot.map_or("?", Slot::letter), origin_in_words(origin));
+    tell!(
+        info,
+        UPDATE_ACCEPTED,
+        about,
+        [],
+        "{about} accepted, asked for by {origin}; it goes to slot {slot}"
+    );
+}
+
+/// An update went from one phase to the next; `why` says why if it is not simply the next step.
+pub fn transition(about: &About<'_>, from: &str, to: &str, why: Option<&Reason>) {
+    match why {
+        Some(why) => tell!(
+            warn,
+            TRANSITION,
+            about,
+            [FAILURE = why.failure.code()],
+            "{about}: {from} -> {to}: {}",
+            Line(&why.to_string())
+        ),
+        None => tell!(info, TRANSITION, about, [], "{about}: {from} -> {to}"),
+    }
+}
+
+/// A download goes on at byte `at`.
+pub fn download_resumed(about: &About<'_>, at: u64) {
+    tell!(info, DOWNLOAD_RESUMED, about, [], "{about}: download resumed at byte {at}");
+}
+
+/// An update stands still until `gate` opens.
+pub fn gate_waiting(about: &About<'_>, gate: &str) {
+    tell!(info, GATE_WAITING, about, [], "{about} waits: {}", Line(gate));
+}
+
+/// The machine was asked to reboot, because of `why`.
+pub fn reboot_requested(about: &About<'_>, why: &str) {
+    tell!(info, REBOOT_REQUESTED, about, [], "reboot asked for: {}", Line(why));
+}
+
+/// We run from a slot that is on trial.
+pub fn trial_started(about: &About<'_>, tries_left: Option<u32>) {
+    let slot = about.slot.map_or("?", Slot::letter);
+    let left = tries_left.map(|n| format!(", {n} more boots allowed")).unwrap_or_default();
+    tell!(info, TRIAL_STARTED, about, [], "slot {slot} is on trial{left}: it must prove healthy to be kept");
+}
+
+/// The slot on trial boots by default now.
+pub fn slot_committed(about: &About<'_>) {
+    let slot = about.slot.map_or("?", Slot::letter);
+    tell!(info, SLOT_COMMITTED, about, [], "slot {slot} passed its trial and boots by default from now on");
+}
+
+/// An update is over, however it ended.
+pub fn update_ended(about: &About<'_>, ended: &Ended) {
+    let about =
+        &About { update: Some(&ended.id), version: ended.version.as_ref(), slot: ended.target, ..*about };
+    match &ended.outcome {
+        Outcome::Succeeded => update_succeeded(about),
+        Outcome::UpToDate => update_up_to_date(about),
+        Outcome::Failed(why) => update_failed(about, why),
+        Outcome::RolledBack(why) => rolled_back(about, why),
+    }
+}
+
+/// The new system is kept.
+pub fn update_succeeded(about: &About<'_>) {
+    tell!(info, UPDATE_SUCCEEDED, about, [], "{about} succeeded");
+}
+
+/// Nothing was to be done.
+pub fn update_up_to_date(about: &About<'_>) {
+    tell!(info, UPDATE_UP_TO_DATE, about, [], "{about}: that version runs already, nothing was written");
+}
+
+/// It ended before the new system was tried.
+pub fn update_failed(about: &About<'_>, why: &Reason) {
+    tell!(
+        error,
+        UPDATE_FAILED,
+        about,
+        [FAILURE = why.failure.code()],
+        "{about} failed, the running system is unchanged: {}",
+        Line(&why.to_string())
+    );
+}
+
+/// The old system is back.
+pub fn rolled_back(about: &About<'_>, why: &Reason) {
+    tell!(
+        error,
+        ROLLED_BACK,
+        about,
+        [FAILURE = why.failure.code()],
+        "{about} rolled back, the old system runs again: {}",
+        Line(&why.to_string())
+    );
+}
+
+/// A request was not taken on.
+pub fn refused(about: &About<'_>, origin: Origin, why: &Reason) {
+    let origin = origin_in_words(origin);
+    tell!(
+        warn,
+        REQUEST_REFUSED,
+        about,
+        [FAILURE = why.failure.code()],
+        "request by {origin} refused: {}",
+        Line(&why.to_string())
+    );
+}
+
+/// The bootloader's environment survived damage.
+pub fn env_one_copy_bad(about: &About<'_>, detail: &str) {
+    tell!(warn, ENV_ONE_COPY_BAD, about, [], "bootloader environment: {}", Line(detail));
+}
+
+/// Our own record survived damage.
+pub fn state_recovered(about: &About<'_>, detail: &str) {
+    tell!(warn, STATE_RECOVERED, about, [], "record of updates recovered: {}", Line(detail));
+}
+
+/// Our own record cannot be written, so nothing is done.
+pub fn state_unwritable(about: &About<'_>, detail: &str) {
+    tell!(
+        error,
+        STATE_UNWRITABLE,
+        about,
+        [],
+        "record of updates cannot be saved, updates stand still: {}",
+        Line(detail)
+    );
+}
+
+/// The hub does not accept our name or key.
+pub fn hub_refused(detail: &str) {
+    tell!(
+        error,
+        HUB_REFUSED,
+        &About::default(),
+        [],
+        "the hub refuses this device, check its connection string and clock: {}",
+        Line(detail)
+    );
+}
+
+/// There is no control socket.
+pub fn control_unavailable(detail: &str) {
+    tell!(
+        error,
+        CONTROL_UNAVAILABLE,
+        &About::default(),
+        [],
+        "no control socket, command line verbs will not work: {}",
+        Line(detail)
+    );
+}
+
+fn origin_in_words(origin: Origin) -> &'static str {
+    match origin {
+        Origin::Desired => "the hub's desired property",
+        Origin::Method => "a direct method",
+        Origin::Local => "the control socket",
+    }
+}
+
+/// Text from outside on one line: it must not forge a journal line or colour a terminal.
+struct Line<'a>(&'a str);
+
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use fmt::Write as _;
+        self.0.chars().try_for_each(|c| f.write_char(if c.is_control() { ' ' } else { c }))
+    }
+}

@@ -1,0 +1,141 @@
+//! Bounds, and agreement between keys: what is well formed but would hurt.
+
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::time::Duration;
+
+use super::{Backoff, Config, Problem};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Adds to `problems` whatever is out of bounds or contradicts itself.
+pub(super) fn all(config: &Config, problems: &mut Vec<Problem>) {
+    let mut checks = Checks { config, problems };
+    checks.times();
+    checks.amounts();
+    checks.names();
+    checks.paths();
+}
+
+struct Checks<'a> {
+    config: &'a Config,
+    problems: &'a mut Vec<Problem>,
+}
+
+impl Checks<'_> {
+    fn times(&mut self) {
+        let Config { hub, download, health, report, .. } = self.config;
+        // IoT Hub drops a connection after one and a half times the keep-alive, or 1767 s: more than 1177 s is never
+        // honoured. Below ten seconds it is all pings.
+        self.time("hub.keep_alive", hub.keep_alive, 10 * SECOND..=1177 * SECOND);
+        self.time("hub.token_lifetime", hub.token_lifetime, 5 * MINUTE..=365 * DAY);
+        self.backoff("hub.backoff", hub.backoff);
+        self.time("download.connect_timeout", download.connect_timeout, SECOND..=10 * MINUTE);
+        self.time("download.idle_timeout", download.idle_timeout, SECOND..=60 * MINUTE);
+        self.time("download.time_limit", download.time_limit, MINUTE..=365 * DAY);
+        self.time("download.retry_after_limit", download.retry_after_limit, Duration::ZERO..=7 * DAY);
+        self.backoff("download.backoff", download.backoff);
+        self.time("health.deadline", health.deadline, SECOND..=DAY);
+        self.time("health.check_timeout", health.check_timeout, Duration::from_millis(1)..=DAY);
+        // The hub counts messages, and throttles who talks too much.
+        self.time("report.progress_every", report.progress_every, SECOND..=DAY);
+    }
+
+    fn amounts(&mut self) {
+        let Config { boot, download, .. } = self.config;
+        // No try at all would never boot the new slot; a counter in the environment may be two digits wide.
+        self.number("boot.tries", boot.tries.into(), 1..=99);
+        self.number("download.attempts", download.attempts.into(), 1..=100_000);
+        self.number("download.redirects", download.redirects.into(), 0..=20);
+        self.number("download.decoder_memory", download.decoder_memory, 1 << 20..=4 << 30);
+        // A checkpoint flushes the slot: too many of them wear the flash and stall the download.
+        self.number("download.checkpoint_every", download.checkpoint_every, 64 << 10..=1 << 30);
+    }
+
+    fn names(&mut self) {
+        let Config { slots, boot, report, control, .. } = self.config;
+        self.differ("slots.b", &slots.devices.a, &slots.devices.b, "slots.a");
+        let values = &boot.upgrade_available.values;
+        self.differ("boot.upgrade_available.b", &values.a, &values.b, "boot.upgrade_available.a");
+        let names = &boot.boot_order.names;
+        self.differ("boot.boot_order.b", &names.a, &names.b, "boot.boot_order.a");
+        for (key, text) in [
+            ("boot.upgrade_available.slot_variable", &boot.upgrade_available.slot_variable),
+            ("boot.upgrade_available.a", &values.a),
+            ("boot.upgrade_available.b", &values.b),
+            ("boot.boot_order.a", &names.a),
+            ("boot.boot_order.b", &names.b),
+            ("control.group", &control.group),
+        ] {
+            // In an environment block `=` ends a name, and BOOT_ORDER is separated by blanks.
+            if !text.bytes().all(|b| b.is_ascii_graphic() && b != b'=') {
+                self.problem(key, "must be printable ASCII without blanks and '='".into());
+            }
+        }
+        let mut seen = Vec::new();
+        for dialect in &report.dialects {
+            if seen.contains(&dialect) {
+                self.problem("report.dialects", "names the same shape twice".into());
+            }
+            seen.push(dialect);
+        }
+    }
+
+    /// A relative name would depend on where somebody happened to start us.
+    fn paths(&mut self) {
+        let Config { slots, boot, health, control, state, tls, simulator, .. } = self.config;
+        let one = [
+            ("slots.a", &slots.devices.a),
+            ("slots.b", &slots.devices.b),
+            ("boot.fw_env_config", &boot.fw_env_config),
+            ("health.directory", &health.directory),
+            ("control.socket", &control.socket),
+            ("state.directory", &state.directory),
+        ];
+        let many = tls.ca_files.iter().map(|file| ("tls.ca_files", file));
+        let simulator = simulator.root.iter().map(|root| ("simulator.root", root));
+        let relative = |(_, path): &(&str, &std::path::PathBuf)| !Path::is_absolute(path);
+        for (key, path) in one.into_iter().chain(many).chain(simulator).filter(relative) {
+            self.problem(key, format!("must be an absolute file name, found {:?}", path.display()));
+        }
+    }
+
+    fn time(&mut self, key: &str, found: Duration, allowed: RangeInclusive<Duration>) {
+        if !allowed.contains(&found) {
+            let (from, to) = (allowed.start(), allowed.end());
+            self.problem(key, format!("must be from {from:?} to {to:?}, found {found:?}"));
+        }
+    }
+
+    fn number(&mut self, key: &str, found: u64, allowed: RangeInclusive<u64>) {
+        if !allowed.contains(&found) {
+            self.problem(
+                key,
+                format!("must be from {} to {}, found {found}", allowed.start(), allowed.end()),
+            );
+        }
+    }
+
+    /// Without a wait at all, a server that refuses everyone would be asked as fast as it can refuse.
+    fn backoff(&mut self, key: &str, Backoff { first, last }: Backoff) {
+        if first < Duration::from_millis(100) || first > last || last > DAY {
+            self.problem(
+                key,
+                format!("must grow, from at least 100ms to at most 1d, found {first:?} and {last:?}"),
+            );
+        }
+    }
+
+    fn differ<T: PartialEq>(&mut self, key: &str, a: &T, b: &T, other: &str) {
+        if a == b {
+            self.problem(key, format!("must differ from {other}"));
+        }
+    }
+
+    fn problem(&mut self, key: &str, message: String) {
+        let origin = self.config.origin(key).cloned();
+        self.problems.push(Problem::Value { origin, key: key.into(), message });
+    }
+}

@@ -1,0 +1,338 @@
+//! The sections of the configuration as plain typed data, with the defaults of the shipped file.
+//!
+//! Not here: what a value means to an adapter (see the shipped `twinboot.toml`), and how it is read ([`super::value`]).
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::model::PerSlot;
+
+const fn minutes(n: u64) -> Duration {
+    Duration::from_secs(60 * n)
+}
+
+/// `[hub]`: the connection to the hub.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hub {
+    /// File with the connection string; see [`Hub::connection_string_candidates`] for a relative name.
+    pub connection_string_file: PathBuf,
+    /// MQTT keep-alive.
+    pub keep_alive: Duration,
+    /// How long a token lives.
+    pub token_lifetime: Duration,
+    /// Waiting between connections.
+    pub backoff: Backoff,
+}
+
+impl Hub {
+    /// Where to look for the connection string, best first: an absolute name as it is, a relative one in
+    /// `credentials` (the value of `$CREDENTIALS_DIRECTORY`) and then in `/etc/twinboot`. An empty file counts as
+    /// absent: the shipped unit gives an empty credential to a device that has none yet.
+    pub fn connection_string_candidates(&self, credentials: Option<&Path>) -> Vec<PathBuf> {
+        // `join` with an absolute name gives that name, twice; once is enough.
+        let mut candidates: Vec<_> = credentials
+            .into_iter()
+            .chain([Path::new("/etc/twinboot")])
+            .map(|directory| directory.join(&self.connection_string_file))
+            .collect();
+        candidates.dedup();
+        candidates
+    }
+}
+
+impl Default for Hub {
+    fn default() -> Self {
+        Self {
+            connection_string_file: "connection-string".into(),
+            keep_alive: minutes(4),
+            token_lifetime: minutes(60),
+            backoff: Backoff::default(),
+        }
+    }
+}
+
+/// Waiting that grows: a random time up to a limit that doubles from `first` to `last`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Backoff {
+    /// The limit of the first wait.
+    pub first: Duration,
+    /// The limit of every later wait stays below this.
+    pub last: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self { first: Duration::from_secs(1), last: minutes(5) }
+    }
+}
+
+/// `[tls]`: whom to trust on the network.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tls {
+    /// PEM files of further certificate authorities.
+    pub ca_files: Vec<PathBuf>,
+    /// Trust the system's authorities too.
+    pub system_roots: bool,
+}
+
+impl Default for Tls {
+    fn default() -> Self {
+        Self { ca_files: Vec::new(), system_roots: true }
+    }
+}
+
+/// `[slots]`: the two root file systems.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Slots {
+    /// Device or, in a simulation, plain file of each slot.
+    pub devices: PerSlot<PathBuf>,
+}
+
+impl Default for Slots {
+    fn default() -> Self {
+        let label = |name| Path::new("/dev/disk/by-partlabel").join(name);
+        Self { devices: PerSlot { a: label("rootfs-a"), b: label("rootfs-b") } }
+    }
+}
+
+/// `[boot]`: the bootloader.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Boot {
+    /// Which one.
+    pub loader: Loader,
+    /// Where U-Boot's environment is: a file in the format of `fw_printenv`.
+    pub fw_env_config: PathBuf,
+    /// Which of U-Boot's variables choose the slot.
+    pub dialect: UbootDialect,
+    /// How many boots a trial may take.
+    pub tries: u32,
+    /// Names and values of the dialect `upgrade_available`.
+    pub upgrade_available: UpgradeAvailable,
+    /// Names of the dialect `boot_order`.
+    pub boot_order: BootOrder,
+}
+
+impl Default for Boot {
+    fn default() -> Self {
+        Self {
+            loader: Loader::Uboot,
+            fw_env_config: "/etc/fw_env.config".into(),
+            dialect: UbootDialect::UpgradeAvailable,
+            tries: 3,
+            upgrade_available: UpgradeAvailable::default(),
+            boot_order: BootOrder::default(),
+        }
+    }
+}
+
+/// The bootloaders twinboot can talk to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Loader {
+    /// U-Boot, by its environment.
+    Uboot,
+}
+
+/// Which of U-Boot's variables choose the slot.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum UbootDialect {
+    /// U-Boot's own boot counter: `upgrade_available`, `bootcount`, `bootlimit` and a slot variable.
+    UpgradeAvailable,
+    /// RAUC's `BOOT_ORDER` and `BOOT_x_LEFT`.
+    BootOrder,
+}
+
+/// `[boot.upgrade_available]`: names and values of that dialect.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UpgradeAvailable {
+    /// The variable that holds the slot to boot.
+    pub slot_variable: String,
+    /// Its value for each slot.
+    pub values: PerSlot<String>,
+}
+
+impl Default for UpgradeAvailable {
+    fn default() -> Self {
+        Self { slot_variable: "slot".into(), values: PerSlot { a: "a".into(), b: "b".into() } }
+    }
+}
+
+/// `[boot.boot_order]`: names of that dialect.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BootOrder {
+    /// Each slot's name in `BOOT_ORDER` and `BOOT_<name>_LEFT`.
+    pub names: PerSlot<String>,
+}
+
+impl Default for BootOrder {
+    fn default() -> Self {
+        Self { names: PerSlot { a: "A".into(), b: "B".into() } }
+    }
+}
+
+/// `[download]`: fetching and writing an image.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Download {
+    /// For reaching a server, TLS included.
+    pub connect_timeout: Duration,
+    /// A body may be silent for this long.
+    pub idle_timeout: Duration,
+    /// Bytes per second, averaged over two minutes, below which a connection counts as faulty.
+    pub minimum_rate: u64,
+    /// Connections one update may need.
+    pub attempts: u32,
+    /// Time one update's download may need.
+    pub time_limit: Duration,
+    /// Waiting between connections.
+    pub backoff: Backoff,
+    /// The longest `Retry-After` that is obeyed.
+    pub retry_after_limit: Duration,
+    /// Redirects followed for one connection.
+    pub redirects: u32,
+    /// Bytes of memory a decoder may ask for.
+    pub decoder_memory: u64,
+    /// Bytes between two durable positions.
+    pub checkpoint_every: u64,
+    /// Bytes per second at most; 0 is no limit.
+    pub rate_limit: u64,
+}
+
+impl Default for Download {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(15),
+            idle_timeout: Duration::from_secs(30),
+            minimum_rate: 1024,
+            attempts: 20,
+            time_limit: minutes(24 * 60),
+            backoff: Backoff::default(),
+            retry_after_limit: minutes(60),
+            redirects: 5,
+            decoder_memory: 64 << 20,
+            checkpoint_every: 2 << 20,
+            rate_limit: 0,
+        }
+    }
+}
+
+/// `[trust]`: what must vouch for an image.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Trust {
+    /// Accept a method's or local request's address without a digest.
+    pub allow_undigested: bool,
+}
+
+/// `[health]`: how a new system proves itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Health {
+    /// Time after the boot within which every check must have passed.
+    pub deadline: Duration,
+    /// Programs that judge.
+    pub directory: PathBuf,
+    /// Time each program has for one answer.
+    pub check_timeout: Duration,
+    /// Whether the hub must be reached.
+    pub hub: HubCheck,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self {
+            deadline: minutes(10),
+            directory: "/etc/twinboot/health.d".into(),
+            check_timeout: minutes(1),
+            hub: HubCheck::Auto,
+        }
+    }
+}
+
+/// Whether a new system must reach the hub before it is kept.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum HubCheck {
+    /// If the hub was reached before the update.
+    Auto,
+    /// Always.
+    Required,
+    /// Never.
+    Ignored,
+}
+
+/// `[policy]`: when to switch over.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Policy {
+    /// Only between these times of day.
+    pub window: Option<Window>,
+    /// Only after somebody agreed.
+    pub consent: bool,
+}
+
+/// A time of day to another, local time, in minutes since midnight: from `from` up to but without `to`. It spans
+/// midnight if `to` is the smaller one.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Window {
+    /// First minute inside, 0 to 1439.
+    pub from: u16,
+    /// First minute outside, 0 to 1440 (`24:00`).
+    pub to: u16,
+}
+
+/// `[report]`: what the hub is told.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// The shapes of reported properties.
+    pub dialects: Vec<ReportDialect>,
+    /// Progress is told at most this often.
+    pub progress_every: Duration,
+}
+
+impl Default for Report {
+    fn default() -> Self {
+        Self {
+            dialects: vec![ReportDialect::Firmware, ReportDialect::Flat],
+            progress_every: Duration::from_secs(10),
+        }
+    }
+}
+
+/// A shape of reported properties.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ReportDialect {
+    /// The object `firmware` of the firmware update tutorial.
+    Firmware,
+    /// `firmwareStatus` and its times at the top level.
+    Flat,
+}
+
+/// `[control]`: the local control socket.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Control {
+    /// Where it is.
+    pub socket: PathBuf,
+    /// The group whose members may change things.
+    pub group: String,
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Self { socket: "/run/twinboot/control.sock".into(), group: "twinboot".into() }
+    }
+}
+
+/// `[state]`: where twinboot remembers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct State {
+    /// A directory on storage that both slots share.
+    pub directory: PathBuf,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { directory: "/var/lib/twinboot".into() }
+    }
+}
+
+/// `[simulator]`: a device made of plain files.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Simulator {
+    /// The directory that stands for the machine; `None` on a real one.
+    pub root: Option<PathBuf>,
+}

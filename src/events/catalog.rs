@@ -1,0 +1,75 @@
+//! The ids of the journal entries: one per kind of event, for ever.
+//!
+//! Each is a random 128-bit number, made once, with a paragraph for the operator in `packaging/twinboot.catalog`; a
+//! test compares the two. Monitoring is built on these: never use one for something else.
+
+/// twinboot has started.
+pub const DAEMON_STARTED: &str = "2fa0319c5eb476347b1b24e750a91ef2";
+/// twinboot is stopping.
+pub const DAEMON_STOPPING: &str = "8aa2c8a044860170c7cc9909114e8901";
+/// The configuration was read.
+pub const CONFIG_LOADED: &str = "bc1c700163367307f825312720380785";
+/// An update was accepted.
+pub const UPDATE_ACCEPTED: &str = "e3746ceff8f7fe7f06fc5cad087fcf77";
+/// An update moved on.
+pub const TRANSITION: &str = "652a65151ada521338ac132c4eda5a62";
+/// A download was resumed.
+pub const DOWNLOAD_RESUMED: &str = "ed04638716c16373643844bd6d27023e";
+/// An update waits.
+pub const GATE_WAITING: &str = "9745c8b50424a3920951a77c3f817763";
+/// A reboot was asked for.
+pub const REBOOT_REQUESTED: &str = "ffa846b749d7c587e3ba02b1d97ea031";
+/// A new system is on trial.
+pub const TRIAL_STARTED: &str = "3f36f4c73b6e61709e4900a621e3816e";
+/// A slot is the default now.
+pub const SLOT_COMMITTED: &str = "7bb838d42e439577c9ec866e129186d4";
+/// An update succeeded.
+pub const UPDATE_SUCCEEDED: &str = "97f8efc5328a1d194ddf86a03f1c44f2";
+/// The version asked for runs already.
+pub const UPDATE_UP_TO_DATE: &str = "51d5b3baf410fdee54920f4b61494691";
+/// An update failed before it was tried.
+pub const UPDATE_FAILED: &str = "145dba2bda44772e5ca330c5f4a25461";
+/// An update was rolled back.
+pub const ROLLED_BACK: &str = "d02560e850dfb56e24329451a05551ad";
+/// A request was refused.
+pub const REQUEST_REFUSED: &str = "71f2be8a55f80f111178ee76fba9f7a5";
+/// One copy of the bootloader's environment is damaged.
+pub const ENV_ONE_COPY_BAD: &str = "e1e30eb3af5b094c5e59d48ea80aa8bb";
+/// twinboot's own record was damaged and recovered.
+pub const STATE_RECOVERED: &str = "2c745531b078da530e3a90e6891eb2fa";
+/// twinboot cannot save its record.
+pub const STATE_UNWRITABLE: &str = "24e154b81da6430338efb6cbeffb15df";
+/// The hub is connected.
+pub const HUB_CONNECTED: &str = "2961c09217cf98df306a791b66a1c61d";
+/// The connection to the hub is lost.
+pub const HUB_LOST: &str = "ff43026ac589e3a44baa7f4880ef2b8e";
+/// The hub refuses this device.
+pub const HUB_REFUSED: &str = "c09d37f957c73d8661f35feb2d4b0496";
+/// The control socket could not be opened.
+pub const CONTROL_UNAVAILABLE: &str = "587288b0abf94253c413a947c2946469";
+
+/// All of them, by name.
+pub const ALL: &[(&str, &str)] = &[
+    ("DAEMON_STARTED", DAEMON_STARTED),
+    ("DAEMON_STOPPING", DAEMON_STOPPING),
+    ("CONFIG_LOADED", CONFIG_LOADED),
+    ("UPDATE_ACCEPTED", UPDATE_ACCEPTED),
+    ("TRANSITION", TRANSITION),
+    ("DOWNLOAD_RESUMED", DOWNLOAD_RESUMED),
+    ("GATE_WAITING", GATE_WAITING),
+    ("REBOOT_REQUESTED", REBOOT_REQUESTED),
+    ("TRIAL_STARTED", TRIAL_STARTED),
+    ("SLOT_COMMITTED", SLOT_COMMITTED),
+    ("UPDATE_SUCCEEDED", UPDATE_SUCCEEDED),
+    ("UPDATE_UP_TO_DATE", UPDATE_UP_TO_DATE),
+    ("UPDATE_FAILED", UPDATE_FAILED),
+    ("ROLLED_BACK", ROLLED_BACK),
+    ("REQUEST_REFUSED", REQUEST_REFUSED),
+    ("ENV_ONE_COPY_BAD", ENV_ONE_COPY_BAD),
+    ("STATE_RECOVERED", STATE_RECOVERED),
+    ("STATE_UNWRITABLE", STATE_UNWRITABLE),
+    ("HUB_CONNECTED", HUB_CONNECTED),
+    ("HUB_LOST", HUB_LOST),
+    ("HUB_REFUSED", HUB_REFUSED),
+    ("CONTROL_UNAVAILABLE", CONTROL_UNAVAILABLE),
+];

@@ -1,0 +1,107 @@
+#![allow(clippy::unwrap_used)]
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::*;
+
+/// A directory that stands for a machine, with these files.
+fn machine(files: &[(&str, &str)]) -> (tempfile::TempDir, Host) {
+    let root = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        let path = root.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    let host = Host::new(Some(root.path().to_owned()));
+    (root, host)
+}
+
+/// Written by another process: had this one the file open for writing while a neighbouring test forks, running it
+/// would fail with "text file busy".
+fn install_program(path: &Path, text: &str) {
+    let mut writer = std::process::Command::new("/bin/sh");
+    writer.args(["-c", "printf %s \"$1\" > \"$0\""]).arg(path).arg(text);
+    assert!(writer.status().unwrap().success());
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+#[test]
+fn the_real_machine_knows_its_boot() {
+    let host = Host::new(None);
+    assert_eq!(host.boot_id().unwrap().0.len(), 36);
+    assert_eq!(host.boot_id().unwrap(), host.boot_id().unwrap());
+    let uptime: f64 = fs::read_to_string("/proc/uptime").unwrap().split(' ').next().unwrap().parse().unwrap();
+    assert!((host.since_boot().as_secs_f64() - uptime).abs() < 5.0);
+}
+
+#[test]
+fn a_simulated_boot_began_when_its_file_says() {
+    let booted = boottime().as_secs_f64() - 100.0;
+    let (root, host) =
+        machine(&[("proc/sys/kernel/random/boot_id", "0f1e-2d\n"), ("booted-at", &format!("{booted:.3}\n"))]);
+    assert_eq!(host.boot_id().unwrap(), BootId("0f1e-2d".into()));
+    let since = host.since_boot();
+    assert!(since >= Duration::from_secs(99) && since < Duration::from_secs(200), "{since:?}");
+    let (now, then) = (host.wall_clock().unwrap(), host.boot_time().unwrap());
+    assert!((99_000..200_000).contains(&(now.0 - then.0)));
+    for damaged in ["", "soon", "-5", "NaN", "1e400"] {
+        fs::write(root.path().join("booted-at"), damaged).unwrap();
+        assert!(host.since_boot() < Duration::from_secs(60), "{damaged}");
+    }
+    fs::write(root.path().join("proc/sys/kernel/random/boot_id"), " \n").unwrap();
+    assert_eq!(host.boot_id().unwrap_err().reason().failure, Failure::Internal);
+}
+
+#[test]
+fn a_clock_that_was_never_set_is_no_clock() {
+    let floor = SystemTime::UNIX_EPOCH + Duration::from_millis(CLOCK_FLOOR.0);
+    assert_eq!(CLOCK_FLOOR.to_string(), "2026-01-01T00:00:00.000Z");
+    assert_eq!(plausible(floor), Some(CLOCK_FLOOR));
+    assert_eq!(plausible(floor - Duration::from_millis(1)), None);
+    assert_eq!(plausible(SystemTime::UNIX_EPOCH - Duration::from_secs(1)), None);
+}
+
+#[test]
+fn the_version_is_the_image_s_own_word() {
+    let version = |files: &[(&str, &str)]| machine(files).1.image_version().map(|it| it.to_string());
+    let etc = ("etc/os-release", "NAME=x\nIMAGE_VERSION=\"2.8.5\"\n");
+    let vendor = ("usr/lib/os-release", "IMAGE_VERSION=2.8.4\n");
+    assert_eq!(version(&[etc, vendor]).as_deref(), Some("2.8.5"));
+    assert_eq!(version(&[vendor]).as_deref(), Some("2.8.4"));
+    assert_eq!(version(&[("etc/os-release", "NAME=x\n"), vendor]), None);
+    assert_eq!(version(&[("etc/os-release", "IMAGE_VERSION='two words'\n")]), None);
+    assert_eq!(version(&[]), None);
+}
+
+#[test]
+fn a_simulated_reboot_is_a_request_that_may_be_made_twice() {
+    let (root, host) = machine(&[]);
+    for _ in 0..2 {
+        block_on(host.reboot()).unwrap();
+        assert!(root.path().join("reboot-requested").exists());
+    }
+    let gone = Host::new(Some(root.path().join("gone")));
+    assert_eq!(block_on(gone.reboot()).unwrap_err().reason().failure, Failure::RebootRefused);
+}
+
+#[test]
+fn a_real_reboot_is_asked_of_systemctl_and_its_refusal_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let systemctl = directory.path().join("systemctl");
+    let asked = directory.path().join("asked");
+    let run = |script: &str| {
+        install_program(&systemctl, script);
+        block_on(reboot_by_systemctl(&["/nonexistent/systemctl", systemctl.to_str().unwrap()]))
+    };
+    run(&format!("#!/bin/sh\necho \"$@\" > '{}'\n", asked.display())).unwrap();
+    assert_eq!(fs::read_to_string(&asked).unwrap(), "--no-block --no-ask-password reboot\n");
+    let reason = run("#!/bin/sh\necho 'Access denied' >&2\nexit 4\n").unwrap_err().reason();
+    assert_eq!(reason.failure, Failure::RebootRefused);
+    assert!(reason.detail.contains("exit status: 4: Access denied"), "{reason}");
+    let nobody = block_on(reboot_by_systemctl(&["/nonexistent/systemctl"])).unwrap_err();
+    assert_eq!(nobody.reason().failure, Failure::RebootRefused);
+}

@@ -1,0 +1,71 @@
+//! The files that are shipped, read the way they are read on a device; and the drop-ins beside them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use twinboot::config::Config;
+
+fn shipped() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("config/twinboot.toml")
+}
+
+/// A copy of the shipped file with drop-ins beside it.
+fn installed(drop_ins: &[(&str, &str)]) -> (tempfile::TempDir, PathBuf) {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let main = directory.path().join("twinboot.toml");
+    fs::copy(shipped(), &main).expect("copied");
+    fs::create_dir(directory.path().join("conf.d")).expect("created");
+    for (name, text) in drop_ins {
+        fs::write(directory.path().join("conf.d").join(name), text).expect("written");
+    }
+    (directory, main)
+}
+
+#[test]
+fn the_shipped_file_loads_and_prints_as_what_it_is() {
+    let config = Config::load(&shipped()).expect("the shipped file is right");
+    let printed = config.to_toml();
+    let note = format!("# {}:", shipped().display());
+    assert_eq!(printed.matches(&note).count(), config.values_set());
+    let (_directory, again) = installed(&[]);
+    fs::write(&again, &printed).expect("written");
+    assert_eq!(Config::load(&again).expect("the print is right").hub, config.hub);
+}
+
+#[test]
+fn drop_ins_win_in_the_order_of_their_names() {
+    let (_directory, main) = installed(&[
+        ("90-site.toml", "[hub]\nkeep_alive = '3m'\n"),
+        ("10-board.toml", "[hub]\nkeep_alive = '2m'\n[boot]\ntries = 5\n"),
+        (".90-site.toml.swp", "\u{1}not toml"),
+        ("README", "neither"),
+        ("old.toml~", "nor this"),
+    ]);
+    let config = Config::load(&main).expect("right");
+    assert_eq!(config.hub.keep_alive, Duration::from_secs(180));
+    assert_eq!(config.boot.tries, 5);
+    let origin = config.origin("hub.keep_alive").expect("set").to_string();
+    assert!(origin.ends_with("conf.d/90-site.toml:2"), "{origin}");
+}
+
+#[test]
+fn an_error_in_a_drop_in_names_that_file_and_line() {
+    let (_directory, main) = installed(&[("50.toml", "[policy]\nconsnet = true\n")]);
+    let error = Config::load(&main).expect_err("misspelt").to_string();
+    assert!(error.contains("conf.d/50.toml:2: unknown key \"policy.consnet\"; did you mean"), "{error}");
+}
+
+#[test]
+fn files_that_cannot_be_read_are_named() {
+    let (directory, main) = installed(&[]);
+    fs::remove_file(&main).expect("removed");
+    let error = Config::load(&main).expect_err("absent").to_string();
+    assert!(error.contains("twinboot.toml: cannot be read: No such file"), "{error}");
+    fs::copy(shipped(), &main).expect("copied");
+    fs::write(directory.path().join("conf.d/1.toml"), [0xff, 0xfe]).expect("written");
+    let error = Config::load(&main).expect_err("not text").to_string();
+    assert!(error.contains("1.toml: cannot be read: "), "{error}");
+    let error = Config::load(Path::new("/dev/zero")).expect_err("endless").to_string();
+    assert!(error.contains("longer than 262144 bytes"), "{error}");
+}
