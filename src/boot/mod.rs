@@ -1,6 +1,10 @@
 //! The bootloader, as far as we need it: which slot boots by default, which is on trial, and three ways to change
 //! that, each one atomic write.
 
+#[cfg(any(test, feature = "fakes"))]
+pub mod fake;
+pub mod uboot;
+
 use crate::model::{Reason, Slot, VerifiedSlot};
 
 /// What the bootloader's durable variables say.
