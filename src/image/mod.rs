@@ -1,1 +1,371 @@
-//! (in work)
+//! From an address to the bytes of a slot: fetch, check, unpack, write, and read back.
+//!
+//! One blocking thread pushes the bytes through a chain, whatever the image's size in constant memory:
+//!
+//! ```text
+//! source ─▶ digest of what is fetched ─▶ decoder ─▶ digest of the image ─▶ sink ─▶ slot
+//!    ▲                                      │                               │
+//!    └── reconnects by itself               └── boundaries ─▶ checkpoint ◀── flushed
+//! ```
+//!
+//! It decides nothing about updates and knows no slots, only a [`Target`]. The engine's worker calls [`write()`] for
+//! the work *download* and [`read_back`] for the work *verify*; both may be called again after any interruption,
+//! with the same arguments, and go on where they can.
+//!
+//! # Resuming
+//!
+//! A lost connection is the source's affair: it asks for the rest, with `If-Range`, and the decoder never notices.
+//! For a lost process there is a checkpoint: at most every [`Settings::checkpoint_every`] fetched bytes the slot is
+//! flushed and then position, both digests' states, the decoder's state and the file's validators are saved (see
+//! [`decode`] for how a decoder is rebuilt). It is always saved *after* the flush that makes it true.
+//!
+//! # Why pushed, and not a chain of `Read`ers
+//!
+//! A `Read` chain reads ahead in every link. Here every link stands at the same byte whenever the decoder reports a
+//! boundary, so that a checkpoint is just a copy of their states.
+
+mod checkpoint;
+mod decode;
+mod error;
+mod hash;
+mod progress;
+mod sink;
+mod source;
+
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::time::Duration;
+
+use crate::durable::Generations;
+use crate::model::{Artifact, Image, Sha256, Slot};
+
+use checkpoint::{Journal, Point};
+use decode::{Decoder, Limits, Out, State};
+use hash::Hasher;
+use sink::Sink;
+use source::Source;
+
+pub use checkpoint::CAPACITY as CHECKPOINT_CAPACITY;
+pub use error::Error;
+pub use progress::{Cancel, Progress, Snapshot};
+pub use source::Net;
+
+/// A slot that is being written. Written with large pieces at multiples of 4 KiB, except for the end of an image and
+/// around checkpoints.
+pub trait Target: Send {
+    /// Its size in bytes.
+    fn size(&self) -> u64;
+    /// Writes all of `data`; not durable before the next flush.
+    ///
+    /// # Errors
+    /// Whatever the device says.
+    fn write_at(&mut self, offset: u64, data: &[u8]) -> io::Result<()>;
+    /// Makes a range read as zeros; not durable before the next flush.
+    ///
+    /// # Errors
+    /// Whatever the device says.
+    fn zero(&mut self, offset: u64, len: u64) -> io::Result<()>;
+    /// Makes all of it durable.
+    ///
+    /// # Errors
+    /// Then what was written since the last flush may be lost, and flushing again proves nothing.
+    fn flush(&mut self) -> io::Result<()>;
+    /// Reads from the device itself, past any cache. Fewer bytes than asked for only at the end.
+    ///
+    /// # Errors
+    /// Whatever the device says.
+    fn read_back(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
+}
+
+/// How to fetch: the section `[download]` of the configuration.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Settings {
+    /// For DNS, TCP and TLS together.
+    pub connect_timeout: Duration,
+    /// A server that is silent for this long is given up, and asked again on a new connection.
+    pub idle_timeout: Duration,
+    /// Bytes per second; less on average over `minimum_rate_window` is a fault. 0 allows everything.
+    pub minimum_rate: u64,
+    /// Over how much time the rate is averaged. Only time spent waiting for the network counts.
+    pub minimum_rate_window: Duration,
+    /// How many connections in a row may fail to get any further than the ones before them. A connection that did
+    /// get further begins the count anew: a link that drops every few seconds is no reason to fail, a server that
+    /// drops at the same byte each time is.
+    pub attempts: u32,
+    /// How long a download may take in all, restarts of the process included.
+    pub time_limit: Duration,
+    /// Waiting between connections is random, up to a limit that doubles from the first to the second.
+    pub backoff: [Duration; 2],
+    /// `Retry-After` is obeyed up to this.
+    pub retry_after_limit: Duration,
+    /// How many redirects are followed.
+    pub redirects: u32,
+    /// Most memory for a decoder's window or dictionary, in bytes. zstd windows up to 8 MiB are always allowed.
+    pub decoder_memory: u64,
+    /// How many fetched bytes may lie between two checkpoints.
+    pub checkpoint_every: u64,
+    /// Bytes per second at most; 0 is no limit.
+    pub rate_limit: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(15),
+            idle_timeout: Duration::from_secs(30),
+            minimum_rate: 1 << 10,
+            minimum_rate_window: Duration::from_secs(120),
+            attempts: 20,
+            time_limit: Duration::from_secs(24 * 60 * 60),
+            backoff: [Duration::from_secs(1), Duration::from_secs(300)],
+            retry_after_limit: Duration::from_secs(60 * 60),
+            redirects: 5,
+            decoder_memory: 64 << 20,
+            checkpoint_every: 2 << 20,
+            rate_limit: 0,
+        }
+    }
+}
+
+/// One image to fetch.
+#[derive(Clone, Copy, Debug)]
+pub struct Fetch<'a> {
+    /// What.
+    pub artifact: &'a Artifact,
+    /// Into which slot; a checkpoint for one slot is none for the other.
+    pub slot: Slot,
+    /// How.
+    pub settings: &'a Settings,
+    /// Through which client.
+    pub net: &'a Net,
+    /// Where to note how far it is.
+    pub progress: &'a Progress,
+    /// What stops it.
+    pub cancel: &'a Cancel,
+}
+
+/// Fetches the image into `target`, going on from `checkpoint` if that is of the same image; blocks until all of it
+/// is durable. Returns what the slot holds then, for [`read_back`] to be compared with.
+///
+/// After success the checkpoint says "complete", and calling again returns the same at once. Whoever knows that the
+/// update is over, or that the slot does not hold what it should, clears the checkpoint.
+///
+/// # Errors
+/// [`Error::Cancelled`] if stopped. All others are final: what could be tried again was. The checkpoint is kept
+/// where what was fetched is a good beginning, and cleared where it is not.
+pub fn write(
+    fetch: &Fetch<'_>,
+    target: &mut dyn Target,
+    checkpoint: &mut Generations,
+) -> Result<Image, Error> {
+    let mut journal = Journal::new(checkpoint, fetch);
+    let mut saved = journal.load();
+    let mut source = Source::open(fetch, saved.as_ref())?;
+    loop {
+        let begin = match saved.take().map(|saved| saved.point) {
+            Some(Point::Whole { image }) => return Ok(image),
+            Some(Point::Half(position)) => Some(position),
+            None => None,
+        };
+        let done = Chain::begin(fetch, target, begin)
+            .and_then(|chain| chain.run(fetch, &mut source, &mut journal))
+            .map_err(|error| match error {
+                Error::Digest { .. } | Error::Undecodable { .. } => source.reconsider(error),
+                other => other,
+            });
+        match done {
+            Ok(image) => {
+                journal.save(&source, Point::Whole { image: image.clone() });
+                return Ok(image);
+            }
+            Err(Error::StartOver(why)) => {
+                tracing::info!(%why, "the download starts over");
+                journal.clear();
+            }
+            Err(error) => {
+                if !error.leaves_a_good_beginning() {
+                    journal.clear();
+                }
+                return Err(error);
+            }
+        }
+    }
+}
+
+/// Reads the image back from the device, past every cache; blocks until done. The caller compares
+/// ([`crate::model::VerifiedSlot::attest`]).
+///
+/// # Errors
+/// [`Error::Cancelled`], or if the device cannot be read.
+pub fn read_back(
+    target: &dyn Target,
+    image: &Image,
+    progress: &Progress,
+    cancel: &Cancel,
+) -> Result<Sha256, Error> {
+    let mut hasher = Hasher::default();
+    let mut buffer = vec![0; sink::CHUNK];
+    let mut offset = 0;
+    while offset < image.len {
+        if cancel.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
+        let count = (image.len - offset).min(buffer.len() as u64);
+        let piece = &mut buffer[..count as usize];
+        sink::read_exactly(target, offset, piece)?;
+        hasher.update(piece);
+        offset += count;
+        progress.note(|now| now.verified = offset);
+    }
+    Ok(hasher.finish())
+}
+
+/// Where every link of the chain stood at a boundary.
+#[derive(Clone)]
+struct Position {
+    /// So many bytes of the file were unpacked …
+    offset: u64,
+    fetched: Hasher,
+    /// … and made so many bytes of the image.
+    len: u64,
+    image: Hasher,
+    decoder: State,
+}
+
+/// All links between the source and the slot.
+struct Chain<'a> {
+    offset: u64,
+    fetched: Hasher,
+    decoder: Decoder,
+    end: HashedSink<'a>,
+    /// The last boundary. All before it has been handed to the sink.
+    boundary: Option<Position>,
+}
+
+impl<'a> Chain<'a> {
+    fn begin(
+        fetch: &Fetch<'_>,
+        target: &'a mut dyn Target,
+        position: Option<Position>,
+    ) -> Result<Self, Error> {
+        let size = fetch.artifact.size;
+        let limits = Limits { memory: fetch.settings.decoder_memory, total: size };
+        let (from, len) = position.as_ref().map_or((0, 0), |position| (position.offset, position.len));
+        fetch.progress.note(|now| (now.position, now.written, now.resumed_at) = (from, len, from));
+        let Some(position) = position else {
+            let end = HashedSink { hasher: Hasher::default(), sink: Sink::new(target, 0)? };
+            let decoder = Decoder::new(limits);
+            return Ok(Self { offset: 0, fetched: Hasher::default(), decoder, end, boundary: None });
+        };
+        let mut window = |buffer: &mut [u8]| {
+            let begin = len.checked_sub(buffer.len() as u64);
+            sink::read_exactly(target, begin.ok_or(Error::StartOver("bad checkpoint".into()))?, buffer)
+        };
+        let decoder = Decoder::resume(&position.decoder, limits, &mut window);
+        // Whatever is wrong with an old checkpoint, the image may still be fetched from its beginning.
+        let decoder = decoder.map_err(|error| Error::StartOver(error.chain()))?;
+        let end = HashedSink { hasher: position.image.clone(), sink: Sink::new(target, len)? };
+        let fetched = position.fetched.clone();
+        Ok(Self { offset: from, fetched, decoder, end, boundary: Some(position) })
+    }
+
+    /// Everything from here to the end of the file.
+    fn run(
+        mut self,
+        fetch: &Fetch<'_>,
+        source: &mut Source<'_>,
+        journal: &mut Journal<'_>,
+    ) -> Result<Image, Error> {
+        loop {
+            let bytes = match source.next() {
+                Ok(Some(bytes)) => bytes,
+                Ok(None) => break,
+                Err(error) => {
+                    if error.leaves_a_good_beginning() {
+                        self.checkpoint(source, journal)?;
+                    }
+                    return Err(error);
+                }
+            };
+            if self.offset == 0 {
+                self.decoder.learn_total(source.total());
+            }
+            self.accept(&bytes)?;
+            let (offset, written) = (self.offset, self.end.sink.position());
+            fetch.progress.note(|now| (now.position, now.written) = (offset, written));
+            if self.boundary.as_ref().is_some_and(|boundary| journal.is_due(boundary.offset)) {
+                self.checkpoint(source, journal)?;
+            }
+        }
+        self.finish(fetch)
+    }
+
+    /// Pushes the next bytes of the file through.
+    fn accept(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let step = self.decoder.decode(rest, &mut self.end)?;
+            self.fetched.update(&rest[..step.used]);
+            self.offset += step.used as u64;
+            rest = &rest[step.used..];
+            if step.boundary
+                && let Some(decoder) = self.decoder.state()
+            {
+                self.boundary = Some(Position {
+                    offset: self.offset,
+                    fetched: self.fetched.clone(),
+                    len: self.end.sink.position(),
+                    image: self.end.hasher.clone(),
+                    decoder,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the slot durable up to here, and then the last boundary.
+    fn checkpoint(&mut self, source: &Source<'_>, journal: &mut Journal<'_>) -> Result<(), Error> {
+        if let Some(boundary) = &self.boundary
+            && journal.is_new(boundary.offset)
+        {
+            self.end.sink.flush()?;
+            journal.save(source, Point::Half(boundary.clone()));
+        }
+        Ok(())
+    }
+
+    fn finish(mut self, fetch: &Fetch<'_>) -> Result<Image, Error> {
+        // Before the decoder's opinion: of a file that is not the wanted one, its errors only mislead.
+        let found = self.fetched.finish();
+        if let Some(wanted) = fetch.artifact.sha256
+            && wanted != found
+        {
+            return Err(Error::Digest { found, wanted });
+        }
+        self.decoder.finish(&mut self.end)?;
+        self.end.sink.flush()?;
+        let len = self.end.sink.position();
+        fetch.progress.note(|now| now.written = len);
+        Ok(Image { sha256: self.end.hasher.finish(), len })
+    }
+}
+
+/// The digest of the image, and behind it the sink.
+struct HashedSink<'a> {
+    hasher: Hasher,
+    sink: Sink<'a>,
+}
+
+impl Out for HashedSink<'_> {
+    fn accept(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.sink.accept(bytes)?;
+        self.hasher.update(bytes);
+        Ok(())
+    }
+
+    fn announce(&mut self, len: u64) -> Result<(), Error> {
+        self.sink.check_room(len)
+    }
+}

@@ -1,0 +1,209 @@
+//! What is kept across a power cut, and when.
+
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use serde::{Deserialize, Serialize};
+
+use crate::durable::{Generations, Loaded};
+use crate::model::{Image, Location, Sha256};
+
+use super::decode::State;
+use super::hash::Hasher;
+use super::source::{Source, Validator};
+use super::{Fetch, Position};
+
+/// The room that [`Generations`] needs for a checkpoint, in bytes.
+pub const CAPACITY: usize = 8 << 10;
+
+/// Another number for another layout: an old checkpoint is then as good as none.
+const SCHEMA: u32 = 1;
+/// On a slow line a checkpoint is made after this time even if few bytes came.
+const AT_LEAST_EVERY: Duration = Duration::from_secs(10);
+
+/// A checkpoint.
+pub(super) struct Saved {
+    pub(super) point: Point,
+    pub(super) validator: Validator,
+    pub(super) total: Option<u64>,
+    /// How long the download has taken so far.
+    pub(super) spent: Duration,
+    /// How often the file was seen to change.
+    pub(super) changes: u32,
+}
+
+/// How far it is.
+pub(super) enum Point {
+    /// On the way.
+    Half(Position),
+    /// All there, and durable.
+    Whole { image: Image },
+}
+
+/// A checkpoint as it is written.
+#[derive(Deserialize, Serialize)]
+struct Document {
+    schema: u32,
+    job: Sha256,
+    validator: Validator,
+    total: Option<u64>,
+    spent_s: u64,
+    changes: u32,
+    point: Written,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Written {
+    Half { offset: u64, fetched: Packed, len: u64, image: Packed, decoder: State },
+    Whole(Image),
+}
+
+/// Bytes, as text.
+#[derive(Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+struct Packed(Vec<u8>);
+
+impl Clone for Packed {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl From<Packed> for String {
+    fn from(packed: Packed) -> Self {
+        STANDARD_NO_PAD.encode(packed.0)
+    }
+}
+
+impl TryFrom<String> for Packed {
+    type Error = base64::DecodeError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        STANDARD_NO_PAD.decode(text).map(Self)
+    }
+}
+
+/// Keeps the checkpoints of one download.
+pub(super) struct Journal<'a> {
+    store: &'a mut Generations,
+    job: Sha256,
+    every: u64,
+    /// The position that is saved.
+    offset: u64,
+    at: Instant,
+    is_working: bool,
+}
+
+impl<'a> Journal<'a> {
+    pub(super) fn new(store: &'a mut Generations, fetch: &Fetch<'_>) -> Self {
+        let every = fetch.settings.checkpoint_every;
+        Self { store, job: job(fetch), every, offset: 0, at: Instant::now(), is_working: true }
+    }
+
+    /// The checkpoint of this very job. One that is damaged, of another job, or of another time is as good as none.
+    pub(super) fn load(&mut self) -> Option<Saved> {
+        let payload = match self.store.load() {
+            Loaded::Empty => return None,
+            Loaded::Found { payload, damaged } => {
+                if let Some(damaged) = damaged {
+                    tracing::warn!(%damaged, "one of the two copies of the download's checkpoint");
+                }
+                payload
+            }
+            Loaded::Damaged(what) => {
+                tracing::warn!(%what, "no usable checkpoint; the download starts from its beginning");
+                return None;
+            }
+        };
+        let document: Document = serde_json::from_slice(&payload).ok()?;
+        if document.schema != SCHEMA || document.job != self.job {
+            return None;
+        }
+        let point = match document.point {
+            Written::Whole(image) => Point::Whole { image },
+            Written::Half { offset, fetched, len, image, decoder } => {
+                self.offset = offset;
+                let (fetched, image) = (Hasher::restore(&fetched.0)?, Hasher::restore(&image.0)?);
+                Point::Half(Position { offset, fetched, len, image, decoder })
+            }
+        };
+        Some(Saved {
+            point,
+            validator: document.validator,
+            total: document.total,
+            spent: Duration::from_secs(document.spent_s),
+            changes: document.changes,
+        })
+    }
+
+    /// Whether a boundary at `offset` should be saved.
+    pub(super) fn is_due(&self, offset: u64) -> bool {
+        let fresh = offset.saturating_sub(self.offset);
+        fresh >= self.every || (fresh > 0 && self.at.elapsed() >= AT_LEAST_EVERY)
+    }
+
+    /// Whether a boundary at `offset` is another one than the saved one.
+    pub(super) fn is_new(&self, offset: u64) -> bool {
+        offset > self.offset
+    }
+
+    /// Saves `point`, which the slot must already hold durably. If that fails the download goes on without: a full
+    /// state directory must not stop an update that may be the cure for it.
+    pub(super) fn save(&mut self, source: &Source<'_>, point: Point) {
+        let offset = match &point {
+            Point::Half(position) => position.offset,
+            Point::Whole { .. } => u64::MAX,
+        };
+        let document = Document {
+            schema: SCHEMA,
+            job: self.job,
+            validator: source.validator().clone(),
+            total: source.total(),
+            spent_s: source.spent().as_secs(),
+            changes: source.changes(),
+            point: match point {
+                Point::Whole { image } => Written::Whole(image),
+                Point::Half(Position { offset, fetched, len, image, decoder }) => Written::Half {
+                    offset,
+                    fetched: Packed(fetched.save()),
+                    len,
+                    image: Packed(image.save()),
+                    decoder,
+                },
+            },
+        };
+        let saved = serde_json::to_vec(&document).map_err(|error| error.to_string());
+        let saved = saved.and_then(|payload| self.store.save(&payload).map_err(|error| error.to_string()));
+        match &saved {
+            Ok(()) => tracing::debug!(offset, "checkpoint"),
+            // Once is enough: it will hardly work again two megabytes later.
+            Err(error) if self.is_working => {
+                tracing::warn!(%error, "cannot save a checkpoint; a power cut would cost more than usual");
+            }
+            Err(error) => tracing::debug!(%error, "cannot save a checkpoint"),
+        }
+        self.is_working = saved.is_ok();
+        (self.offset, self.at) = (offset, Instant::now());
+    }
+
+    /// What was written is of no use.
+    pub(super) fn clear(&mut self) {
+        (self.offset, self.at) = (0, Instant::now());
+        if let Err(error) = self.store.clear() {
+            tracing::warn!(%error, "cannot clear the download's checkpoint");
+        }
+    }
+}
+
+/// Names what is fetched where. The query of an address is left out: a new token is not a new file.
+fn job(fetch: &Fetch<'_>) -> Sha256 {
+    let artifact = fetch.artifact;
+    let location = match &artifact.location {
+        Location::Url(url) => url.redacted().to_owned(),
+        Location::File(path) => path.display().to_string(),
+    };
+    let text = format!("{} {:?} {:?} {location}", fetch.slot, artifact.sha256, artifact.size);
+    Sha256::of(text.as_bytes())
+}

@@ -1,0 +1,247 @@
+//! What a zstd frame carries from one block to the next, besides its output: three repeat offsets and four tables.
+//!
+//! It is not a decoder: literals are not unpacked and nothing is copied. Of each block only the table descriptions
+//! are kept and the sequences read, for the sake of the repeat offsets (RFC 8878, sections 3.1.1.3 to 3.1.1.5).
+//! It judges nothing either: libzstd says whether a block is sound. What cannot be followed makes the frame one that
+//! cannot be taken up, until its end.
+
+use serde::{Deserialize, Serialize};
+
+use super::fse::{Backward, Distribution, Table};
+
+/// Most symbols and largest accuracy of each kind of table.
+const LENGTHS: (usize, u32) = (36, 9);
+const OFFSETS: (usize, u32) = (32, 8);
+const MATCHES: (usize, u32) = (53, 9);
+
+/// The distributions that are used where a block names none.
+const DEFAULT_LENGTHS: (u32, &[i16]) = (
+    6,
+    &[
+        4, 3, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 2, 3, 2, 1, 1, 1, 1, 1, -1,
+        -1, -1, -1,
+    ],
+);
+const DEFAULT_OFFSETS: (u32, &[i16]) =
+    (5, &[1, 1, 1, 1, 1, 1, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1]);
+const DEFAULT_MATCHES: (u32, &[i16]) = (
+    6,
+    &[
+        1, 4, 3, 2, 2, 2, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
+        1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1, -1, -1,
+    ],
+);
+
+/// Extra bits behind a literal length code and a match length code.
+const LENGTH_BITS: [u8; 36] = [
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 3, 3, 4, 6, 7, 8, 9, 10, 11, 12, 13,
+    14, 15, 16,
+];
+const MATCH_BITS: [u8; 53] = [
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1,
+    1, 2, 2, 3, 3, 4, 4, 5, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16,
+];
+
+/// The state between two blocks.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub(in crate::image) struct Tracker {
+    /// The description of the Huffman table, once a block had one.
+    huffman: Option<Vec<u8>>,
+    lengths: Source,
+    offsets: Source,
+    matches: Source,
+    repeats: [u64; 3],
+    /// Something could not be followed.
+    lost: bool,
+}
+
+/// Where a table comes from, so that it can be made again.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Source {
+    /// The format's own.
+    Default,
+    /// Described in a block, in these bytes.
+    Described(Vec<u8>),
+    /// A single symbol.
+    One(u8),
+}
+
+impl Default for Tracker {
+    fn default() -> Self {
+        Self {
+            huffman: None,
+            lengths: Source::Default,
+            offsets: Source::Default,
+            matches: Source::Default,
+            repeats: [1, 4, 8],
+            lost: false,
+        }
+    }
+}
+
+impl Tracker {
+    /// Follows one compressed block.
+    pub(super) fn follow(&mut self, block: &[u8]) {
+        if !self.lost && self.try_follow(block).is_none() {
+            tracing::debug!("cannot follow a zstd block; no checkpoint in the rest of its frame");
+            self.lost = true;
+        }
+    }
+
+    /// Whether a decoder that reaches back `reach` bytes can be built from this.
+    ///
+    /// A table of one symbol is the exception: a dictionary cannot hold it. libzstd never builds upon such a table,
+    /// but others may, so the next boundary has to do.
+    pub(super) fn can_be_kept(&self, reach: u64) -> bool {
+        let describable = |source: &Source| !matches!(source, Source::One(_));
+        !self.lost
+            && describable(&self.lengths)
+            && describable(&self.offsets)
+            && describable(&self.matches)
+            && self.repeats.iter().all(|offset| (1..=reach).contains(offset))
+    }
+
+    /// A dictionary (RFC 8878, section 5) with this state and no content yet.
+    pub(super) fn dictionary(&self) -> Option<Vec<u8>> {
+        const MAGIC: u32 = 0xec30_a437;
+        // Its number is not zero, which would mean "none", and no frame of ours asks for one.
+        const NUMBER: u32 = 1;
+        // Two symbols of one bit each, for frames that had no table yet: a dictionary must have one.
+        const ANY: &[u8] = &[128, 0x10];
+        let mut bytes = [MAGIC.to_le_bytes(), NUMBER.to_le_bytes()].concat();
+        bytes.extend_from_slice(self.huffman.as_deref().unwrap_or(ANY));
+        bytes.extend(self.offsets.description(DEFAULT_OFFSETS)?);
+        bytes.extend(self.matches.description(DEFAULT_MATCHES)?);
+        bytes.extend(self.lengths.description(DEFAULT_LENGTHS)?);
+        for offset in self.repeats {
+            bytes.extend(u32::try_from(offset).ok()?.to_le_bytes());
+        }
+        Some(bytes)
+    }
+
+    fn try_follow(&mut self, block: &[u8]) -> Option<()> {
+        let sequences = block.get(self.literals(block)?..)?;
+        let (count, used) = match *sequences {
+            [0] => return Some(()),
+            [a @ 1..128, ..] => (u32::from(a), 1),
+            [a @ 128..=254, b, ..] => ((u32::from(a) - 128) << 8 | u32::from(b), 2),
+            [255, b, c, ..] => (u32::from(b) + (u32::from(c) << 8) + 0x7f00, 3),
+            _ => return None,
+        };
+        let modes = *sequences.get(used)?;
+        let mut rest = sequences.get(used + 1..)?;
+        let lengths = self.lengths.update(modes >> 6, &mut rest, LENGTHS, DEFAULT_LENGTHS)?;
+        let offsets = self.offsets.update(modes >> 4 & 3, &mut rest, OFFSETS, DEFAULT_OFFSETS)?;
+        let matches = self.matches.update(modes >> 2 & 3, &mut rest, MATCHES, DEFAULT_MATCHES)?;
+        self.sequences(count, Backward::new(rest)?, &lengths, &offsets, &matches)
+    }
+
+    /// Takes the Huffman table from a literals section, if it brings one. Returns how long the section is.
+    fn literals(&mut self, block: &[u8]) -> Option<usize> {
+        let first = *block.first()?;
+        let field = |len: usize| {
+            let bytes = block.get(..len)?;
+            Some(bytes.iter().rev().fold(0_u64, |value, byte| value << 8 | u64::from(*byte)))
+        };
+        let (kind, format) = (first & 3, first >> 2 & 3);
+        if kind < 2 {
+            let (len, size) = match format {
+                0 | 2 => (1, field(1)? >> 3),
+                1 => (2, field(2)? >> 4),
+                _ => (3, field(3)? >> 4),
+            };
+            return Some(len + if kind == 0 { usize::try_from(size).ok()? } else { 1 });
+        }
+        let (len, bits) = [(3, 10), (3, 10), (4, 14), (5, 18)][usize::from(format)];
+        let size = usize::try_from(field(len)? >> (4 + bits) & ((1 << bits) - 1)).ok()?;
+        if kind == 2 {
+            let content = block.get(len..len + size)?;
+            let description = match usize::from(*content.first()?) {
+                packed @ 0..128 => 1 + packed,
+                plain => 1 + (plain - 127).div_ceil(2),
+            };
+            self.huffman = Some(content.get(..description)?.to_vec());
+        }
+        Some(len + size)
+    }
+
+    /// Reads the sequences for their offsets.
+    fn sequences(
+        &mut self,
+        count: u32,
+        mut bits: Backward<'_>,
+        lengths: &Table,
+        offsets: &Table,
+        matches: &Table,
+    ) -> Option<()> {
+        let mut length = bits.take(lengths.log)? as usize;
+        let mut offset = bits.take(offsets.log)? as usize;
+        let mut matched = bits.take(matches.log)? as usize;
+        for left in (0..count).rev() {
+            let (l, o, m) = (lengths.entries[length], offsets.entries[offset], matches.entries[matched]);
+            let value = (1_u64 << o.symbol) + bits.take(u32::from(o.symbol))?;
+            bits.take(u32::from(*MATCH_BITS.get(usize::from(m.symbol))?))?;
+            bits.take(u32::from(*LENGTH_BITS.get(usize::from(l.symbol))?))?;
+            self.repeat(value, l.symbol == 0)?;
+            if left > 0 {
+                length = usize::from(l.base) + bits.take(u32::from(l.bits))? as usize;
+                matched = usize::from(m.base) + bits.take(u32::from(m.bits))? as usize;
+                offset = usize::from(o.base) + bits.take(u32::from(o.bits))? as usize;
+            }
+        }
+        bits.is_empty().then_some(())
+    }
+
+    /// One offset value: 1 to 3 stand for the offsets used last, which shift by one where no literals precede.
+    fn repeat(&mut self, value: u64, no_literals: bool) -> Option<()> {
+        let [first, second, third] = self.repeats;
+        self.repeats = match (value + u64::from(no_literals), value) {
+            (_, 4..) => [value - 3, first, second],
+            (1, _) => [first, second, third],
+            (2, _) => [second, first, third],
+            (3, _) => [third, first, second],
+            _ => [first.checked_sub(1).filter(|offset| *offset > 0)?, first, second],
+        };
+        Some(())
+    }
+}
+
+impl Source {
+    /// Takes a block's word on this table, reading its description from the front of `rest`; the table then.
+    fn update(
+        &mut self,
+        mode: u8,
+        rest: &mut &[u8],
+        (most_symbols, most_log): (usize, u32),
+        default: (u32, &[i16]),
+    ) -> Option<Table> {
+        match mode {
+            0 => *self = Self::Default,
+            1 => {
+                let (symbol, later) = rest.split_first()?;
+                (*self, *rest) = (Self::One(*symbol), later);
+            }
+            2 => {
+                let (_, used) = Distribution::read(rest, most_symbols, most_log)?;
+                let (description, later) = rest.split_at(used);
+                (*self, *rest) = (Self::Described(description.to_vec()), later);
+            }
+            _ => {}
+        }
+        Some(match self {
+            Self::Default => Distribution { log: default.0, counts: default.1.to_vec() }.table(),
+            Self::Described(bytes) => Distribution::read(bytes, most_symbols, most_log)?.0.table(),
+            Self::One(symbol) if usize::from(*symbol) < most_symbols => Table::of_one(*symbol),
+            Self::One(_) => return None,
+        })
+    }
+
+    fn description(&self, default: (u32, &[i16])) -> Option<Vec<u8>> {
+        match self {
+            Self::Default => Some(Distribution { log: default.0, counts: default.1.to_vec() }.write()),
+            Self::Described(bytes) => Some(bytes.clone()),
+            Self::One(_) => None,
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! Everything that can keep an image from getting into its slot.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::model::{Failure, Reason, Sha256};
+
+/// Why an image could not be fetched, unpacked, written or read back. Never carries an address with its query: that
+/// may be a storage token.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Somebody raised the [`super::Cancel`] flag. What was fetched stays usable.
+    #[error("stopped before the image was complete")]
+    Cancelled,
+    /// The HTTP client cannot be set up; a fault of ours.
+    #[error("setting up the HTTP client")]
+    Client(#[source] reqwest::Error),
+    /// No connection to the server, or it broke.
+    #[error("{doing} {host}")]
+    Connection {
+        /// What was tried.
+        doing: &'static str,
+        /// With whom.
+        host: String,
+        /// Why it failed.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// The server's certificate is not acceptable, or it speaks no TLS that is.
+    #[error("TLS with {host}")]
+    Tls {
+        /// With whom.
+        host: String,
+        /// Why it failed.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// Nothing came for too long.
+    #[error("{host} was silent for {seconds} s")]
+    Silent {
+        /// Who.
+        host: String,
+        /// How long.
+        seconds: u64,
+    },
+    /// The connection ended before the body did.
+    #[error("{host} closed the connection after {got} of {expected} bytes")]
+    Cut {
+        /// Who.
+        host: String,
+        /// How far we are in the file.
+        got: u64,
+        /// How long the file is.
+        expected: u64,
+    },
+    /// Slower than the configured floor.
+    #[error("{host} sent {rate} bytes/s, less than {floor}")]
+    TooSlow {
+        /// Who.
+        host: String,
+        /// Bytes per second.
+        rate: u64,
+        /// Bytes per second that are wanted.
+        floor: u64,
+    },
+    /// The server refuses, for now or for good.
+    #[error("{host} answers with status {code}")]
+    Status {
+        /// Who.
+        host: String,
+        /// The HTTP status.
+        code: u16,
+    },
+    /// A redirect that is not followed.
+    #[error("redirect {0}")]
+    Redirect(String),
+    /// An answer that contradicts itself or the request.
+    #[error("{host} answers with {what}")]
+    Answer {
+        /// Who.
+        host: String,
+        /// What.
+        what: String,
+    },
+    /// The file is not the one that was begun, for the second time.
+    #[error("the file changed while it was being fetched: {0}")]
+    ContentChanged(String),
+    /// The length is not the one announced.
+    #[error("the file has {found} bytes, {wanted} were announced")]
+    Size {
+        /// How many there are, as far as known ("more than 5").
+        found: String,
+        /// How many there should be.
+        wanted: u64,
+    },
+    /// The digest is not the one asked for.
+    #[error("the file's digest is {found}, wanted {wanted}")]
+    Digest {
+        /// What it is.
+        found: Sha256,
+        /// What it should be.
+        wanted: Sha256,
+    },
+    /// The file on this device cannot be read.
+    #[error("reading {path}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The compressed stream is damaged, or asks for more than is allowed.
+    #[error("{format} stream: {what}")]
+    Undecodable {
+        /// Which format.
+        format: &'static str,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The image does not fit.
+    #[error("the image has {needed} bytes or more, the slot {size}")]
+    TooBig {
+        /// At least this many bytes are needed.
+        needed: u64,
+        /// The slot has these.
+        size: u64,
+    },
+    /// The slot's device failed, also after everything since its last good flush was written again.
+    #[error("{doing} the slot at byte {offset}")]
+    Target {
+        /// What was tried.
+        doing: &'static str,
+        /// Where.
+        offset: u64,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// The connections or the time allowed are used up.
+    #[error("gave up {after}")]
+    GaveUp {
+        /// After how many connections or how much time.
+        after: String,
+        /// The last trouble.
+        #[source]
+        last: Box<Error>,
+    },
+    /// Used inside this module only: everything begins again with the first byte.
+    #[error("starting over: {0}")]
+    StartOver(String),
+}
+
+impl Error {
+    /// The public failure this amounts to.
+    pub fn reason(&self) -> Reason {
+        self.failure().because(self.chain())
+    }
+
+    /// The message and those of all its causes, in one line.
+    pub(super) fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            let message = error.to_string();
+            // Some libraries repeat their cause in their own message.
+            if !text.contains(&message) {
+                text.push_str(": ");
+                text.push_str(&message);
+            }
+            cause = error.source();
+        }
+        text
+    }
+
+    fn failure(&self) -> Failure {
+        match self {
+            Self::Cancelled => Failure::Cancelled,
+            Self::Client(_) | Self::StartOver(_) => Failure::Internal,
+            Self::Connection { .. } | Self::Silent { .. } | Self::Cut { .. } => Failure::DownloadUnreachable,
+            Self::Tls { .. } => Failure::DownloadTls,
+            Self::TooSlow { .. } => Failure::DownloadTooSlow,
+            Self::Status { .. } => Failure::DownloadHttpStatus,
+            Self::Redirect(_) => Failure::DownloadRedirect,
+            Self::Answer { .. } => Failure::DownloadHttpAnswer,
+            Self::ContentChanged(_) => Failure::DownloadContentChanged,
+            Self::Size { .. } => Failure::DownloadSizeMismatch,
+            Self::Digest { .. } => Failure::DownloadDigestMismatch,
+            Self::File { .. } => Failure::SourceUnreadable,
+            Self::Undecodable { .. } => Failure::ImageUndecodable,
+            Self::TooBig { .. } => Failure::TargetTooSmall,
+            Self::Target { source, .. } => match source.kind() {
+                io::ErrorKind::ReadOnlyFilesystem => Failure::TargetReadOnly,
+                _ => Failure::TargetIo,
+            },
+            Self::GaveUp { last, .. } => last.failure(),
+        }
+    }
+
+    /// Whether what was written so far is still a good beginning of the same image.
+    pub(super) fn leaves_a_good_beginning(&self) -> bool {
+        match self {
+            Self::Cancelled
+            | Self::Client(_)
+            | Self::Connection { .. }
+            | Self::Tls { .. }
+            | Self::Silent { .. }
+            | Self::Cut { .. }
+            | Self::TooSlow { .. }
+            | Self::Status { .. }
+            | Self::Redirect(_)
+            | Self::Answer { .. }
+            | Self::File { .. }
+            | Self::GaveUp { .. } => true,
+            Self::ContentChanged(_)
+            | Self::Size { .. }
+            | Self::Digest { .. }
+            | Self::Undecodable { .. }
+            | Self::TooBig { .. }
+            | Self::Target { .. }
+            | Self::StartOver(_) => false,
+        }
+    }
+}

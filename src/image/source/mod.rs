@@ -1,0 +1,143 @@
+//! Where the bytes of an artifact come from: a stream from front to back that survives what networks do.
+
+pub(super) mod answer;
+mod file;
+mod http;
+mod pace;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
+
+use crate::model::Location;
+
+use super::checkpoint::{Point, Saved};
+use super::{Error, Fetch, Settings};
+
+/// What it takes to make requests: a client, and the runtime that drives its connections.
+#[derive(Clone, Debug)]
+pub struct Net {
+    client: reqwest::Client,
+    runtime: Handle,
+}
+
+impl Net {
+    /// A client that follows no redirects by itself, keeps no cookies, obeys no proxy variables, asks for no
+    /// encodings, and speaks HTTP/1.1 over the given TLS and nothing else.
+    ///
+    /// `runtime` is a runtime whose thread is running it: the image's thread blocks on it and does not drive it.
+    ///
+    /// # Errors
+    /// If the client cannot be built.
+    pub fn new(tls: &Arc<rustls::ClientConfig>, settings: &Settings, runtime: Handle) -> Result<Self, Error> {
+        let client = reqwest::Client::builder()
+            .tls_backend_preconfigured((**tls).clone())
+            .https_only(true)
+            .http1_only()
+            .http1_max_headers(64)
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .referer(false)
+            .no_proxy()
+            .pool_max_idle_per_host(0)
+            .connect_timeout(settings.connect_timeout)
+            .user_agent(concat!("twinboot/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(Error::Client)?;
+        Ok(Self { client, runtime })
+    }
+}
+
+/// How to tell whether a file is still the same.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub(super) struct Validator {
+    pub(super) etag: Option<String>,
+    pub(super) last_modified: Option<String>,
+}
+
+/// A place to go on from.
+#[derive(Clone, Debug, Default)]
+struct Start {
+    offset: u64,
+    total: Option<u64>,
+    validator: Validator,
+    spent: Duration,
+    changes: u32,
+}
+
+/// A source of bytes.
+pub(super) enum Source<'a> {
+    Http(Box<http::Http<'a>>),
+    File(file::LocalFile<'a>),
+}
+
+impl<'a> Source<'a> {
+    /// Prepares to read from where `saved` is, or from the beginning.
+    pub(super) fn open(fetch: &Fetch<'a>, saved: Option<&Saved>) -> Result<Self, Error> {
+        let start = saved.map_or_else(Start::default, |saved| Start {
+            offset: match &saved.point {
+                Point::Half(position) => position.offset,
+                Point::Whole { .. } => 0,
+            },
+            total: saved.total,
+            validator: saved.validator.clone(),
+            spent: saved.spent,
+            changes: saved.changes,
+        });
+        Ok(match &fetch.artifact.location {
+            Location::Url(url) => Self::Http(Box::new(http::Http::new(fetch, url, start)?)),
+            Location::File(path) => Self::File(file::LocalFile::open(fetch, path, start)?),
+        })
+    }
+
+    /// The next bytes, or `None` at the end. After [`Error::StartOver`] it stands at the beginning.
+    pub(super) fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        match self {
+            Self::Http(http) => http.next(),
+            Self::File(file) => file.next(),
+        }
+    }
+
+    /// How long the file is, once known.
+    pub(super) fn total(&self) -> Option<u64> {
+        match self {
+            Self::Http(http) => http.total(),
+            Self::File(file) => Some(file.total()),
+        }
+    }
+
+    pub(super) fn validator(&self) -> &Validator {
+        match self {
+            Self::Http(http) => http.validator(),
+            Self::File(file) => file.validator(),
+        }
+    }
+
+    /// Time spent on this download, in earlier processes too.
+    pub(super) fn spent(&self) -> Duration {
+        match self {
+            Self::Http(http) => http.spent(),
+            Self::File(_) => Duration::ZERO,
+        }
+    }
+
+    /// How often the file was seen to change.
+    pub(super) fn changes(&self) -> u32 {
+        match self {
+            Self::Http(http) => http.changes(),
+            Self::File(_) => 0,
+        }
+    }
+
+    /// The digest was wrong. If parts were put together without a way to tell that they belong together, that is
+    /// the likeliest cause, and worth one more try in one go.
+    pub(super) fn reconsider(&mut self, error: Error) -> Error {
+        match self {
+            Self::Http(http) => http.reconsider(error),
+            Self::File(_) => error,
+        }
+    }
+}

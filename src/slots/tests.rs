@@ -1,0 +1,190 @@
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::symlink;
+
+use crate::model::{Failure, TargetSlot};
+
+use super::*;
+
+/// A simulated machine: two slot files, and a place for the kernel's files.
+struct Machine {
+    directory: tempfile::TempDir,
+    map: SlotMap,
+}
+
+impl Machine {
+    fn new(size: u64) -> Self {
+        let directory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR").to_owned() + "/target").unwrap();
+        for name in ["a.img", "b.img"] {
+            fs::File::create(directory.path().join(name)).unwrap().set_len(size).unwrap();
+        }
+        let at = |name| directory.path().join(name);
+        let map = SlotMap::new(Settings { a: at("a.img"), b: at("b.img"), allow_files: true });
+        fs::create_dir_all(at("proc/self")).unwrap();
+        Self { directory, map }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn booted(&self, command_line: &str) -> Result<Slot, Error> {
+        fs::write(self.path("proc/cmdline"), command_line).unwrap();
+        self.map.booted(self.directory.path())
+    }
+
+    fn open(&self) -> Result<TargetDevice, Error> {
+        TargetDevice::open(&self.map, target(Slot::B), Slot::A)
+    }
+}
+
+fn target(slot: Slot) -> TargetSlot {
+    TargetSlot::new(slot, !slot, !slot).unwrap()
+}
+
+fn failure<T>(result: Result<T, Error>) -> Failure {
+    result.map(|_| ()).unwrap_err().reason().failure
+}
+
+#[test]
+fn the_command_line_tells_the_booted_slot() {
+    let machine = Machine::new(4096);
+    let b = machine.path("b.img").display().to_string();
+    for (line, slot) in [
+        ("quiet twinboot.slot=a".to_owned(), Slot::A),
+        ("rauc.slot=B rw".into(), Slot::B),
+        (format!("root={b} ro"), Slot::B),
+        (format!("root=/dev/other root={b}"), Slot::B),
+        (format!("root=/dev/mapper/verity twinboot.slot=b root={b}"), Slot::B),
+    ] {
+        assert_eq!(machine.booted(&line).unwrap(), slot, "{line}");
+    }
+}
+
+#[test]
+fn tags_are_looked_up_as_udev_spells_them() {
+    let machine = Machine::new(4096);
+    for (kind, name) in [
+        ("by-partuuid", "0a1b-02"),
+        ("by-uuid", "0a-1b"),
+        ("by-partlabel", "rootfs\\x20b"),
+        ("by-label", "Wurzel_ü"),
+    ] {
+        let directory = machine.path("dev/disk").join(kind);
+        fs::create_dir_all(&directory).unwrap();
+        symlink(machine.path("b.img"), directory.join(name)).unwrap();
+    }
+    for tag in ["PARTUUID=0A1B-02", "UUID=0a-1b", "LABEL=Wurzel_ü"] {
+        assert_eq!(machine.booted(&format!("root={tag}")).unwrap(), Slot::B, "{tag}");
+    }
+    // A blank cannot stand on a command line, so no tag finds the third; its link must still not confuse.
+    assert!(machine.booted("root=PARTLABEL=rootfs").is_err());
+}
+
+#[test]
+fn facts_that_disagree_or_say_nothing_are_errors_that_name_them() {
+    let machine = Machine::new(4096);
+    let a = machine.path("a.img").display().to_string();
+    let error = machine.booted(&format!("root={a} twinboot.slot=b")).unwrap_err().to_string();
+    assert!(error.contains("twinboot.slot=b") && error.contains(&format!("root={a}")), "{error}");
+    for line in ["", "root=/dev/sda1 quiet", "twinboot.slot=c", "root=PARTUUID=../../a.img"] {
+        let error = machine.booted(line).unwrap_err();
+        assert!(matches!(error, Error::BootedUnknown { .. }), "{line}: {error}");
+        assert!(error.to_string().contains(line), "{error}");
+    }
+}
+
+#[test]
+fn two_names_for_one_slot_are_refused_everywhere() {
+    let machine = Machine::new(4096);
+    fs::remove_file(machine.path("b.img")).unwrap();
+    symlink(machine.path("a.img"), machine.path("b.img")).unwrap();
+    assert!(matches!(machine.booted("twinboot.slot=a"), Err(Error::SameDevice { .. })));
+    assert!(matches!(machine.open(), Err(Error::SameDevice { .. })));
+}
+
+#[test]
+fn a_missing_second_slot_does_not_hide_the_booted_one() {
+    let machine = Machine::new(4096);
+    fs::remove_file(machine.path("b.img")).unwrap();
+    assert_eq!(machine.booted("twinboot.slot=a").unwrap(), Slot::A);
+    assert_eq!(failure(machine.open()), Failure::TargetMissing);
+}
+
+#[test]
+fn what_is_no_slot_is_refused() {
+    let machine = Machine::new(4096);
+    let strict =
+        SlotMap::new(Settings { a: machine.path("a.img"), b: machine.path("b.img"), allow_files: false });
+    let opened = TargetDevice::open(&strict, target(Slot::B), Slot::A);
+    assert_eq!(failure(opened), Failure::TargetMissing, "a regular file");
+    for path in ["/dev/null", "/proc"] {
+        let map = SlotMap::new(Settings { a: machine.path("a.img"), b: path.into(), allow_files: true });
+        let opened = TargetDevice::open(&map, target(Slot::B), Slot::A);
+        assert!(matches!(opened, Err(Error::NotADevice { .. })), "{path}");
+    }
+    fs::set_permissions(machine.path("b.img"), fs::Permissions::from_mode(0o444)).unwrap();
+    let refused = failure(machine.open());
+    // Without root the open itself is refused.
+    assert!(matches!(refused, Failure::TargetReadOnly | Failure::TargetIo), "{refused}");
+}
+
+#[test]
+fn an_open_target_is_ours_alone() {
+    let machine = Machine::new(4096);
+    let first = machine.open().unwrap();
+    assert_eq!(failure(machine.open()), Failure::TargetBusy);
+    drop(first);
+    machine.open().unwrap();
+}
+
+#[test]
+fn users_of_a_device_are_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    let number = rustix::fs::makedev(179, 3);
+    let books = root.join("sys/dev/block/179:3");
+    fs::create_dir_all(books.join("holders")).unwrap();
+    fs::create_dir_all(root.join("proc/self")).unwrap();
+    let refuse = || device::refuse_in_use(Slot::B, Path::new("/dev/x"), number, root);
+    let mountinfo = |text: &str| fs::write(root.join("proc/self/mountinfo"), text).unwrap();
+    mountinfo("22 1 179:2 / / rw - ext4 /dev/root rw\n");
+    refuse().unwrap();
+    mountinfo("22 1 179:2 / / rw - ext4 /dev/root rw\n40 22 179:3 / /mnt/old ro shared:7 - ext4 /dev/x ro\n");
+    assert!(refuse().unwrap_err().to_string().contains("mounted at /mnt/old"));
+    mountinfo("");
+    fs::write(books.join("holders/dm-0"), "").unwrap();
+    assert!(refuse().unwrap_err().to_string().contains("held by dm-0"));
+    fs::remove_file(books.join("holders/dm-0")).unwrap();
+    fs::write(books.join("ro"), "1\n").unwrap();
+    assert!(matches!(refuse(), Err(Error::ReadOnly { .. })));
+}
+
+#[test]
+fn bytes_come_back_at_any_offset_and_length() {
+    let machine = Machine::new(3 << 20);
+    let mut device = machine.open().unwrap();
+    assert_eq!(device.size(), 3 << 20);
+    let pattern: Vec<u8> = (0..2_500_000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let mut expected = vec![0; 3 << 20];
+    for (offset, len) in
+        [(0, 4096), (8192, 2_097_152), (8192 + 2_097_152, 100), (5000, 3000), (1 << 20, 1_500_001)]
+    {
+        device.write_at(offset as u64, &pattern[..len]).unwrap();
+        expected[offset..offset + len].copy_from_slice(&pattern[..len]);
+    }
+    device.zero(16384, 200_000).unwrap();
+    expected[16384..216_384].fill(0);
+    device.flush().unwrap();
+    for (offset, len) in [(0, 3 << 20), (1, 4096), (4095, 2), (8191, 1 << 20), (3_145_000, 728)] {
+        let mut found = vec![1; len];
+        assert_eq!(device.read_back(offset as u64, &mut found).unwrap(), len);
+        assert!(found == expected[offset..offset + len], "{offset} {len}");
+    }
+    let mut beyond = [1; 8192];
+    assert_eq!(device.read_back((3 << 20) - 100, &mut beyond).unwrap(), 100, "short at the end");
+    assert_eq!(device.read_back(3 << 20, &mut beyond).unwrap(), 0);
+    assert!(fs::read(machine.path("b.img")).unwrap() == expected);
+}
