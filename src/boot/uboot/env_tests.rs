@@ -82,6 +82,7 @@ fn odd_entries_mean_what_u_boot_makes_of_them() {
     let wanted: [Option<&[u8]>; 8] =
         [Some(b"2"), None, None, Some(b"1"), None, Some(b"=1"), None, Some(b"a b")];
     assert_eq!(values, wanted);
+    assert_eq!(odd.get("#v"), None, "a comment is no variable");
     assert!(!odd.is_refused_by_loader(), "a lone = is skipped");
     assert_eq!(odd.get("X"), None);
     assert_eq!(env(&["slot_b=1"]).get("slot"), None);

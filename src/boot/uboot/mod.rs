@@ -3,7 +3,7 @@
 //! Not here: what `bootcmd` and `altbootcmd` do with the variables; that is the board's. Called by the engine
 //! through [`Bootloader`].
 //!
-//! From the bytes up: [`env`](self::env) is the codec, [`config`] says where the copies lie, `device` and `flash`
+//! From the bytes up: [`mod@env`] is the codec, [`config`] says where the copies lie, `device` and `flash`
 //! reach them, `copies` makes a change atomic, `lock` keeps the distribution's tools out meanwhile, and [`dialect`]
 //! says what the variables mean. This file puts them together: each verb is at most one write of one copy.
 //!

@@ -167,6 +167,21 @@ fn two_bad_copies_are_never_replaced_by_defaults() {
 }
 
 #[test]
+fn variables_that_mean_nothing_are_not_armed_but_can_be_repaired() {
+    let board = Board::new();
+    let image = encode(Layout::Redundant, SIZE, 4, &Env::from_data(b"slot=third\0\0")).unwrap();
+    std::fs::write(board.path("env"), [image.clone(), image].concat()).unwrap();
+    let before = board.bytes();
+    let mut loader = board.open();
+    let wanted = "slot is \"third\", which is neither \"a\" nor \"b\"";
+    assert_eq!(loader.view().unwrap_err().to_string(), wanted);
+    assert_eq!(loader.arm(&verified(Slot::B)).unwrap_err().to_string(), wanted);
+    assert_eq!(board.bytes(), before);
+    loader.revert(Slot::A).unwrap();
+    assert_eq!(loader.view().unwrap().default, Slot::A);
+}
+
+#[test]
 fn a_missing_device_is_told_by_view_and_not_by_open() {
     let board = Board::new();
     std::fs::remove_file(board.path("env")).unwrap();
