@@ -1,7 +1,7 @@
 //! The command line: what may be written, and the verbs that ask the daemon.
 //!
 //! The daemon itself is not here: `run` is given to [`main`] by the program's `main`. Everything that is printed goes
-//! through [`output`]'s two functions.
+//! through its `output` module, or the screen of `--watch`.
 
 mod output;
 mod progress;

@@ -284,6 +284,7 @@ fn the_journal_gets_the_fields_under_their_own_names() {
     // The first is how the layer finds out whether anybody listens.
     assert_eq!(journal.recv(&mut entry).unwrap(), 0);
     let n = journal.recv(&mut entry).unwrap();
+    let entry = [b"\n", &entry[..n]].concat();
     for (name, value) in [
         ("MESSAGE_ID", catalog::GATE_WAITING),
         ("UPDATE_ID", "00ff00ff00ff00ff"),
@@ -294,9 +295,10 @@ fn the_journal_gets_the_fields_under_their_own_names() {
         ("SYSLOG_IDENTIFIER", "twinboot"),
         ("MESSAGE", "update to 2.8.5 (00ff00ff00ff00ff) waits: consent"),
     ] {
-        // The journal's binary form: name, line end, length in eight bytes, value, line end.
+        // The journal's binary form: name, line end, length in eight bytes, value, line end. PRIORITY comes first.
         let length = (value.len() as u64).to_le_bytes();
         let field = [b"\n", name.as_bytes(), b"\n", &length, value.as_bytes(), b"\n"].concat();
-        assert!(entry[..n].windows(field.len()).any(|window| window == field), "{name}");
+        let found = entry.windows(field.len()).any(|window| window == field);
+        assert!(found, "{name}");
     }
 }
