@@ -69,3 +69,44 @@ fn files_that_cannot_be_read_are_named() {
     let error = Config::load(Path::new("/dev/zero")).expect_err("endless").to_string();
     assert!(error.contains("longer than 262144 bytes"), "{error}");
 }
+
+/// The values of a setting of the shipped unit.
+fn unit(setting: &str) -> Vec<String> {
+    let text = fs::read_to_string(service()).expect("shipped");
+    text.lines().filter_map(|line| line.strip_prefix(&format!("{setting}="))).map(str::to_owned).collect()
+}
+
+fn service() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/twinboot.service")
+}
+
+#[test]
+fn the_unit_provides_what_the_defaults_name() {
+    let config = Config::default();
+    let below = |base: &str, setting| Path::new(base).join(&unit(setting)[0]);
+    assert_eq!(config.control.socket.parent(), Some(&*below("/run", "RuntimeDirectory")));
+    assert_eq!(config.state.directory, below("/var/lib", "StateDirectory"));
+    assert_eq!(Path::new(Config::PATH).parent(), Some(&*below("/etc", "ConfigurationDirectory")));
+    let credential = config.hub.connection_string_file.to_str().expect("text");
+    assert_eq!(unit("LoadCredential"), [format!("{credential}:/etc/twinboot/{credential}")]);
+    assert_eq!(unit("ExecStart"), ["/usr/bin/twinboot run"]);
+}
+
+#[test]
+#[ignore = "peers: systemd-analyze"]
+fn the_unit_is_what_systemd_understands_and_keeps_its_walls() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("twinboot.service");
+    let text = fs::read_to_string(service()).expect("shipped");
+    // The program is not installed here.
+    fs::write(&path, text.replace("/usr/bin/twinboot run", "/bin/true")).expect("written");
+    let analyze = |arguments: &[&str]| {
+        let output = std::process::Command::new("systemd-analyze").args(arguments).arg(&path).output();
+        let output = output.expect("systemd-analyze runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{arguments:?}: {said}");
+        said
+    };
+    assert_eq!(analyze(&["verify"]), "");
+    analyze(&["security", "--offline=true", "--threshold=30"]);
+}

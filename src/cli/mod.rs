@@ -1,1 +1,185 @@
-//! (in work)
+//! The command line: what may be written, and the verbs that ask the daemon.
+//!
+//! The daemon itself is not here: `run` is given to [`main`] by the program's `main`. Everything that is printed goes
+//! through its `output` module, or the screen of `--watch`.
+
+mod output;
+mod progress;
+mod request;
+mod status;
+#[cfg(test)]
+mod tests;
+mod view;
+mod watch;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::Config;
+use crate::control::client::{Client, Error};
+use crate::control::proto::{Fault, Response};
+use output::{complain, say};
+
+const EXIT_CODES: &str = "\
+Exit status:
+  0  done, or begun; with status --watch: the update succeeded
+  1  refused or failed, with the reason on standard error
+  2  the command line is wrong
+  3  the daemon cannot be reached, with what to do about it on standard error";
+
+/// Power-fail safe A/B firmware updates, driven by an Azure IoT Hub device twin.
+#[derive(Debug, Parser)]
+#[command(name = "twinboot", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
+pub struct Arguments {
+    /// The configuration; drop-ins are read from conf.d beside it
+    #[arg(long, value_name = "FILE", global = true, default_value = Config::PATH)]
+    pub config: PathBuf,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Run the daemon; systemd does this
+    Run {
+        /// Write what the adapters do as well
+        #[arg(long, short)]
+        verbose: bool,
+    },
+    /// Show what runs and what an update is doing
+    Status {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+        /// Go on showing it until the update has ended
+        #[arg(long)]
+        watch: bool,
+    },
+    /// Install an image
+    Install {
+        /// A file on this device or an https:// address
+        #[arg(value_name = "FILE|URL")]
+        source: String,
+        /// Digest of the file as it is fetched; root need not give one for a file
+        #[arg(long, value_name = "HEX")]
+        sha256: Option<crate::model::Sha256>,
+        /// What the version is called
+        #[arg(long, value_name = "VERSION")]
+        version_label: Option<crate::model::Version>,
+    },
+    /// Stop the update, as long as it has not switched over
+    Cancel,
+    /// Keep the system on trial without waiting for its health checks
+    Confirm,
+    /// Go back to the previous system
+    Rollback,
+    /// Switch over to what is downloaded and waits for consent
+    Apply,
+    /// Try again what failed
+    Retry,
+    /// Reboot, unless that would cost a trial
+    Reboot,
+    /// Check the configuration and print what results
+    CheckConfig,
+}
+
+/// How a command ended; the numbers are promised in `--help`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Exit {
+    /// 0
+    Done,
+    /// 1
+    Failed,
+    /// 2
+    Usage,
+    /// 3
+    Unreachable,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Done => 0,
+            Exit::Failed => 1,
+            Exit::Usage => 2,
+            Exit::Unreachable => 3,
+        })
+    }
+}
+
+/// Reads the command line. A wrong one, `--help` and `--version` end the process here.
+pub fn parse() -> Arguments {
+    Arguments::parse()
+}
+
+/// The whole program but the daemon: reads the command line and the configuration, and does what is asked. `daemon` is
+/// called for `run`, with the configuration and whether to write more than usual.
+pub fn main(daemon: impl FnOnce(Config, bool) -> ExitCode) -> ExitCode {
+    let Arguments { config, command } = parse();
+    let config = match Config::load(&config) {
+        Ok(config) => config,
+        Err(error) => {
+            complain(&error.to_string(), "correct it, then see `twinboot check-config`");
+            return Exit::Failed.into();
+        }
+    };
+    match command {
+        Command::Run { verbose } => daemon(config, verbose),
+        Command::Status { .. }
+        | Command::Install { .. }
+        | Command::Cancel
+        | Command::Confirm
+        | Command::Rollback
+        | Command::Apply
+        | Command::Retry
+        | Command::Reboot
+        | Command::CheckConfig => client_command(&command, &config),
+    }
+}
+
+/// Does any command but `run`, which is a usage error here.
+pub fn client_command(command: &Command, config: &Config) -> ExitCode {
+    let exit = match command {
+        Command::CheckConfig => {
+            say(config.to_toml().trim_end());
+            Exit::Done
+        }
+        Command::Run { .. } => Exit::Usage,
+        Command::Status { json, watch: false } => status::show(config, *json),
+        Command::Status { json, watch: true } => watch::follow(&config.control.socket, *json),
+        Command::Install { .. }
+        | Command::Cancel
+        | Command::Confirm
+        | Command::Rollback
+        | Command::Apply
+        | Command::Retry
+        | Command::Reboot => request::send(command, config),
+    };
+    exit.into()
+}
+
+/// Says why the daemon could not be asked.
+fn unreachable(error: &Error) -> Exit {
+    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
+    complain(&format!("{error}{cause}"), error.remedy());
+    Exit::Unreachable
+}
+
+/// Says why the daemon refused, if it did.
+fn accepted(response: Response) -> Result<Response, Exit> {
+    if response.ok {
+        return Ok(response);
+    }
+    let unexplained = || Fault { code: "?".into(), message: "refused".into(), remedy: String::new() };
+    let fault = response.error.unwrap_or_else(unexplained);
+    complain(&format!("{} ({})", fault.message, fault.code), &fault.remedy);
+    Err(Exit::Failed)
+}
+
+fn connect(config: &Config) -> Result<Client, Exit> {
+    Client::connect(&config.control.socket).map_err(|error| unreachable(&error))
+}

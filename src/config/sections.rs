@@ -26,8 +26,8 @@ pub struct Hub {
 
 impl Hub {
     /// Where to look for the connection string, best first: an absolute name as it is, a relative one in
-    /// `credentials` (the value of `$CREDENTIALS_DIRECTORY`) and then in `/etc/twinboot`. An empty file counts as
-    /// absent: the shipped unit gives an empty credential to a device that has none yet.
+    /// `credentials` (the value of `$CREDENTIALS_DIRECTORY`) and then in `/etc/twinboot`. A blank file counts
+    /// as absent: the shipped unit gives a blank credential to a device that has none yet.
     pub fn connection_string_candidates(&self, credentials: Option<&Path>) -> Vec<PathBuf> {
         // `join` with an absolute name gives that name, twice; once is enough.
         let mut candidates: Vec<_> = credentials

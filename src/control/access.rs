@@ -2,7 +2,7 @@
 
 use nix::unistd::{Gid, Group, Uid, User};
 
-use super::proto::{Request, Response};
+use super::proto::{Fault, Request};
 use crate::model::{Artifact, Location};
 
 /// The process at the other end, as the kernel has recorded it (`SO_PEERCRED`).
@@ -42,8 +42,9 @@ pub(super) fn standing(peer: Peer, us: u32, member: impl FnOnce() -> bool) -> St
 ///
 /// Members of the group may install anything that a digest vouches for. A file without one is root's alone: the daemon
 /// reads files as root, so anybody else could have it read what is not theirs.
-pub(super) fn permit(standing: Standing, request: &Request, group: &str) -> Result<(), Response> {
-    let refuse = |message: &str, remedy: String| Err(Response::fault("access.denied", message, remedy));
+pub(super) fn permit(standing: Standing, request: &Request, group: &str) -> Result<(), Fault> {
+    let refuse =
+        |message: &str, remedy| Err(Fault { code: "access.denied".into(), message: message.into(), remedy });
     let undigested_file =
         matches!(request, Request::Install(Artifact { location: Location::File(_), sha256: None, .. }));
     match standing {
@@ -125,8 +126,7 @@ mod tests {
             for standing in [Root, Member, Other] {
                 let verdict = permit(standing, &request, "twinboot");
                 assert_eq!(verdict.is_ok(), allowed.contains(&standing), "{standing:?} {request:?}");
-                if let Err(response) = verdict {
-                    let fault = response.error.unwrap();
+                if let Err(fault) = verdict {
                     assert!(fault.code == "access.denied" && !fault.remedy.is_empty());
                 }
             }

@@ -194,8 +194,7 @@ impl Response {
 
     /// It is not done.
     pub fn fault(code: impl Into<String>, message: impl Into<String>, remedy: impl Into<String>) -> Self {
-        let fault = Fault { code: code.into(), message: message.into(), remedy: remedy.into() };
-        Self { ok: false, message: None, status: None, error: Some(fault) }
+        Fault { code: code.into(), message: message.into(), remedy: remedy.into() }.into()
     }
 
     /// It is not done, for `reason`; `remedy` says what to do about it.
@@ -206,6 +205,12 @@ impl Response {
     /// The answer as one line, its end included.
     pub fn to_line(&self) -> Vec<u8> {
         line(self)
+    }
+}
+
+impl From<Fault> for Response {
+    fn from(fault: Fault) -> Self {
+        Self { ok: false, message: None, status: None, error: Some(fault) }
     }
 }
 

@@ -156,7 +156,7 @@ impl Client {
         };
         debug!(?request, peer = ?self.peer, standing = ?self.standing, "control request");
         let response = match access::permit(self.standing, &request, &self.context.group) {
-            Err(refusal) => refusal,
+            Err(fault) => fault.into(),
             Ok(()) => match request {
                 Request::Status => Response::status(self.context.status.borrow().clone()),
                 Request::Watch => return self.watch().await,

@@ -259,3 +259,46 @@ fn a_full_disk_or_closed_stream_is_survived() {
     let stdout = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && stdout.contains("1 passed"), "{stdout}");
 }
+
+/// Runs itself again where /run is its own, and plays the journal there.
+#[test]
+#[ignore = "peers: unshare"]
+fn the_journal_gets_the_fields_under_their_own_names() {
+    const NAME: &str = "events::tests::the_journal_gets_the_fields_under_their_own_names";
+    const CHILD: &str = "TWINBOOT_TEST_OF_THE_JOURNAL";
+    if std::env::var_os(CHILD).is_none() {
+        let script = "mount -t tmpfs run /run && mkdir -p /run/systemd/journal && exec \"$@\"";
+        let mut child = std::process::Command::new("unshare");
+        child.args(["--mount", "--map-root-user", "sh", "-c", script, "sh"]).env(CHILD, "1");
+        child.arg(std::env::current_exe().unwrap()).args(["--exact", NAME, "--include-ignored"]);
+        let output = child.output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&said));
+        return;
+    }
+    let journal = std::os::unix::net::UnixDatagram::bind("/run/systemd/journal/socket").unwrap();
+    init(true, false);
+    let update = Update::new();
+    gate_waiting(&update.about(), "consent");
+    let mut entry = [0; 4096];
+    // The first is how the layer finds out whether anybody listens.
+    assert_eq!(journal.recv(&mut entry).unwrap(), 0);
+    let n = journal.recv(&mut entry).unwrap();
+    let entry = [b"\n", &entry[..n]].concat();
+    for (name, value) in [
+        ("MESSAGE_ID", catalog::GATE_WAITING),
+        ("UPDATE_ID", "00ff00ff00ff00ff"),
+        ("UPDATE_VERSION", "2.8.5"),
+        ("SLOT", "b"),
+        ("STEPS_LEFT", "7"),
+        ("PRIORITY", "6"),
+        ("SYSLOG_IDENTIFIER", "twinboot"),
+        ("MESSAGE", "update to 2.8.5 (00ff00ff00ff00ff) waits: consent"),
+    ] {
+        // The journal's binary form: name, line end, length in eight bytes, value, line end. PRIORITY comes first.
+        let length = (value.len() as u64).to_le_bytes();
+        let field = [b"\n", name.as_bytes(), b"\n", &length, value.as_bytes(), b"\n"].concat();
+        let found = entry.windows(field.len()).any(|window| window == field);
+        assert!(found, "{name}");
+    }
+}

@@ -105,3 +105,39 @@ fn a_real_reboot_is_asked_of_systemctl_and_its_refusal_is_told() {
     let nobody = block_on(reboot_by_systemctl(&["/nonexistent/systemctl"])).unwrap_err();
     assert_eq!(nobody.reason().failure, Failure::RebootRefused);
 }
+
+/// Runs itself again, since both the environment and core dumps are a whole process's matter.
+#[test]
+fn the_service_manager_is_told_and_core_dumps_are_forbidden() {
+    const NAME: &str = "host::tests::the_service_manager_is_told_and_core_dumps_are_forbidden";
+    const CHILD: &str = "TWINBOOT_TEST_OF_THE_SERVICE_MANAGER";
+    if std::env::var_os(CHILD).is_some() {
+        disable_core_dumps().unwrap();
+        assert_eq!(rustix::process::dumpable_behavior().unwrap(), DumpableBehavior::NotDumpable);
+        assert_eq!(service::watchdog_interval(), Some(Duration::from_secs(40)));
+        service::ready();
+        service::status("forged\nREADY=1");
+        service::alive();
+        service::stopping();
+        return;
+    }
+    assert_eq!(service::watchdog_interval(), None);
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("notify");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+    child
+        .args(["--exact", NAME])
+        .env(CHILD, "1")
+        .env("NOTIFY_SOCKET", &path)
+        .env("WATCHDOG_USEC", "120000000");
+    let output = child.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    socket.set_nonblocking(true).unwrap();
+    let mut told = Vec::new();
+    let mut buffer = [0; 256];
+    while let Ok(n) = socket.recv(&mut buffer) {
+        told.push(String::from_utf8(buffer[..n].to_vec()).unwrap());
+    }
+    assert_eq!(told, ["READY=1\n", "STATUS=forged READY=1\n", "WATCHDOG=1\n", "STOPPING=1\n"]);
+}

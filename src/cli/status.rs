@@ -1,0 +1,84 @@
+//! `twinboot status`: a block to read, or the JSON as the daemon gave it.
+
+use super::output::say;
+use super::view::View;
+use super::{Exit, accepted, connect, unreachable};
+use crate::config::Config;
+use crate::control::proto::Request;
+
+/// Asks for the status and prints it.
+pub(super) fn show(config: &Config, json: bool) -> Exit {
+    let answer = connect(config)
+        .and_then(|mut client| client.ask(&Request::Status).map_err(|error| unreachable(&error)))
+        .and_then(accepted);
+    let status = match answer {
+        Ok(response) => response.status.unwrap_or_default(),
+        Err(exit) => return exit,
+    };
+    say(&if json { format!("{status:#}") } else { block(View(&status)) });
+    Exit::Done
+}
+
+/// The status as lines of `name  what`.
+pub(super) fn block(status: View<'_>) -> String {
+    let mut lines = Vec::new();
+    let mut line = |name: &str, what: Option<String>| {
+        lines.extend(what.filter(|what| !what.is_empty()).map(|what| format!("{name:<10}{what}")));
+    };
+    line("running", running(status));
+    line("update", update(status));
+    line("phase", Some(phase(status)));
+    line("waits for", status.text("/gate"));
+    line("last", status.last());
+    line("hub", hub(status));
+    for warning in status.warnings() {
+        line("warning", Some(warning));
+    }
+    lines.join("\n")
+}
+
+fn running(status: View<'_>) -> Option<String> {
+    let booted = status.text("/booted")?;
+    let version =
+        status.text("/version/running").map(|version| format!("{version} from ")).unwrap_or_default();
+    let state = match (status.text("/trial"), status.text("/default")) {
+        (Some(trial), _) if trial == booted => ", on trial".into(),
+        (Some(trial), _) => format!(", slot {trial} is tried next"),
+        (None, Some(default)) if default != booted => format!(", slot {default} boots by default"),
+        (None, Some(_) | None) => String::new(),
+    };
+    Some(format!("{version}slot {booted}{state}"))
+}
+
+fn update(status: View<'_>) -> Option<String> {
+    let id = status.text("/update/id");
+    let version = status.text("/update/version").or_else(|| status.text("/version/pending"));
+    let name = match (version, id) {
+        (Some(version), Some(id)) => format!("{version} ({id})"),
+        (Some(name), None) | (None, Some(name)) => name,
+        (None, None) => return None,
+    };
+    let target = status.text("/update/target").map(|slot| format!(" to slot {slot}")).unwrap_or_default();
+    let origin = match status.text("/update/origin").as_deref() {
+        Some("desired") => ", wanted by the hub".to_owned(),
+        Some("method") => ", asked for by a direct method".to_owned(),
+        Some("local") => ", asked for on this device".to_owned(),
+        Some(other) => format!(", asked for by {other}"),
+        None => String::new(),
+    };
+    let steps = status.text("/update/steps_left").map(|n| format!(", {n} steps left")).unwrap_or_default();
+    Some(format!("{name}{target}{origin}{steps}"))
+}
+
+fn phase(status: View<'_>) -> String {
+    let percent = status.percent().map(|percent| format!(" {percent} %")).unwrap_or_default();
+    let amounts = status.amounts();
+    let amounts = if amounts.is_empty() { amounts } else { format!(", {amounts}") };
+    format!("{}{percent}{amounts}", status.phase())
+}
+
+fn hub(status: View<'_>) -> Option<String> {
+    let word = if status.flag("/hub/connected")? { "connected" } else { "not connected" };
+    let since = status.text("/hub/since").map(|time| format!(" since {time}")).unwrap_or_default();
+    Some(format!("{word}{since}"))
+}
