@@ -92,6 +92,23 @@ pub fn daemon_stopping(about: &About<'_>) {
     }
 }
 
+/// The daemon cannot do its work and ends.
+pub fn daemon_failed(detail: &str) {
+    tell!(error, DAEMON_FAILED, &About::default(), [], "cannot run: {}", Line(detail));
+}
+
+/// This device has no connection string yet; `file` is where one is looked for last.
+pub fn not_provisioned(file: &str) {
+    tell!(
+        warn,
+        NOT_PROVISIONED,
+        &About::default(),
+        [],
+        "no connection string: write the device's to {} (mode 0600) and restart; until then there is no hub",
+        Line(file)
+    );
+}
+
 /// The configuration was read from `path` and its drop-ins, which set `values` values.
 pub fn config_loaded(path: &Path, values: usize) {
     let path = path.display().to_string();
@@ -241,14 +258,14 @@ pub fn state_unwritable(about: &About<'_>, detail: &str) {
     );
 }
 
-/// The hub does not accept our name or key.
+/// The hub refuses what we tell it.
 pub fn hub_refused(detail: &str) {
     tell!(
         error,
         HUB_REFUSED,
         &About::default(),
         [],
-        "the hub refuses this device, check its connection string and clock: {}",
+        "the hub refuses what this device reports: {}",
         Line(detail)
     );
 }

@@ -1,2 +1,246 @@
-//! The daemon.
-fn main() {}
+//! The program `twinboot`. This is the one place where the adapters are chosen and given their settings; see the
+//! library for what they are and how it turns.
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context as _, anyhow};
+use tokio::runtime::Handle;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+
+use twinboot::boot::Bootloader;
+use twinboot::boot::uboot::{self, UBoot};
+use twinboot::config::{self, Config};
+use twinboot::control::server::{self, Call, Server};
+use twinboot::engine::{Engine, Health, Parts, Tools};
+use twinboot::health::HubMode;
+use twinboot::host::{self, Host};
+use twinboot::hub::{self, Hub, Identity, Session};
+use twinboot::image::{self, Net};
+use twinboot::model::Timestamp;
+use twinboot::report::Dialect;
+use twinboot::slots::{self, SlotMap};
+use twinboot::store::FileStore;
+use twinboot::tls;
+use twinboot::update::{Rules, Window};
+use twinboot::{cli, events};
+
+fn main() -> ExitCode {
+    cli::main(|config, verbose| {
+        events::init(events::journal_is_connected(), verbose);
+        match daemon(&config) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                events::daemon_failed(&format!("{error:#}"));
+                ExitCode::FAILURE
+            }
+        }
+    })
+}
+
+/// Runs until the service manager stops it.
+fn daemon(config: &Config) -> anyhow::Result<()> {
+    if let Err(error) = host::disable_core_dumps() {
+        tracing::warn!(%error, "core dumps of this process, which holds the device's key, could not be forbidden");
+    }
+    events::config_loaded(&config.path, config.values_set());
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
+    runtime.block_on(async {
+        let stop = stopped()?;
+        let (engine, hub) = assemble(config)?;
+        let session = async {
+            match hub {
+                Some(session) => session.run().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = engine.run(stop) => Ok(()),
+            // The session ends only with the engine.
+            () = session => Ok(()),
+        }
+    })
+}
+
+fn assemble(config: &Config) -> anyhow::Result<(Engine, Option<Session>)> {
+    let host = Host::new(config.simulator.root.clone());
+    let root = config.simulator.root.clone().unwrap_or_else(|| "/".into());
+    let slots = SlotMap::new(slots::Settings {
+        a: config.slots.devices.a.clone(),
+        b: config.slots.devices.b.clone(),
+        allow_files: config.simulator.root.is_some(),
+    });
+    let booted = slots.booted(&root).context("finding out which slot this system runs from")?;
+    let boot = host.boot_id().context("finding out which boot this is")?;
+    let tls = tls::client_config(&tls::Settings {
+        ca_files: config.tls.ca_files.clone(),
+        system_roots: config.tls.system_roots,
+    })
+    .context("setting up TLS")?;
+    let image = image_settings(&config.download);
+    let net = Net::new(&tls, &image, Handle::current()).context("setting up the download client")?;
+    let (hub, session) = match identity(&config.hub)? {
+        Some(identity) => {
+            let (hub, port) = hub::channels();
+            let clock = {
+                let host = host.clone();
+                move || host.wall_clock().unwrap_or(Timestamp(0))
+            };
+            (Some(hub), Some(Session::new(port, identity, Arc::clone(&tls), hub_settings(config), clock)))
+        }
+        None => (None, None),
+    };
+    let engine = engine(config, Machine { host, slots, net, image, boot, booted }, hub)?;
+    Ok((engine, session))
+}
+
+/// What was found out about the machine.
+struct Machine {
+    host: Host,
+    slots: SlotMap,
+    net: Net,
+    image: image::Settings,
+    boot: twinboot::model::BootId,
+    booted: twinboot::model::Slot,
+}
+
+fn engine(config: &Config, machine: Machine, hub: Option<Hub>) -> anyhow::Result<Engine> {
+    let Machine { host, slots, net, image, boot, booted } = machine;
+    let (reached, is_reached) = watch::channel(false);
+    let (status, shown) = watch::channel(serde_json::Value::Null);
+    let health = Health {
+        deadline: config.health.deadline,
+        directory: config.health.directory.clone(),
+        timeout: config.health.check_timeout,
+        hub: match config.health.hub {
+            config::HubCheck::Auto => HubMode::Auto,
+            config::HubCheck::Required => HubMode::Required,
+            config::HubCheck::Ignored => HubMode::Ignored,
+        },
+        reached: is_reached,
+    };
+    let bootloader = bootloader(config)?;
+    let state = config.state.directory.clone();
+    let store = Box::new(FileStore::new(state.clone()));
+    let tools = Tools { bootloader, slots, host: host.clone(), image, net, health, state, verified: None };
+    let rules = Rules {
+        window: config.policy.window.map(|window| Window { from: window.from, to: window.to }),
+        consent: config.policy.consent,
+    };
+    let dialect = |dialect: &config::ReportDialect| match dialect {
+        config::ReportDialect::Firmware => Dialect::Firmware,
+        config::ReportDialect::Flat => Dialect::Flat,
+    };
+    let parts = Parts {
+        store,
+        tools,
+        host,
+        hub,
+        control: control(&config.control, shown),
+        status,
+        reached,
+        rules,
+        allow_undigested: config.trust.allow_undigested,
+        dialects: config.report.dialects.iter().map(dialect).collect(),
+    };
+    Ok(Engine::new(parts, boot, booted))
+}
+
+fn bootloader(config: &Config) -> anyhow::Result<Box<dyn Bootloader>> {
+    let boot = &config.boot;
+    let dialect = match boot.dialect {
+        config::UbootDialect::UpgradeAvailable => uboot::Dialect::UpgradeAvailable {
+            slot_variable: boot.upgrade_available.slot_variable.clone(),
+            values: boot.upgrade_available.values.clone(),
+        },
+        config::UbootDialect::BootOrder => uboot::Dialect::BootOrder { names: boot.boot_order.names.clone() },
+    };
+    match boot.loader {
+        config::Loader::Uboot => {
+            // A simulated device must not contend for the lock of the machine it is simulated on.
+            let lock_file = config.simulator.root.as_ref().map(|root| root.join("fw_printenv.lock"));
+            let settings = uboot::Settings {
+                fw_env_config: boot.fw_env_config.clone(),
+                dialect,
+                tries: boot.tries,
+                lock_file,
+            };
+            Ok(Box::new(UBoot::open(settings).context("setting up the bootloader")?))
+        }
+    }
+}
+
+/// The device's identity; `None` if there is none yet: then this device can be asked on its own socket only.
+fn identity(hub: &config::Hub) -> anyhow::Result<Option<Identity>> {
+    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+    let candidates = hub.connection_string_candidates(credentials.as_deref());
+    let is_blank = |path: &Path| std::fs::read(path).is_ok_and(|text| text.trim_ascii().is_empty());
+    let Some(path) = candidates.iter().find(|path| path.exists() && !is_blank(path)) else {
+        let wanted = candidates.last().map_or(String::new(), |path| path.display().to_string());
+        events::not_provisioned(&wanted);
+        return Ok(None);
+    };
+    let identity = Identity::load(path, credentials.as_deref()).context("reading the connection string")?;
+    Ok(Some(identity))
+}
+
+fn hub_settings(config: &Config) -> hub::Settings {
+    hub::Settings {
+        keep_alive: config.hub.keep_alive,
+        token_lifetime: config.hub.token_lifetime,
+        backoff: [config.hub.backoff.first, config.hub.backoff.last],
+        allow_undigested: config.trust.allow_undigested,
+        report_interval: config.report.progress_every,
+        ..hub::Settings::default()
+    }
+}
+
+fn image_settings(download: &config::Download) -> image::Settings {
+    image::Settings {
+        connect_timeout: download.connect_timeout,
+        idle_timeout: download.idle_timeout,
+        minimum_rate: download.minimum_rate,
+        attempts: download.attempts,
+        time_limit: download.time_limit,
+        backoff: [download.backoff.first, download.backoff.last],
+        retry_after_limit: download.retry_after_limit,
+        redirects: download.redirects,
+        decoder_memory: download.decoder_memory,
+        checkpoint_every: download.checkpoint_every,
+        rate_limit: download.rate_limit,
+        ..image::Settings::default()
+    }
+}
+
+/// Opens the control socket. Without it the device can still be updated, so failing is told and survived.
+fn control(settings: &config::Control, shown: watch::Receiver<serde_json::Value>) -> mpsc::Receiver<Call> {
+    let (calls, received) = mpsc::channel(8);
+    let settings = server::Settings { socket: settings.socket.clone(), group: settings.group.clone() };
+    tokio::spawn(async move {
+        match Server::bind(&settings).await {
+            Ok(server) => server.serve(calls, shown).await,
+            Err(error) => {
+                events::control_unavailable(&format!("{:#}", anyhow!(error)));
+                // Kept open, or the engine would see a closed channel at every turn.
+                calls.closed().await;
+            }
+        }
+    });
+    received
+}
+
+/// Ready when the service manager, or the person at the terminal, wants us to stop.
+fn stopped() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}

@@ -54,6 +54,8 @@ pub struct Config {
     pub state: State,
     /// A device made of plain files.
     pub simulator: Simulator,
+    /// The file it was read from; empty for the defaults.
+    pub path: PathBuf,
     /// Where the values that some file set came from.
     origins: BTreeMap<&'static str, Origin>,
 }
@@ -67,7 +69,7 @@ impl Config {
     /// # Errors
     /// Everything that is wrong in any of the files, each with file and line, not only the first.
     pub fn load(path: &Path) -> Result<Self, Error> {
-        Self::from_sources(&file::sources(path)?)
+        Ok(Self { path: path.to_owned(), ..Self::from_sources(&file::sources(path)?)? })
     }
 
     /// Where the value of `key` (such as `hub.keep_alive`) was set; `None` if it is the default.

@@ -265,7 +265,7 @@ pub struct Policy {
     pub consent: bool,
 }
 
-/// A time of day to another, local time, in minutes since midnight: from `from` up to but without `to`. It spans
+/// A time of day to another, in UTC, in minutes since midnight: from `from` up to but without `to`. It spans
 /// midnight if `to` is the smaller one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Window {

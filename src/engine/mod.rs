@@ -1,1 +1,377 @@
-//! (in work)
+//! Floor 3: how it turns. One loop takes what happens, asks the core what follows, makes that durable, tells it, and
+//! lets the one work be done that the state calls for.
+//!
+//! ```text
+//! loop {
+//!     event   = hub, control socket, clock, or the work's end
+//!     record  = record.step(facts, event)         pure: crate::update
+//!     store.save(record)                          before anything else happens because of it
+//!     status  = project(record, live)             told to the hub, the socket and the service manager
+//!     worker  = record.state.work()               stopped and begun anew if it is another work than before
+//! }
+//! ```
+//!
+//! It holds no rule about updates and touches no device: rules are `update`'s, devices are the adapters', which
+//! [`Tools`] brings together. After a start nothing is special: the first event is [`Event::Started`].
+//!
+//! # If the record cannot be saved
+//!
+//! Nothing new is begun; the request is refused, or kept and tried again. In the middle of an update it waits, and
+//! tries again, with the work stopped. Only on the way back from a trial, or to its commit, it goes on: see
+//! [`State::may_act_unsaved`](crate::update::State::may_act_unsaved).
+
+mod announce;
+mod inbox;
+mod live;
+mod tools;
+mod worker;
+
+use std::future::Future;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::{mpsc, watch};
+
+use crate::boot::BootView;
+use crate::control::server::Call;
+use crate::events;
+use crate::host::{Host, service};
+use crate::hub::Hub;
+use crate::image::{Cancel, Progress};
+use crate::model::{Reason, Slot, Timestamp};
+use crate::report::Dialect;
+use crate::store::{Loaded, StateStore};
+use crate::update::{Conditions, Event, Facts, Record, Refused, Rules, State, Wish, Work, gate};
+
+use live::Live;
+pub use tools::{Health, Tools};
+use worker::{Finished, Worker};
+
+/// How long a reboot that was asked for through the hub waits for the answer to arrive there.
+const FAREWELL: Duration = Duration::from_secs(5);
+/// How long the work may take to stop when the daemon is stopped.
+const STOP_LIMIT: Duration = Duration::from_secs(4);
+/// How often a save that failed is tried again, and a request that could not be begun because of it.
+const SAVE_PAUSE: Duration = Duration::from_secs(10);
+/// How often progress is looked at while there is some.
+const TICK: Duration = Duration::from_secs(1);
+/// How often a gate is looked at.
+const GATE_TICK: Duration = Duration::from_secs(20);
+
+/// What the engine is made of. `main` chooses which.
+pub struct Parts {
+    /// Keeps the record.
+    pub store: Box<dyn StateStore>,
+    /// Does the works.
+    pub tools: Tools,
+    /// The machine.
+    pub host: Host,
+    /// The hub, if this device has an identity for one.
+    pub hub: Option<Hub>,
+    /// What the control socket hands on.
+    pub control: mpsc::Receiver<Call>,
+    /// Where the status is shown.
+    pub status: watch::Sender<Value>,
+    /// Whether the hub is connected, for the health check.
+    pub reached: watch::Sender<bool>,
+    /// When to switch over.
+    pub rules: Rules,
+    /// Whether a local request may leave open what the bytes must be.
+    pub allow_undigested: bool,
+    /// The shapes of the reported properties.
+    pub dialects: Vec<Dialect>,
+}
+
+/// The loop and all it knows.
+pub struct Engine {
+    record: Record,
+    facts: Facts,
+    view: Option<BootView>,
+    store: Option<Box<dyn StateStore>>,
+    worker: Worker,
+    host: Host,
+    hub: Option<Hub>,
+    hub_lines: events::HubLines,
+    control: mpsc::Receiver<Call>,
+    reached: watch::Sender<bool>,
+    rules: Rules,
+    allow_undigested: bool,
+    live: Live,
+    /// A wish that could not be begun because the record could not be saved.
+    postponed: Option<Wish>,
+}
+
+impl Engine {
+    /// Reads what became of the record and looks at the bootloader, blocking. `boot` and `booted` come from the
+    /// kernel.
+    pub fn new(parts: Parts, boot: crate::model::BootId, booted: Slot) -> Self {
+        let Parts {
+            mut store,
+            mut tools,
+            host,
+            hub,
+            control,
+            status,
+            reached,
+            rules,
+            allow_undigested,
+            dialects,
+        } = parts;
+        let mut live = Live::new(status, dialects);
+        let (record, loss) = match store.load() {
+            Loaded::Found(record, loss) => (*record, loss),
+            Loaded::Empty => (Record::default(), None),
+            Loaded::Unreadable(why) => (Record::default(), Some(why)),
+        };
+        if let Some(why) = &loss {
+            events::state_recovered(&events::About { booted: Some(booted), ..events::About::default() }, why);
+        }
+        let view = match tools.look(&record.state, booted) {
+            Ok(view) => Some(view),
+            Err(error) => {
+                live.warnings.insert(error.to_string());
+                None
+            }
+        };
+        let facts = Facts {
+            boot,
+            booted,
+            trial: view.as_ref().and_then(|view| view.trial),
+            version: host.image_version(),
+            booted_at: host.boot_time(),
+        };
+        let mut engine = Self {
+            record,
+            facts,
+            view: None,
+            store: Some(store),
+            worker: Worker::new(tools),
+            host,
+            hub,
+            hub_lines: events::HubLines::default(),
+            control,
+            reached,
+            rules,
+            allow_undigested,
+            live,
+            postponed: None,
+        };
+        engine.see(view);
+        engine
+    }
+
+    /// Turns until `stop` is ready; then the work is stopped where it is, within seconds, to be resumed.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) {
+        tokio::pin!(stop);
+        events::daemon_started(&self.about(), env!("CARGO_PKG_VERSION"));
+        tokio::select! {
+            _ = self.take(Event::Started) => {}
+            () = &mut stop => return,
+        }
+        service::ready();
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut stop => break,
+                () = self.turn() => {}
+            }
+        }
+        service::stopping();
+        self.worker.abandon(STOP_LIMIT).await;
+        events::daemon_stopping(&self.about());
+        if let Some(hub) = &self.hub {
+            let _ = tokio::time::timeout(Duration::from_millis(500), hub.commands.shut_down()).await;
+        }
+    }
+
+    /// One turn: see to the work, tell, and wait for one thing to happen. May be dropped while it waits.
+    async fn turn(&mut self) {
+        self.see_to_work().await;
+        let commands = self.hub.as_ref().map(|hub| hub.commands.clone());
+        self.live.tell(&self.record, &self.facts, self.worker.snapshot(), commands.as_ref());
+        let pause = self.pause();
+        tokio::select! {
+            finished = self.worker.finished() => self.finish(finished).await,
+            Some(event) = inbox::next_event(&mut self.hub) => self.hear(event).await,
+            Some(call) = self.control.recv() => self.answer(call).await,
+            () = tokio::time::sleep(pause) => self.tick().await,
+        }
+    }
+
+    /// How long nothing may happen: while nothing goes on, only the watchdog is worth waking up for.
+    fn pause(&self) -> Duration {
+        let watchdog = service::watchdog_interval().unwrap_or(Duration::from_secs(3600));
+        let own = match (self.record.state.work(), &self.postponed) {
+            (_, Some(_)) => SAVE_PAUSE,
+            (Work::Download(_) | Work::Verify(_), None) => TICK,
+            (Work::Await(_), None) => GATE_TICK,
+            (
+                Work::Rest
+                | Work::Arm(_)
+                | Work::Reboot
+                | Work::CheckHealth
+                | Work::Commit(_)
+                | Work::Revert(_),
+                None,
+            ) => watchdog,
+        };
+        own.min(watchdog)
+    }
+
+    async fn tick(&mut self) {
+        service::alive();
+        if let Some(wish) = self.postponed.take() {
+            self.desire(wish).await;
+        }
+    }
+
+    /// The work that the state calls for, and no other, is being done when this returns.
+    async fn see_to_work(&mut self) {
+        loop {
+            let work = self.record.state.work();
+            let key = (self.record.state.job().map(|job| job.id.clone()), work);
+            if self.worker.key().is_some_and(|current| *current != key) {
+                self.worker.stop().await;
+            }
+            match work {
+                Work::Rest => return,
+                Work::Await(_) => {
+                    if self.gate_is_closed(work) {
+                        return;
+                    }
+                    let _ = self.take(Event::Proceed).await;
+                }
+                _ if self.worker.key().is_some() => return,
+                Work::Download(_)
+                | Work::Verify(_)
+                | Work::Arm(_)
+                | Work::Reboot
+                | Work::CheckHealth
+                | Work::Commit(_)
+                | Work::Revert(_) => return self.begin(key).await,
+            }
+        }
+    }
+
+    fn gate_is_closed(&mut self, work: Work) -> bool {
+        let (Work::Await(stage), Some(job)) = (work, self.record.state.job()) else { return false };
+        let now = Conditions { minute: self.now().map(|now| (now.0 / 60_000 % 1440) as u16) };
+        let closed = gate(stage, job, &self.rules, &now);
+        if let Some(gate) = closed
+            && self.live.gate != Some(gate)
+        {
+            events::gate_waiting(&self.about(), &gate.to_string());
+        }
+        self.live.gate = closed;
+        closed.is_some()
+    }
+
+    async fn begin(&mut self, key: worker::Key) {
+        if key.1 == Work::Reboot {
+            // Whoever asked is answered, and the hub knows why we are gone, before we are.
+            let commands = self.hub.as_ref().map(|hub| hub.commands.clone());
+            self.live.tell(&self.record, &self.facts, None, commands.as_ref());
+            if let Some(commands) = commands.filter(|_| self.live.hub.connected) {
+                commands.flush(FAREWELL).await;
+            }
+            events::reboot_requested(&self.about(), self.why_reboot());
+        }
+        let order = tools::Order {
+            work: key.1,
+            job: self.record.state.job().cloned(),
+            previous: self.record.previous,
+            facts: self.facts.clone(),
+            progress: Progress::default(),
+            cancel: Cancel::default(),
+        };
+        self.worker.begin(key, order);
+    }
+
+    fn why_reboot(&self) -> &'static str {
+        match &self.record.state {
+            State::Busy(job) if job.target == self.facts.booted => "to go back to the previous system",
+            State::Busy(_) => "to try the new system",
+            State::Idle | State::Restarting { .. } => "on request",
+        }
+    }
+
+    async fn finish(&mut self, finished: Finished) {
+        let Finished { event, view } = finished;
+        self.see(view);
+        if event == Event::Done && matches!(self.record.state.work(), Work::Commit(_)) {
+            events::slot_committed(&self.about());
+        }
+        let failed = matches!(event, Event::Failed(_));
+        let before = self.record.state.work();
+        // A work's word is never refused.
+        let _ = self.take(event).await;
+        if failed && before == self.record.state.work() {
+            // The same again: not at once, or a broken device would spin.
+            tokio::time::sleep(SAVE_PAUSE).await;
+        }
+    }
+
+    /// Notes what the bootloader says now.
+    fn see(&mut self, view: Option<BootView>) {
+        let Some(view) = view else { return };
+        self.facts.trial = view.trial;
+        if self.view.as_ref().is_none_or(|known| known.warnings != view.warnings) {
+            for warning in &view.warnings {
+                events::env_one_copy_bad(&self.about(), warning);
+            }
+        }
+        let old = self.view.take().map(|view| view.warnings).unwrap_or_default();
+        self.live.warnings.retain(|warning| !old.contains(warning));
+        self.live.warnings.extend(view.warnings.iter().cloned());
+        self.view = Some(view);
+    }
+
+    /// Steps, saves, announces. The record is what it was if the answer is a refusal.
+    async fn take(&mut self, event: Event) -> Result<(), Refused> {
+        let before = self.record.clone();
+        let answer = self.record.step(&self.facts, self.now(), event);
+        if self.record == before {
+            return answer;
+        }
+        while let Err(why) = self.save().await {
+            events::state_unwritable(&self.about(), &why.detail);
+            if self.record.state.may_act_unsaved() && before.state != State::Idle {
+                break;
+            }
+            if before.state == State::Idle && self.record.state != State::Idle {
+                self.record = before;
+                self.live.blocked = Some(why);
+                return Err(Refused::Unsaved);
+            }
+            if self.record.state == State::Idle {
+                break;
+            }
+            self.worker.stop().await;
+            tokio::time::sleep(SAVE_PAUSE).await;
+        }
+        self.live.gate = None;
+        self.announce(&before);
+        answer
+    }
+
+    /// Saves on a thread of its own: a slow disk must not stop the hub's session or the watchdog.
+    async fn save(&mut self) -> Result<(), Reason> {
+        let Some(mut store) = self.store.take() else { return Ok(()) };
+        let record = self.record.clone();
+        let saving = tokio::task::spawn_blocking(move || {
+            let saved = store.save(&record);
+            (store, saved)
+        });
+        let (store, saved) = saving.await.expect("saving does not panic, and is never aborted");
+        self.store = Some(store);
+        match saved {
+            Ok(()) => self.live.blocked = None,
+            Err(error) => return Err(error.reason()),
+        }
+        Ok(())
+    }
+
+    fn now(&self) -> Option<Timestamp> {
+        self.host.wall_clock()
+    }
+}

@@ -43,10 +43,15 @@ pub const STATE_UNWRITABLE: &str = "24e154b81da6430338efb6cbeffb15df";
 pub const HUB_CONNECTED: &str = "2961c09217cf98df306a791b66a1c61d";
 /// The connection to the hub is lost.
 pub const HUB_LOST: &str = "ff43026ac589e3a44baa7f4880ef2b8e";
-/// The hub refuses this device.
+/// The hub refuses a report.
 pub const HUB_REFUSED: &str = "c09d37f957c73d8661f35feb2d4b0496";
 /// The control socket could not be opened.
 pub const CONTROL_UNAVAILABLE: &str = "587288b0abf94253c413a947c2946469";
+
+/// The daemon cannot do its work.
+pub const DAEMON_FAILED: &str = "ffee497255b9ea26d4e7dcad73cc0a07";
+/// There is no connection string.
+pub const NOT_PROVISIONED: &str = "2d327e540655e9c7ac9a1f74512c640a";
 
 /// All of them, by name.
 pub const ALL: &[(&str, &str)] = &[
@@ -72,4 +77,6 @@ pub const ALL: &[(&str, &str)] = &[
     ("HUB_LOST", HUB_LOST),
     ("HUB_REFUSED", HUB_REFUSED),
     ("CONTROL_UNAVAILABLE", CONTROL_UNAVAILABLE),
+    ("DAEMON_FAILED", DAEMON_FAILED),
+    ("NOT_PROVISIONED", NOT_PROVISIONED),
 ];

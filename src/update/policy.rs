@@ -14,7 +14,7 @@ pub struct Rules {
     pub consent: bool,
 }
 
-/// A time of day, local, in minutes since midnight; `from` is inside, `to` is not, and it may span midnight.
+/// A time of day in UTC, in minutes since midnight; `from` is inside, `to` is not, and it may span midnight.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Window {
     /// First minute inside.
@@ -37,7 +37,7 @@ impl Window {
 /// What holds just now.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Conditions {
-    /// Local time of day in minutes since midnight; `None` while the clock is not to be trusted.
+    /// Time of day in UTC, in minutes since midnight; `None` while the clock is not to be trusted.
     pub minute: Option<u16>,
 }
 
@@ -59,7 +59,7 @@ impl std::fmt::Display for Gate {
             Self::Clock => f.write_str("waiting for the clock to be set: switching over has a time window"),
             Self::Window(Window { from, to }) => {
                 let (h, m, to_h, to_m) = (from / 60, from % 60, to / 60, to % 60);
-                write!(f, "waiting for the time window {h:02}:{m:02}-{to_h:02}:{to_m:02}")
+                write!(f, "waiting for the time window {h:02}:{m:02}-{to_h:02}:{to_m:02} UTC")
             }
         }
     }

@@ -1,0 +1,67 @@
+//! The operator's journal: one line for each thing that changed.
+
+use super::Engine;
+use crate::events::{self, About};
+use crate::model::Reason;
+use crate::update::{Job, Phase, Record};
+
+impl Engine {
+    /// What a line is about, as things stand.
+    pub(super) fn about(&self) -> About<'_> {
+        let job = self.record.state.job();
+        About {
+            update: job.map(|job| &job.id),
+            version: job.and_then(|job| job.version.as_ref()),
+            phase: job.map(|job| job.phase.name()),
+            slot: job.map(|job| job.target),
+            steps_left: job.map(|job| u32::from(job.steps_left)),
+            booted: Some(self.facts.booted),
+            default: self.view.as_ref().map(|view| view.default),
+        }
+    }
+
+    /// Tells what is different from `before`.
+    pub(super) fn announce(&self, before: &Record) {
+        let (old, new) = (before.state.job(), self.record.state.job());
+        if before.last != self.record.last
+            && let Some(ended) = &self.record.last
+        {
+            let about = About {
+                update: Some(&ended.id),
+                version: ended.version.as_ref(),
+                phase: None,
+                slot: ended.target,
+                steps_left: None,
+                ..self.about()
+            };
+            events::update_ended(&about, ended);
+        }
+        let Some(new) = new else { return };
+        let same = old.filter(|old| old.id == new.id);
+        match same {
+            None => events::update_accepted(&self.about(), new.origin),
+            Some(old) if old.phase != new.phase => {
+                events::transition(&self.about(), old.phase.name(), new.phase.name(), why(new));
+            }
+            Some(_) => {}
+        }
+        let begins = new.phase == Phase::Confirming && same.is_none_or(|old| old.phase != Phase::Confirming);
+        if begins {
+            events::trial_started(&self.about(), self.view.as_ref().and_then(|view| view.tries_left));
+        }
+    }
+}
+
+fn why(job: &Job) -> Option<&Reason> {
+    match &job.phase {
+        Phase::RollingBack { why } | Phase::Returning { why, .. } => Some(why),
+        Phase::Accepted
+        | Phase::Downloading
+        | Phase::Verifying
+        | Phase::Staged
+        | Phase::Applying
+        | Phase::Rebooting { .. }
+        | Phase::Confirming
+        | Phase::Committing => None,
+    }
+}

@@ -1,0 +1,161 @@
+//! What is going on just now and is not worth remembering: progress, the hub's link, warnings. And how it is told:
+//! to the control socket whenever it changes, to the hub as a whole document, to the service manager as a line.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tokio::sync::watch;
+
+use crate::host::service;
+use crate::hub::{Commands, Report};
+use crate::image::Snapshot;
+use crate::model::Reason;
+use crate::report::{Dialect, HubLink, Progress, Status, document};
+use crate::update::{Facts, Gate, Phase, Record};
+
+/// The live part of the status, and who is told.
+pub(super) struct Live {
+    pub(super) hub: HubLink,
+    pub(super) gate: Option<Gate>,
+    pub(super) blocked: Option<Reason>,
+    pub(super) warnings: BTreeSet<String>,
+    pub(super) status: watch::Sender<Value>,
+    dialects: Vec<Dialect>,
+    rate: Rate,
+    told: Told,
+}
+
+/// What was told last.
+#[derive(Default)]
+struct Told {
+    generation: u64,
+    document: Value,
+    phase: &'static str,
+    line: String,
+}
+
+impl Live {
+    pub(super) fn new(status: watch::Sender<Value>, dialects: Vec<Dialect>) -> Self {
+        Self {
+            hub: HubLink::default(),
+            gate: None,
+            blocked: None,
+            warnings: BTreeSet::new(),
+            status,
+            dialects,
+            rate: Rate::default(),
+            told: Told::default(),
+        }
+    }
+
+    /// The status now.
+    fn project(&mut self, record: &Record, facts: &Facts, work: Option<Snapshot>) -> Status {
+        let mut status = Status::new(record, facts, self.gate);
+        let reading_back = record.state.job().is_some_and(|job| job.phase == Phase::Verifying);
+        let len = record.state.job().and_then(|job| job.image.as_ref()).map(|image| image.len);
+        let goes =
+            record.state.job().is_some_and(|job| matches!(job.phase, Phase::Downloading | Phase::Verifying));
+        status.progress = work.filter(|_| goes).map(|now| {
+            let (done, total) = if reading_back { (now.verified, len) } else { (now.position, now.total) };
+            let percent = total.filter(|total| *total > 0).map(|total| (done.min(total) * 100 / total) as u8);
+            Progress {
+                fetched: now.position,
+                total: now.total,
+                written: if reading_back { now.verified } else { now.written },
+                fetched_twice: now.fetched_twice,
+                rate: self.rate.of(if reading_back { now.verified } else { now.fetched }),
+                percent,
+            }
+        });
+        status.hub = self.hub;
+        status.blocked.clone_from(&self.blocked);
+        status.warnings = self.warnings.iter().cloned().collect();
+        status
+    }
+
+    /// Tells everybody what changed.
+    pub(super) fn tell(
+        &mut self,
+        record: &Record,
+        facts: &Facts,
+        work: Option<Snapshot>,
+        hub: Option<&Commands>,
+    ) {
+        let status = self.project(record, facts, work);
+        let value = serde_json::to_value(&status).expect("a status has string keys and finite numbers only");
+        self.status.send_if_modified(|told| {
+            let changed = *told != value;
+            if changed {
+                *told = value;
+            }
+            changed
+        });
+        let line = summary(&status);
+        if line != self.told.line {
+            service::status(&line);
+            self.told.line = line;
+        }
+        let Some(hub) = hub else { return };
+        let full = document(&status, &self.dialects, false);
+        if full == self.told.document {
+            return;
+        }
+        let urgent = status.phase != self.told.phase || status.progress.is_none();
+        self.told.generation += 1;
+        self.told.phase = status.phase;
+        let object = |value: Value| match value {
+            Value::Object(object) => object,
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+                serde_json::Map::new()
+            }
+        };
+        hub.report(Report {
+            generation: self.told.generation,
+            full: object(full.clone()),
+            minimal: Some(object(document(&status, &self.dialects, true))),
+            urgent,
+        });
+        self.told.document = full;
+    }
+}
+
+/// One line for `systemctl status`.
+fn summary(status: &Status) -> String {
+    let version = |version: &Option<_>| version.as_ref().map_or("unknown".to_owned(), ToString::to_string);
+    let running = version(&status.version.running);
+    let trial = if status.trial == Some(status.booted) { ", on trial" } else { "" };
+    let hub = if status.hub.connected { "hub connected" } else { "hub not connected" };
+    let update = status.update.as_ref().map_or(String::new(), |job| {
+        let percent =
+            status.progress.and_then(|now| now.percent).map_or(String::new(), |now| format!(" {now} %"));
+        format!("; {}{percent}, version {}", status.phase, version(&job.version))
+    });
+    let warning = status.warnings.first().map_or(String::new(), |warning| format!("; {warning}"));
+    format!("running {running} from slot {}{trial}{update}; {hub}{warning}", status.booted)
+}
+
+/// Bytes per second over the last few seconds.
+#[derive(Default)]
+struct Rate {
+    window: Option<(Instant, u64)>,
+    rate: u64,
+}
+
+impl Rate {
+    fn of(&mut self, bytes: u64) -> u64 {
+        const WINDOW: Duration = Duration::from_secs(3);
+        let now = Instant::now();
+        match self.window {
+            Some((since, before)) if bytes >= before => {
+                let passed = now.duration_since(since);
+                if passed >= WINDOW || (self.rate == 0 && passed >= Duration::from_millis(500)) {
+                    self.rate = ((bytes - before) as f64 / passed.as_secs_f64()) as u64;
+                    self.window = Some((now, bytes));
+                }
+            }
+            Some(_) | None => (self.window, self.rate) = (Some((now, bytes)), 0),
+        }
+        self.rate
+    }
+}

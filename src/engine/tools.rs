@@ -1,0 +1,308 @@
+//! The works, done with the adapters: one function per [`Work`], each idempotent, so that it may begin from any
+//! prefix of itself.
+//!
+//! The tools travel: the engine hands them to the thread of the one work that is going on and gets them back with
+//! its result, so no two works can ever touch a slot or the bootloader at the same time.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use crate::boot::{BootView, Bootloader};
+use crate::durable::Generations;
+use crate::health::{self, Check, HubMode};
+use crate::host::Host;
+use crate::image::{self, Cancel, Progress};
+use crate::model::{Artifact, Failure, Image, Reason, Slot, TargetSlot, VerifiedSlot};
+use crate::slots::{SlotMap, TargetDevice};
+use crate::update::{Event, Facts, Job, Plan, State, Work};
+
+/// A write to the bootloader is tried so often before it counts as failed; a lock may be held, a device may be busy.
+const BOOT_ATTEMPTS: u32 = 3;
+const BOOT_PAUSE: Duration = Duration::from_secs(2);
+/// How long a reboot that was asked for may take before it is asked for again.
+const REBOOT_LIMIT: Duration = Duration::from_secs(300);
+/// How often health checks that have no verdict yet are asked again.
+const HEALTH_PAUSE: Duration = Duration::from_secs(2);
+/// Where the position of a download is kept, in the state directory.
+const CHECKPOINT: &str = "download";
+
+/// Everything the works need.
+pub struct Tools {
+    /// The bootloader.
+    pub bootloader: Box<dyn Bootloader>,
+    /// Where the slots are.
+    pub slots: SlotMap,
+    /// The machine.
+    pub host: Host,
+    /// How to fetch.
+    pub image: image::Settings,
+    /// Through which client.
+    pub net: image::Net,
+    /// How a new system proves itself.
+    pub health: Health,
+    /// Where the position of a download is kept.
+    pub state: PathBuf,
+    /// What this process has read back and found right; forgotten when the slot is written again.
+    pub verified: Option<VerifiedSlot>,
+}
+
+/// How a new system proves itself.
+#[derive(Clone, Debug)]
+pub struct Health {
+    /// After its boot, it has this long.
+    pub deadline: Duration,
+    /// Programs that judge.
+    pub directory: PathBuf,
+    /// How long each may take.
+    pub timeout: Duration,
+    /// Whether the hub must be reached.
+    pub hub: HubMode,
+    /// Whether it is.
+    pub reached: watch::Receiver<bool>,
+}
+
+/// What a work needs to know besides.
+pub struct Order {
+    /// What to do.
+    pub work: Work,
+    /// For which job; none for a reboot that was asked for.
+    pub job: Option<Job>,
+    /// The slot the previous system is in.
+    pub previous: Option<Slot>,
+    /// Where we are.
+    pub facts: Facts,
+    /// Where to note how far it is.
+    pub progress: Progress,
+    /// What stops it.
+    pub cancel: Cancel,
+}
+
+impl Tools {
+    /// Does the work, blocking, and says how it went. After a cancelled work nobody listens.
+    pub fn perform(&mut self, order: &Order) -> Event {
+        let done = match order.work {
+            Work::Rest | Work::Await(_) => Ok(()),
+            Work::Download(slot) => match self.download(order, slot) {
+                Ok(image) => return Event::Written(image),
+                Err(why) => Err(why),
+            },
+            Work::Verify(slot) => self.verify(order, slot),
+            Work::Arm(slot) => self.arm(order, slot),
+            Work::Reboot => self.reboot(order),
+            Work::CheckHealth => self.check_health(order),
+            Work::Commit(slot) => self.tell_bootloader(order, |bootloader| bootloader.commit(slot)),
+            Work::Revert(slot) => self.tell_bootloader(order, |bootloader| bootloader.revert(slot)),
+        };
+        match done {
+            Ok(()) => Event::Done,
+            Err(why) => Event::Failed(why),
+        }
+    }
+
+    /// The first look at the bootloader in this process. In a boot of the default system with nothing under way, it
+    /// is also told that this boot was a good one: a loader that counts every boot down would otherwise run out.
+    ///
+    /// # Errors
+    /// If it cannot be asked.
+    pub fn look(&mut self, state: &State, booted: Slot) -> Result<BootView, Reason> {
+        let view = self.bootloader.view().map_err(|error| error.reason())?;
+        if *state == State::Idle && view.trial.is_none() && view.default == booted {
+            if let Err(error) = self.bootloader.commit(booted) {
+                tracing::warn!(%error, "the bootloader could not be told of a good boot");
+            }
+            return self.bootloader.view().map_err(|error| error.reason());
+        }
+        Ok(view)
+    }
+
+    /// What the bootloader says, for the status; `None` if it cannot be asked.
+    pub fn view(&mut self) -> Option<BootView> {
+        self.bootloader.view().ok()
+    }
+
+    fn download(&mut self, order: &Order, slot: Slot) -> Result<Image, Reason> {
+        let artifact = artifact(order)?;
+        self.verified = None;
+        // Before the first byte: a half-written slot must be nobody's fallback.
+        let booted = order.facts.booted;
+        self.tell_bootloader(order, |bootloader| bootloader.revert(booted))?;
+        let mut target = Device(self.open(order, slot)?);
+        let mut checkpoint = self.checkpoint()?;
+        let fetch = image::Fetch {
+            artifact,
+            slot,
+            settings: &self.image,
+            net: &self.net,
+            progress: &order.progress,
+            cancel: &order.cancel,
+        };
+        image::write(&fetch, &mut target, &mut checkpoint).map_err(|error| error.reason())
+    }
+
+    fn verify(&mut self, order: &Order, slot: Slot) -> Result<(), Reason> {
+        self.verified = Some(match job(order)?.plan {
+            Plan::Install(_) => self.read_back(order, slot)?,
+            Plan::GoBack => {
+                let target = self.target(order, slot)?;
+                VerifiedSlot::previous(target, order.previous).ok_or_else(|| {
+                    Failure::NoPrevious.because("the other slot has been written since it ran")
+                })?
+            }
+            Plan::Rescue => return Err(Failure::Internal.because("there is nothing to verify in a rescue")),
+        });
+        Ok(())
+    }
+
+    fn read_back(&mut self, order: &Order, slot: Slot) -> Result<VerifiedSlot, Reason> {
+        let image = job(order)?.image.as_ref();
+        let image =
+            image.ok_or_else(|| Failure::ReadbackMismatch.because("it is not known what was written"))?;
+        let target = self.target(order, slot)?;
+        let device = Device(self.open(order, slot)?);
+        let found = image::read_back(&device, image, &order.progress, &order.cancel)
+            .map_err(|error| error.reason())?;
+        VerifiedSlot::attest(target, &found, image).map_err(|mismatch| {
+            // What the checkpoint vouches for is not there: fetch it all again.
+            if let Ok(mut checkpoint) = self.checkpoint() {
+                let _ = checkpoint.clear();
+            }
+            Failure::ReadbackMismatch.because(mismatch.to_string())
+        })
+    }
+
+    fn arm(&mut self, order: &Order, slot: Slot) -> Result<(), Reason> {
+        let verified = self.verified.take().filter(|verified| verified.slot() == slot);
+        let verified = verified.ok_or_else(|| Failure::Internal.because("the slot was not verified"))?;
+        self.tell_bootloader(order, |bootloader| bootloader.arm(&verified))
+    }
+
+    fn reboot(&mut self, order: &Order) -> Result<(), Reason> {
+        let handle = Handle::current();
+        handle.block_on(self.host.reboot()).map_err(|error| error.reason())?;
+        // The service manager stops us while we wait; if it does not, the reboot got lost.
+        handle.block_on(async {
+            let _ = tokio::time::timeout(REBOOT_LIMIT, order.cancel.cancelled()).await;
+        });
+        Err(Failure::RebootRefused
+            .because(format!("still running {REBOOT_LIMIT:?} after a reboot was asked for")))
+    }
+
+    fn check_health(&mut self, order: &Order) -> Result<(), Reason> {
+        let job = job(order)?;
+        let settings = health::Settings {
+            directory: self.health.directory.clone(),
+            timeout: self.health.timeout,
+            environment: environment(job),
+        };
+        let mut checks: Vec<Box<dyn Check>> = Vec::new();
+        if let Some(check) = health::RightVersion::new(job.version.clone(), self.host.image_version()) {
+            checks.push(Box::new(check));
+        }
+        checks.extend(health::programs(&settings));
+        if let Some(check) =
+            health::Connected::new(self.health.hub, job.hub_reached, self.health.reached.clone())
+        {
+            checks.push(Box::new(check));
+        }
+        let judged =
+            health::judge(&mut checks, self.health.deadline, HEALTH_PAUSE, || self.host.since_boot());
+        Handle::current().block_on(async {
+            tokio::select! {
+                verdict = judged => verdict,
+                () = order.cancel.cancelled() => Err(Failure::Internal.because("stopped")),
+            }
+        })
+    }
+
+    fn tell_bootloader(
+        &mut self,
+        order: &Order,
+        mut verb: impl FnMut(&mut dyn Bootloader) -> Result<(), crate::boot::Error>,
+    ) -> Result<(), Reason> {
+        let mut attempt = 1;
+        loop {
+            match verb(&mut *self.bootloader) {
+                Ok(()) => return Ok(()),
+                Err(error) if attempt == BOOT_ATTEMPTS || order.cancel.is_cancelled() => {
+                    return Err(error.reason());
+                }
+                Err(error) => {
+                    tracing::warn!(attempt, %error, "the bootloader could not be told, trying again")
+                }
+            }
+            attempt += 1;
+            Handle::current().block_on(async {
+                let _ = tokio::time::timeout(BOOT_PAUSE, order.cancel.cancelled()).await;
+            });
+        }
+    }
+
+    /// The proof that `slot` may be written or armed, by what the bootloader says now.
+    fn target(&mut self, order: &Order, slot: Slot) -> Result<TargetSlot, Reason> {
+        let default = self.bootloader.view().map_err(|error| error.reason())?.default;
+        let booted = order.facts.booted;
+        TargetSlot::new(slot, booted, default).ok_or_else(|| {
+            Failure::TargetBusy
+                .because(format!("slot {slot} is not free: {booted} runs and {default} boots by default"))
+        })
+    }
+
+    fn open(&mut self, order: &Order, slot: Slot) -> Result<TargetDevice, Reason> {
+        let target = self.target(order, slot)?;
+        TargetDevice::open(&self.slots, target, order.facts.booted).map_err(|error| error.reason())
+    }
+
+    fn checkpoint(&self) -> Result<Generations, Reason> {
+        Generations::open(Path::new(&self.state), CHECKPOINT, image::CHECKPOINT_CAPACITY)
+            .map_err(|error| Failure::StateUnwritable.because(error.to_string()))
+    }
+}
+
+fn job(order: &Order) -> Result<&Job, Reason> {
+    order.job.as_ref().ok_or_else(|| Failure::Internal.because("a work without a job"))
+}
+
+fn artifact(order: &Order) -> Result<&Artifact, Reason> {
+    match &job(order)?.plan {
+        Plan::Install(artifact) => Ok(artifact),
+        Plan::GoBack | Plan::Rescue => Err(Failure::Internal.because("there is nothing to download")),
+    }
+}
+
+/// What a health program is told.
+fn environment(job: &Job) -> Vec<(String, String)> {
+    let version = job.version.as_ref().map_or(String::new(), ToString::to_string);
+    vec![
+        ("TWINBOOT_UPDATE_ID".into(), job.id.to_string()),
+        ("TWINBOOT_VERSION".into(), version),
+        ("TWINBOOT_SLOT".into(), job.target.letter().into()),
+    ]
+}
+
+/// A slot's device as the image chain's target.
+struct Device(TargetDevice);
+
+impl image::Target for Device {
+    fn size(&self) -> u64 {
+        self.0.size()
+    }
+
+    fn write_at(&mut self, offset: u64, data: &[u8]) -> std::io::Result<()> {
+        self.0.write_at(offset, data)
+    }
+
+    fn zero(&mut self, offset: u64, len: u64) -> std::io::Result<()> {
+        self.0.zero(offset, len)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
+    }
+
+    fn read_back(&self, offset: u64, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.0.read_back(offset, buffer)
+    }
+}

@@ -1,0 +1,99 @@
+//! The one work that is going on, on a thread of its own.
+
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+
+use super::tools::{Order, Tools};
+use crate::boot::BootView;
+use crate::image::{Cancel, Progress, Snapshot};
+use crate::model::UpdateId;
+use crate::update::{Event, Work};
+
+/// The tools, resting or in use.
+pub(super) struct Worker {
+    hand: Hand,
+}
+
+enum Hand {
+    Resting(Box<Tools>),
+    Working {
+        key: Key,
+        cancel: Cancel,
+        progress: Progress,
+        thread: JoinHandle<(Box<Tools>, Finished)>,
+    },
+    /// Only within a method of this module.
+    Between,
+}
+
+/// Tells one work from the next: the same work of another update is another work.
+pub(super) type Key = (Option<UpdateId>, Work);
+
+/// How a work ended.
+pub(super) struct Finished {
+    /// What it says.
+    pub event: Event,
+    /// What the bootloader says afterwards, if it can be asked.
+    pub view: Option<BootView>,
+}
+
+impl Worker {
+    pub(super) fn new(tools: Tools) -> Self {
+        Self { hand: Hand::Resting(Box::new(tools)) }
+    }
+
+    /// Which work is going on.
+    pub(super) fn key(&self) -> Option<&Key> {
+        match &self.hand {
+            Hand::Working { key, .. } => Some(key),
+            Hand::Resting(_) | Hand::Between => None,
+        }
+    }
+
+    /// How far it is.
+    pub(super) fn snapshot(&self) -> Option<Snapshot> {
+        match &self.hand {
+            Hand::Working { progress, .. } => Some(progress.snapshot()),
+            Hand::Resting(_) | Hand::Between => None,
+        }
+    }
+
+    /// Begins a work. The worker must be resting.
+    pub(super) fn begin(&mut self, key: Key, order: Order) {
+        self.hand = match std::mem::replace(&mut self.hand, Hand::Between) {
+            Hand::Resting(mut tools) => {
+                let (cancel, progress) = (order.cancel.clone(), order.progress.clone());
+                let thread = tokio::task::spawn_blocking(move || {
+                    let event = tools.perform(&order);
+                    let view = tools.view();
+                    (tools, Finished { event, view })
+                });
+                Hand::Working { key, cancel, progress, thread }
+            }
+            other @ (Hand::Working { .. } | Hand::Between) => other,
+        };
+    }
+
+    /// Waits for the work's end; for ever, if there is none. Safe to be dropped and called again.
+    pub(super) async fn finished(&mut self) -> Finished {
+        let Hand::Working { thread, .. } = &mut self.hand else { return std::future::pending().await };
+        let (tools, finished) = thread.await.expect("a work does not panic, and is never aborted");
+        self.hand = Hand::Resting(tools);
+        finished
+    }
+
+    /// Stops the work and waits until it has fully stopped; its result is dropped.
+    pub(super) async fn stop(&mut self) {
+        if let Hand::Working { cancel, .. } = &self.hand {
+            cancel.cancel();
+            self.finished().await;
+        }
+    }
+
+    /// As `stop`, but gives up waiting after `within`: the process is about to end anyway, and every work may be cut
+    /// off anywhere.
+    pub(super) async fn abandon(&mut self, within: Duration) {
+        let _ = tokio::time::timeout(within, self.stop()).await;
+    }
+}
