@@ -214,15 +214,28 @@ impl Faults {
         self.take(target, |found| (found == kind).then_some(())).is_some()
     }
 
-    /// Takes one use of every image fault for this path.
-    pub(crate) fn take_for_image(&self, path: &str) -> Vec<FaultKind> {
+    /// Takes one use of the image faults for this image: a status or a redirect alone, as nothing else can show then;
+    /// otherwise the first of each kind, so that two of a kind befall two requests.
+    pub(crate) fn take_for_image(&self, name: &str) -> Vec<FaultKind> {
         let mut on = self.on.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut taken = Vec::new();
-        for at in (0..on.len()).rev() {
-            if on[at].kind.is_of_images() && aims_at(&on[at], path) {
+        let aimed = |fault: &Fault| fault.kind.is_of_images() && aims_at(fault, name);
+        let instead =
+            |kind: &FaultKind| matches!(kind, FaultKind::Status { .. } | FaultKind::Redirect { .. });
+        if let Some(at) = on.iter().position(|fault| aimed(fault) && instead(&fault.kind)) {
+            let taken = vec![on[at].kind.clone()];
+            self.use_up(&mut on, at, name);
+            return taken;
+        }
+        let mut taken: Vec<FaultKind> = Vec::new();
+        let mut at = 0;
+        while at < on.len() {
+            let count = on.len();
+            if aimed(&on[at]) && !taken.iter().any(|kind| kind.name() == on[at].kind.name()) {
                 taken.push(on[at].kind.clone());
-                self.use_up(&mut on, at, path);
+                self.use_up(&mut on, at, name);
             }
+            // One that was used up has made room for the next.
+            at += usize::from(on.len() == count);
         }
         taken
     }
@@ -242,7 +255,7 @@ impl Faults {
 /// Images may be named with or without the path that they are served under.
 fn aims_at(fault: &Fault, target: &str) -> bool {
     let aim = fault.target.strip_prefix("/images/").unwrap_or(&fault.target);
-    aim == "*" || aim == target
+    (aim == "*" || aim == target) && fault.times != Some(0)
 }
 
 #[cfg(test)]
@@ -259,13 +272,27 @@ mod tests {
         faults.set(Fault::always("*", FaultKind::IgnoreRanges));
         faults.set(Fault::once("dev", FaultKind::LoseTwin));
         assert_eq!(faults.take_for_image("b"), [FaultKind::IgnoreRanges]);
-        let both = [FaultKind::IgnoreRanges, FaultKind::DropAfter { bytes: 5 }];
+        let both = [FaultKind::DropAfter { bytes: 5 }, FaultKind::IgnoreRanges];
         assert_eq!(faults.take_for_image("a"), both);
         assert_eq!(faults.take_for_image("a"), both);
         assert_eq!(faults.take_for_image("a"), [FaultKind::IgnoreRanges]);
         assert!(!faults.fires("other", &FaultKind::LoseTwin));
         assert!(faults.fires("dev", &FaultKind::LoseTwin));
         assert!(!faults.fires("dev", &FaultKind::LoseTwin));
+    }
+
+    #[test]
+    fn faults_of_two_kinds_meet_and_two_of_a_kind_queue_up() {
+        let faults = Faults::new(Arc::default());
+        let (first, second) = (FaultKind::DropAfter { bytes: 1 }, FaultKind::DropAfter { bytes: 2 });
+        let busy = FaultKind::Status { status: 503, retry_after: None };
+        for kind in [first.clone(), second.clone(), FaultKind::IgnoreRanges, busy.clone()] {
+            faults.set(Fault::once("a", kind));
+        }
+        assert_eq!(faults.take_for_image("a"), [busy]);
+        assert_eq!(faults.take_for_image("a"), [first, FaultKind::IgnoreRanges]);
+        assert_eq!(faults.take_for_image("a"), [second]);
+        assert_eq!(faults.take_for_image("a"), []);
     }
 
     #[test]

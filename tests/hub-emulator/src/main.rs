@@ -4,12 +4,11 @@
 mod arguments;
 
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::Parser as _;
 use hub_emulator::{Emulator, Event};
 use serde_json::Value;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use arguments::Arguments;
 
@@ -26,7 +25,6 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<(), String> {
     let emulator = Emulator::start(arguments.options()).map_err(|error| error.to_string())?;
-    let emulator = Arc::new(emulator);
     let events = emulator.events();
     if let Some(directory) = &arguments.images {
         emulator.images().serve_directory(directory);
@@ -44,18 +42,25 @@ fn run(arguments: &Arguments) -> Result<(), String> {
         let text = created.map_err(|error| format!("device {}: {error}", device.id))?;
         println!("device connection string: {text}");
     }
-    // Scripts wait for this line.
-    println!("ready");
     let quiet = arguments.quiet;
-    std::thread::spawn(move || {
-        // Ends with the emulator.
-        events.iter().filter(|_| !quiet).for_each(|event| println!("{}", line(&event)));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let stopped = runtime.and_then(|runtime| {
+        runtime.block_on(async {
+            let signals = Signals::listen()?;
+            // Scripts wait for this line, and may send signals after it.
+            println!("ready");
+            std::thread::spawn(move || {
+                // Ends with the emulator.
+                events.iter().filter(|_| !quiet).for_each(|event| println!("{}", line(&event)));
+            });
+            signals.until_stopped(&emulator).await;
+            Ok(())
+        })
     });
-    let stopped = until_stopped(&emulator).map_err(|error| format!("waiting for signals: {error}"));
     if arguments.state_at_exit {
         print_state(&emulator.state());
     }
-    stopped
+    stopped.map_err(|error| format!("listening for signals: {error}"))
 }
 
 /// One line of at most 200 characters: whole twins would bury the rest.
@@ -67,21 +72,30 @@ fn line(event: &Event) -> String {
     text.chars().take(199).chain(['…']).collect()
 }
 
-/// Prints the state at SIGUSR1, returns at SIGINT and SIGTERM.
-fn until_stopped(emulator: &Emulator) -> std::io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let mut print = signal(SignalKind::user_defined1())?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
+struct Signals {
+    interrupt: Signal,
+    print: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Signals> {
+        let interrupt = signal(SignalKind::interrupt())?;
+        let print = signal(SignalKind::user_defined1())?;
+        let terminate = signal(SignalKind::terminate())?;
+        Ok(Signals { interrupt, print, terminate })
+    }
+
+    /// Prints the state at SIGUSR1, returns at SIGINT and SIGTERM.
+    async fn until_stopped(mut self, emulator: &Emulator) {
         loop {
             tokio::select! {
-                _ = print.recv() => print_state(&emulator.state()),
-                _ = terminate.recv() => return Ok(()),
-                _ = interrupt.recv() => return Ok(()),
+                _ = self.print.recv() => print_state(&emulator.state()),
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
             }
         }
-    })
+    }
 }
 
 fn print_state(state: &Value) {

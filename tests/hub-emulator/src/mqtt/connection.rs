@@ -1,6 +1,7 @@
 //! One device's connection from CONNECT to its end. Not the device's state, which is the hub's.
 
 use std::future::pending;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -292,6 +293,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             match self.stream.read_buf(&mut self.buffer).await {
                 Ok(0) => return Ok(None),
                 Ok(_) => {}
+                // The usual end of a client that dies: no close_notify, no DISCONNECT.
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(None),
                 Err(error) => return Err(format!("the connection broke: {error}")),
             }
         }
