@@ -1,1 +1,37 @@
-//! An Azure IoT Hub for one machine.
+//! An Azure IoT Hub for one machine: the device protocol (MQTT 3.1.1 over TLS), the service's REST API, automatic
+//! configurations, an image server, and faults on demand. Good enough for Microsoft's SDKs unchanged.
+//!
+//! It is not a broker, keeps nothing on disk, and shares no code with twinboot: it is written from the public
+//! protocol, so that a misreading there cannot be cancelled out by the same misreading here. Used by twinboot's
+//! tests and demo through [`Emulator`], and by people through the program of the same name.
+//!
+//! Not here yet: provisioning (DPS), WebSocket, X.509 devices, modules, jobs, cloud-to-device messages, AMQP.
+
+mod clock;
+mod configurations;
+mod emulator;
+mod error;
+mod escape;
+mod events;
+mod faults;
+mod hub;
+mod images;
+mod mqtt;
+mod policies;
+mod query;
+mod random;
+mod registry;
+mod rest;
+mod sas;
+mod server;
+mod shared;
+mod tls;
+mod twin;
+
+pub use emulator::{Emulator, Options};
+pub use error::{Code, Error};
+pub use events::{Event, EventKind};
+pub use faults::{Fault, FaultKind, Faults};
+pub use hub::Hub;
+pub use images::{Images, Request};
+pub use sas::sign;

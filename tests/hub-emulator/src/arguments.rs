@@ -1,0 +1,191 @@
+//! The command line, and the help that is the program's manual.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+use hub_emulator::{Fault, Options};
+use serde_json::{Map, Value, json};
+
+const AFTER_HELP: &str = r#"POINTING A CLIENT AT IT
+  Clients must trust the CA in the --ca file, which is new at every start, and use a printed connection string.
+    twinboot                ca_files = ["/tmp/hub-emulator-ca.pem"] under [tls] in its configuration
+    Python device SDK       SSL_CERT_FILE=/tmp/hub-emulator-ca.pem
+    Python service SDK      REQUESTS_CA_BUNDLE=/tmp/hub-emulator-ca.pem   (and six installed)
+    Node SDKs               NODE_EXTRA_CA_CERTS=/tmp/hub-emulator-ca.pem
+    curl                    --cacert /tmp/hub-emulator-ca.pem
+
+  Which ports SDKs insist on: devices always 8883 (Node takes HostName=localhost:PORT), the Node service 443, the
+  Python service 443 unless the connection string says HostName=localhost:PORT. To serve them all at once:
+    hub-emulator --https-port 443              (as root, or after: sysctl net.ipv4.ip_unprivileged_port_start=443)
+
+  To use a name as in Azure, on this machine: add to /etc/hosts
+    127.0.0.1 myhub.azure-devices.net
+  and start with
+    hub-emulator --host myhub.azure-devices.net --https-port 443
+
+  For a board on the network, with 192.168.1.10 being this machine:
+    hub-emulator --bind 0.0.0.0 --host 192.168.1.10 --name 192.168.1.10 --device board-1
+  Copy the CA file to the board.
+
+EXAMPLES
+  A device with a tag, a directory of images, and a hub on free ports:
+    hub-emulator --mqtt-port 0 --https-port 0 --images ./images --device dev-1,tag.devicetype=chiller
+  What a device has reported, then its connection cut:
+    curl --cacert /tmp/hub-emulator-ca.pem https://localhost:8443/emulator/state
+    curl --cacert /tmp/hub-emulator-ca.pem -X POST https://localhost:8443/emulator/devices/dev-1/drop
+
+FAULTS
+  With --fault or, while it runs, as the body of POST /emulator/faults (one, or an array; GET lists them, DELETE
+  clears them):
+    curl --cacert /tmp/hub-emulator-ca.pem https://localhost:8443/emulator/faults \
+      -d '{"fault": "dropAfter", "bytes": 1000000, "target": "fw.img", "times": 1}'
+  "target" is the name of an image or the id of a device, "*" (the default) all; without "times" it is for ever.
+  Images:   dropAfter {bytes}  stallAfter {bytes}  slow {bytesPerSecond}  truncate {bytes}  changeAfter {bytes}
+            status {status, retryAfter}  redirect {location}  ignoreRanges  wrongContentRange  noValidators
+  Devices:  refuseAuth  refuseConnect  delayTwin {millis}  loseTwin  failTwin {status}  duplicateDesired
+            loseDesired  loseMethodAnswer  forgetSession
+
+OTHER DOORS
+  GET /emulator/state     everything it knows; SIGUSR1 prints the same
+  GET /emulator/images    the log of the image server, with bytes sent per request"#;
+
+/// An Azure IoT Hub for one machine: device protocol, service REST API, image server, faults on demand.
+///
+/// Nothing is kept on disk: when it ends, all is forgotten.
+#[derive(Debug, Parser)]
+#[command(after_help = AFTER_HELP, max_term_width = 118)]
+pub(crate) struct Arguments {
+    /// Address to listen on; the default listens on ::1 as well.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    bind: IpAddr,
+    /// Port for devices (MQTT over TLS); 0 picks a free one.
+    #[arg(long, value_name = "PORT", default_value_t = 8883)]
+    mqtt_port: u16,
+    /// Port for the service REST API and images; 0 picks a free one.
+    #[arg(long, value_name = "PORT", default_value_t = 8443)]
+    https_port: u16,
+    /// Host name in connection strings and image addresses.
+    #[arg(long, value_name = "HOST", default_value = "localhost")]
+    pub(crate) host: String,
+    /// A further name or address for the server certificate; can be repeated.
+    #[arg(long, value_name = "HOST")]
+    name: Vec<String>,
+    /// Where to write the CA certificate.
+    #[arg(long, value_name = "FILE", default_value = "/tmp/hub-emulator-ca.pem")]
+    pub(crate) ca: PathBuf,
+    /// A device to create: ID[,key=BASE64][,tag.NAME=VALUE]...; can be repeated.
+    #[arg(long, value_name = "DEVICE", value_parser = device)]
+    pub(crate) device: Vec<Device>,
+    /// A directory whose files are served below /images/.
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) images: Option<PathBuf>,
+    /// A fault to start with, as JSON; can be repeated.
+    #[arg(long, value_name = "JSON", value_parser = fault)]
+    pub(crate) fault: Vec<Fault>,
+    /// The key of the policy iothubowner, in base64; otherwise a new one.
+    #[arg(long, value_name = "BASE64")]
+    owner_key: Option<String>,
+    /// Seconds between evaluations of configurations; 0 is at every change.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    configuration_period: u64,
+    /// Seconds that clients' clocks may be off.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    clock_skew: u64,
+    /// Print the whole state when it ends.
+    #[arg(long)]
+    pub(crate) state_at_exit: bool,
+    /// Do not print what happens.
+    #[arg(long)]
+    pub(crate) quiet: bool,
+}
+
+/// A device of the command line.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Device {
+    pub(crate) id: String,
+    pub(crate) key: Option<String>,
+    pub(crate) tags: Value,
+}
+
+impl Arguments {
+    pub(crate) fn options(&self) -> Options {
+        Options {
+            bind: self.bind,
+            ca_file: Some(self.ca.clone()),
+            clock_skew: Duration::from_secs(self.clock_skew),
+            configuration_period: Duration::from_secs(self.configuration_period),
+            host: self.host.clone(),
+            https_port: self.https_port,
+            mqtt_port: self.mqtt_port,
+            names: self.name.iter().chain([&self.host]).cloned().collect(),
+            owner_key: self.owner_key.clone(),
+        }
+    }
+}
+
+fn device(text: &str) -> Result<Device, String> {
+    let mut parts = text.split(',');
+    let id = parts.next().unwrap_or_default().to_owned();
+    let (mut key, mut tags) = (None, Map::new());
+    for part in parts {
+        match part.split_once('=') {
+            Some(("key", value)) => key = Some(value.to_owned()),
+            Some((name, value)) if name.starts_with("tag.") => {
+                tags.insert(name["tag.".len()..].to_owned(), json!(value));
+            }
+            Some(_) | None => return Err(format!("{part:?} is neither key=BASE64 nor tag.NAME=VALUE")),
+        }
+    }
+    Ok(Device { id, key, tags: Value::Object(tags) })
+}
+
+fn fault(text: &str) -> Result<Fault, String> {
+    serde_json::from_str(text).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_holds_together() {
+        Arguments::command().debug_assert();
+        let expected = Device { id: "d".to_owned(), key: Some("ab==".to_owned()), tags: json!({"a": "x=y"}) };
+        assert_eq!(device("d,tag.a=x=y,key=ab=="), Ok(expected));
+        assert!(device("d,colour=red").is_err());
+    }
+
+    #[test]
+    fn the_help_names_every_fault_that_exists() {
+        // The other way round, a name in the help that means nothing, is refused here.
+        for text in [
+            r#"{"fault": "dropAfter", "bytes": 1}"#,
+            r#"{"fault": "stallAfter", "bytes": 1}"#,
+            r#"{"fault": "slow", "bytesPerSecond": 1}"#,
+            r#"{"fault": "truncate", "bytes": 1}"#,
+            r#"{"fault": "changeAfter", "bytes": 1}"#,
+            r#"{"fault": "status", "status": 503, "retryAfter": 1}"#,
+            r#"{"fault": "redirect", "location": "https://localhost/"}"#,
+            r#"{"fault": "ignoreRanges"}"#,
+            r#"{"fault": "wrongContentRange"}"#,
+            r#"{"fault": "noValidators"}"#,
+            r#"{"fault": "refuseAuth"}"#,
+            r#"{"fault": "refuseConnect"}"#,
+            r#"{"fault": "delayTwin", "millis": 1}"#,
+            r#"{"fault": "loseTwin"}"#,
+            r#"{"fault": "failTwin", "status": 429}"#,
+            r#"{"fault": "duplicateDesired"}"#,
+            r#"{"fault": "loseDesired"}"#,
+            r#"{"fault": "loseMethodAnswer"}"#,
+            r#"{"fault": "forgetSession"}"#,
+        ] {
+            let parsed = fault(text).unwrap();
+            assert!(AFTER_HELP.contains(parsed.kind.name()), "{text}");
+        }
+    }
+}

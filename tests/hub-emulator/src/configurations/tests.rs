@@ -1,0 +1,139 @@
+#![allow(clippy::unwrap_used)]
+use std::sync::Arc;
+
+use super::*;
+use crate::events::Events;
+use crate::faults::Faults;
+use crate::policies::Policies;
+
+fn hub() -> Hub {
+    let events: Arc<Events> = Arc::default();
+    let mut hub = Hub::new(Policies::new(None, 0), Arc::clone(&events), Faults::new(events), true);
+    for id in ["a", "b", "c"] {
+        hub.put_device(id, &json!({}), None).unwrap();
+        let kind = if id == "c" { "heater" } else { "chiller" };
+        hub.update_twin(id, &json!({"tags": {"kind": kind}}), false, None).unwrap();
+    }
+    hub
+}
+
+fn configuration(condition: &str, priority: u64, content: Value) -> Value {
+    json!({
+        "targetCondition": condition,
+        "priority": priority,
+        "content": {"deviceContent": content},
+        "metrics": {"queries": {
+            "current": "SELECT deviceId FROM devices WHERE properties.reported.status='current'",
+            "counted": "SELECT COUNT() AS n FROM devices",
+        }},
+    })
+}
+
+fn put(hub: &mut Hub, id: &str, condition: &str, priority: u64, content: Value) {
+    hub.put_configuration(id, &configuration(condition, priority, content), None).unwrap();
+}
+
+fn counts(hub: &Hub, id: &str) -> (u64, u64) {
+    let document = hub.configuration(id);
+    let count = |name: &str| document["systemMetrics"]["results"][name].as_u64().unwrap();
+    (count("targetedCount"), count("appliedCount"))
+}
+
+fn status(hub: &Hub, device: &str, id: &str) -> Value {
+    hub.twin(device)["configurations"][id]["status"].clone()
+}
+
+#[test]
+fn the_targeted_get_the_content_and_metrics_follow_what_they_report() {
+    let mut hub = hub();
+    put(&mut hub, "fw", "tags.kind = 'chiller'", 10, json!({"properties.desired.firmware": {"v": "2"}}));
+    assert_eq!(hub.desired("a"), json!({"firmware": {"v": "2"}}));
+    assert_eq!(hub.desired("c"), json!({}));
+    assert_eq!(counts(&hub, "fw"), (2, 2));
+    assert_eq!(hub.configuration("fw")["metrics"]["results"], json!({"current": 0, "counted": 3}));
+    hub.report("b", br#"{"status": "current"}"#, None).unwrap();
+    assert_eq!(hub.configuration("fw")["metrics"]["results"]["current"], 1);
+}
+
+#[test]
+fn the_higher_priority_wins_a_path_and_the_next_best_comes_back() {
+    let mut hub = hub();
+    put(&mut hub, "low", "*", 1, json!({"properties.desired.x": {"from": "low", "only": 1}}));
+    put(&mut hub, "high", "deviceId = 'a'", 5, json!({"properties.desired.x.from": "high"}));
+    assert_eq!(hub.desired("a"), json!({"x": {"from": "high"}}));
+    assert_eq!((status(&hub, "a", "low"), status(&hub, "a", "high")), (json!("Targeted"), json!("Applied")));
+    assert_eq!(counts(&hub, "low"), (3, 2));
+    hub.delete_configuration("high", None).unwrap();
+    assert_eq!(hub.desired("a"), json!({"x": {"from": "low", "only": 1}}));
+    assert_eq!(status(&hub, "a", "high"), Value::Null);
+    hub.delete_configuration("low", None).unwrap();
+    assert_eq!(hub.desired("a"), json!({}));
+}
+
+#[test]
+fn the_newer_wins_a_tie() {
+    let mut hub = hub();
+    put(&mut hub, "zz-older", "*", 1, json!({"properties.desired.x": 1}));
+    put(&mut hub, "aa-newer", "*", 1, json!({"properties.desired.x": 2}));
+    assert_eq!(hub.desired("a"), json!({"x": 2}));
+}
+
+#[test]
+fn a_device_that_stops_matching_loses_the_settings_and_keeps_its_own() {
+    let mut hub = hub();
+    hub.update_twin("a", &json!({"properties": {"desired": {"own": 1}}}), false, None).unwrap();
+    put(&mut hub, "fw", "tags.kind = 'chiller'", 1, json!({"properties.desired.deep.x": {"y": 1}}));
+    assert_eq!(hub.desired("a"), json!({"own": 1, "deep": {"x": {"y": 1}}}));
+    hub.update_twin("a", &json!({"tags": {"kind": null}}), false, None).unwrap();
+    assert_eq!(hub.desired("a"), json!({"own": 1, "deep": {}}));
+    assert_eq!(counts(&hub, "fw"), (1, 1));
+}
+
+#[test]
+fn evaluation_without_a_difference_disturbs_nobody() {
+    let mut hub = hub();
+    put(&mut hub, "fw", "*", 1, json!({"properties.desired.x": 1}));
+    let before = hub.twin("a");
+    hub.evaluate_all();
+    assert_eq!(hub.twin("a"), before);
+    // An operator's patch holds.
+    hub.update_twin("a", &json!({"properties": {"desired": {"x": 7}}}), false, None).unwrap();
+    hub.evaluate_all();
+    assert_eq!(hub.desired("a")["x"], 7);
+}
+
+#[test]
+fn putting_twice_changing_content_and_nonsense_are_refused() {
+    let mut hub = hub();
+    let body = configuration("*", 1, json!({"properties.desired.x": 1}));
+    hub.put_configuration("fw", &body, None).unwrap();
+    assert_eq!(hub.put_configuration("fw", &body, None).unwrap_err().code, Code::AlreadyExists);
+    assert_eq!(
+        hub.put_configuration("fw", &body, Some("\"Mg==\"")).unwrap_err().code,
+        Code::PreconditionFailed
+    );
+    // The raw ETag is what the Python SDK sends.
+    assert_eq!(hub.put_configuration("fw", &body, Some("MQ==")).unwrap()["etag"], "Mg==");
+    let other = configuration("*", 1, json!({"properties.desired.x": 2}));
+    assert!(hub.put_configuration("fw", &other, Some("*")).is_err());
+    assert_eq!(hub.delete_configuration("none", None).unwrap_err().code, Code::NotFound);
+    for (id, body) in [
+        ("Upper", configuration("*", 1, json!({}))),
+        ("a", configuration("tags.x ==", 1, json!({}))),
+        ("a", configuration("*", 1, json!({"properties.reported.x": 1}))),
+        ("a", json!({"targetCondition": "*"})),
+        ("a", json!({"content": {"deviceContent": {}}, "metrics": {"queries": {"m": "SELECT"}}})),
+    ] {
+        assert!(hub.put_configuration(id, &body, None).is_err(), "{id} {body}");
+    }
+}
+
+#[test]
+fn content_too_large_for_a_device_leaves_it_targeted() {
+    let mut hub = hub();
+    let filler: Map<String, Value> = (0..8).map(|n| (format!("k{n}"), json!("x".repeat(4000)))).collect();
+    hub.update_twin("a", &json!({"properties": {"desired": filler}}), false, None).unwrap();
+    put(&mut hub, "big", "*", 1, json!({"properties.desired.more": "y".repeat(4000)}));
+    assert_eq!(counts(&hub, "big"), (3, 2));
+    assert_eq!(status(&hub, "a", "big"), "Targeted");
+}

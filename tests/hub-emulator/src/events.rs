@@ -1,0 +1,237 @@
+//! What happened, as it happens: for live log lines, for the demo's cloud column, for tests. Not state, which is
+//! asked of `hub`. Fed by `hub`, `mqtt`, `rest` and `images`.
+
+use std::fmt;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::clock;
+
+/// One thing that happened.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// When.
+    pub at: SystemTime,
+    /// What.
+    pub kind: EventKind,
+}
+
+/// What can happen. Serialised with the name in `event`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "camelCase")]
+#[non_exhaustive]
+pub enum EventKind {
+    /// A device got its CONNACK 0.
+    Connected {
+        /// Device id.
+        device: String,
+        /// A stored session was found and taken up.
+        session_present: bool,
+    },
+    /// A device was turned away.
+    Refused {
+        /// Device id, as claimed.
+        device: String,
+        /// Why.
+        why: String,
+    },
+    /// A connection ended.
+    Disconnected {
+        /// Device id.
+        device: String,
+        /// Why.
+        why: String,
+    },
+    /// A device subscribed to a topic filter.
+    Subscribed {
+        /// Device id.
+        device: String,
+        /// The filter.
+        filter: String,
+    },
+    /// A device asked for its twin.
+    TwinRead {
+        /// Device id.
+        device: String,
+    },
+    /// A device changed its reported properties.
+    Reported {
+        /// Device id.
+        device: String,
+        /// The patch.
+        patch: Value,
+        /// The version it led to.
+        version: u64,
+    },
+    /// A device's patch of reported properties was refused.
+    ReportRefused {
+        /// Device id.
+        device: String,
+        /// Why.
+        why: String,
+    },
+    /// Desired properties changed.
+    Desired {
+        /// Device id.
+        device: String,
+        /// The patch.
+        patch: Value,
+        /// The version it led to.
+        version: u64,
+        /// Whether a connected device was told.
+        notified: bool,
+    },
+    /// A direct method went to a device.
+    MethodCalled {
+        /// Device id.
+        device: String,
+        /// Method name.
+        method: String,
+        /// Payload.
+        payload: Value,
+    },
+    /// A device answered a direct method.
+    MethodAnswered {
+        /// Device id.
+        device: String,
+        /// Its status.
+        status: i64,
+        /// Its payload.
+        payload: Value,
+    },
+    /// A telemetry message arrived.
+    Telemetry {
+        /// Device id.
+        device: String,
+        /// Properties, system ones with their `$.` names.
+        properties: Vec<(String, String)>,
+        /// Length of the body in bytes.
+        bytes: usize,
+    },
+    /// A device was created in the registry.
+    DeviceCreated {
+        /// Device id.
+        device: String,
+    },
+    /// A device was deleted from the registry.
+    DeviceDeleted {
+        /// Device id.
+        device: String,
+    },
+    /// A configuration was created, changed or deleted.
+    Configuration {
+        /// Its id.
+        id: String,
+        /// `created`, `changed` or `deleted`.
+        what: String,
+    },
+    /// A configuration became Applied, Targeted or nothing (empty) on a device.
+    ConfigurationStatus {
+        /// Configuration id.
+        id: String,
+        /// Device id.
+        device: String,
+        /// `Applied`, `Targeted` or empty when the device is no longer targeted.
+        status: String,
+    },
+    /// The image server answered a request; the body is still to come.
+    ImageRequested {
+        /// Path of the request.
+        path: String,
+        /// The Range header, if any.
+        range: Option<String>,
+        /// HTTP status.
+        status: u16,
+    },
+    /// The image server ended a response.
+    ImageSent {
+        /// Path of the request.
+        path: String,
+        /// Bytes of body handed to the connection.
+        bytes: u64,
+        /// Whether that was the whole body.
+        complete: bool,
+    },
+    /// A fault switch did its work.
+    FaultFired {
+        /// The name of the fault.
+        fault: String,
+        /// The device id or the image path it hit.
+        target: String,
+    },
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", clock::time_of_day(self.at), self.kind)
+    }
+}
+
+impl fmt::Display for EventKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connected { device, session_present } => {
+                let session = if *session_present { "stored" } else { "new" };
+                write!(f, "{device}  connected ({session} session)")
+            }
+            Self::Refused { device, why } => write!(f, "{device}  REFUSED: {why}"),
+            Self::Disconnected { device, why } => write!(f, "{device}  disconnected: {why}"),
+            Self::Subscribed { device, filter } => write!(f, "{device}  subscribed {filter}"),
+            Self::TwinRead { device } => write!(f, "{device}  read its twin"),
+            Self::Reported { device, patch, version } => write!(f, "{device}  reported v{version} {patch}"),
+            Self::ReportRefused { device, why } => write!(f, "{device}  report REFUSED: {why}"),
+            Self::Desired { device, patch, version, notified } => {
+                let told = if *notified { "told" } else { "not told" };
+                write!(f, "{device}  desired v{version} ({told}) {patch}")
+            }
+            Self::MethodCalled { device, method, payload } => {
+                write!(f, "{device}  method {method} {payload}")
+            }
+            Self::MethodAnswered { device, status, payload } => {
+                write!(f, "{device}  method answered {status} {payload}")
+            }
+            Self::Telemetry { device, bytes, .. } => write!(f, "{device}  telemetry, {bytes} bytes"),
+            Self::DeviceCreated { device } => write!(f, "{device}  created"),
+            Self::DeviceDeleted { device } => write!(f, "{device}  deleted"),
+            Self::Configuration { id, what } => write!(f, "configuration {id} {what}"),
+            Self::ConfigurationStatus { id, device, status } => {
+                let status = if status.is_empty() { "no longer targeted" } else { status };
+                write!(f, "{device}  configuration {id}: {status}")
+            }
+            Self::ImageRequested { path, range, status } => match range {
+                Some(range) => write!(f, "image {path} {range} -> {status}"),
+                None => write!(f, "image {path} -> {status}"),
+            },
+            Self::ImageSent { path, bytes, complete } => {
+                let how = if *complete { "all sent" } else { "CUT SHORT" };
+                write!(f, "image {path} {bytes} bytes, {how}")
+            }
+            Self::FaultFired { fault, target } => write!(f, "fault {fault} hit {target}"),
+        }
+    }
+}
+
+/// Hands events to everyone who listens.
+#[derive(Debug, Default)]
+pub(crate) struct Events {
+    listeners: Mutex<Vec<Sender<Event>>>,
+}
+
+impl Events {
+    pub(crate) fn subscribe(&self) -> Receiver<Event> {
+        let (sender, receiver) = channel();
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
+        receiver
+    }
+
+    pub(crate) fn emit(&self, kind: EventKind) {
+        let event = Event { at: SystemTime::now(), kind };
+        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        // A listener that is gone is forgotten.
+        listeners.retain(|listener| listener.send(event.clone()).is_ok());
+    }
+}

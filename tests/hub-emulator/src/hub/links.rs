@@ -1,0 +1,128 @@
+//! Connections and stored sessions of devices: who is on line, what they subscribed to, and the cutting of a line.
+//! Not the bytes (that is `mqtt`).
+
+use std::collections::BTreeMap;
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::Hub;
+use crate::clock;
+use crate::events::EventKind;
+use crate::faults::FaultKind;
+
+/// More than these the hub does not grant.
+const SUBSCRIPTION_LIMIT: usize = 5;
+
+/// The hub's end of a connection.
+#[derive(Debug)]
+pub(crate) struct Link {
+    /// Tells connections of the same device apart.
+    serial: u64,
+    clean: bool,
+    out: UnboundedSender<Push>,
+}
+
+/// What the hub wants done on a connection.
+#[derive(Debug)]
+pub(crate) enum Push {
+    Publish { topic: String, payload: Vec<u8> },
+    Close,
+}
+
+/// What outlives a connection made with CleanSession=0. Both of Microsoft's SDKs rely on it: they do not subscribe
+/// to everything again. Undelivered cloud-to-device messages will belong here too.
+#[derive(Debug, Default)]
+pub(super) struct Session {
+    subscriptions: BTreeMap<String, u8>,
+}
+
+impl Session {
+    pub(super) fn holds(&self, filter: &str) -> bool {
+        self.subscriptions.contains_key(filter)
+    }
+
+    pub(super) fn filters(&self) -> Vec<String> {
+        self.subscriptions.keys().cloned().collect()
+    }
+}
+
+impl Hub {
+    /// A device has come in. An older connection of the same id goes. Returns the number to say goodbye with, and
+    /// whether there was a stored session.
+    pub(crate) fn connect(&mut self, id: &str, clean: bool, out: UnboundedSender<Push>) -> (u64, bool) {
+        self.cut(id, "a newer connection of the same device");
+        if clean || self.faults.fires(id, &FaultKind::ForgetSession) {
+            self.sessions.remove(id);
+        }
+        let session_present = self.sessions.contains_key(id);
+        self.sessions.entry(id.to_owned()).or_default();
+        self.serial += 1;
+        self.links.insert(id.to_owned(), Link { serial: self.serial, clean, out });
+        self.touch(id);
+        self.events.emit(EventKind::Connected { device: id.to_owned(), session_present });
+        (self.serial, session_present)
+    }
+
+    /// The connection with this number has ended. Nothing if it was cut from here.
+    pub(crate) fn disconnect(&mut self, id: &str, serial: u64, why: &str) {
+        if self.links.get(id).is_some_and(|link| link.serial == serial) {
+            self.unlink(id, why);
+        }
+    }
+
+    /// Ends the device's connection, if there is one.
+    pub(crate) fn cut(&mut self, id: &str, why: &str) -> bool {
+        let link = self.unlink(id, why);
+        // The other end may have gone by itself in the meantime.
+        link.is_some_and(|link| link.out.send(Push::Close).is_ok())
+    }
+
+    fn unlink(&mut self, id: &str, why: &str) -> Option<Link> {
+        let link = self.links.remove(id)?;
+        if link.clean {
+            self.sessions.remove(id);
+        }
+        self.touch(id);
+        self.events.emit(EventKind::Disconnected { device: id.to_owned(), why: why.to_owned() });
+        Some(link)
+    }
+
+    fn touch(&mut self, id: &str) {
+        if let Some(device) = self.devices.get_mut(id) {
+            device.connection_updated = clock::now();
+            device.last_activity = clock::now();
+        }
+    }
+
+    /// Grants a filter, or not: the hub is no broker and knows only these.
+    pub(crate) fn subscribe(&mut self, id: &str, filter: &str, wanted: u8) -> Option<u8> {
+        let known = [
+            "$iothub/twin/res/#".to_owned(),
+            "$iothub/twin/PATCH/properties/desired/#".to_owned(),
+            "$iothub/methods/POST/#".to_owned(),
+            format!("devices/{id}/messages/devicebound/#"),
+        ];
+        let session = self.sessions.entry(id.to_owned()).or_default();
+        let room = session.holds(filter) || session.subscriptions.len() < SUBSCRIPTION_LIMIT;
+        if !room || !known.iter().any(|topic| topic == filter) {
+            return None;
+        }
+        // There is no QoS 2: asked for, it becomes 1.
+        let granted = wanted.min(1);
+        session.subscriptions.insert(filter.to_owned(), granted);
+        self.events.emit(EventKind::Subscribed { device: id.to_owned(), filter: filter.to_owned() });
+        Some(granted)
+    }
+
+    pub(crate) fn unsubscribe(&mut self, id: &str, filter: &str) {
+        if let Some(session) = self.sessions.get_mut(id) {
+            session.subscriptions.remove(filter);
+        }
+    }
+
+    /// Sends to the device if it is there and has subscribed to `filter`; whether it was.
+    pub(crate) fn deliver(&self, id: &str, filter: &str, topic: String, payload: Vec<u8>) -> bool {
+        let Some(link) = self.links.get(id) else { return false };
+        self.subscribed(id, filter) && link.out.send(Push::Publish { topic, payload }).is_ok()
+    }
+}

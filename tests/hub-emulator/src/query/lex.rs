@@ -1,0 +1,77 @@
+//! Text to tokens. Called by `parse`.
+
+use serde_json::{Value, json};
+
+use crate::error::Error;
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Token {
+    Word(String),
+    /// `[[name]]`: a key that is no word, such as the id of a configuration.
+    Quoted(String),
+    Text(String),
+    Number(Value),
+    Sign(&'static str),
+}
+
+/// Longer signs first: `<=` must not be read as `<`.
+const SIGNS: [&str; 18] =
+    ["<>", "!=", "<=", ">=", "=", "<", ">", "(", ")", "[", "]", ",", ".", "*", "+", "-", "/", "%"];
+
+/// Cuts a text into tokens.
+pub(super) fn tokens(text: &str) -> Result<Vec<Token>, Error> {
+    let mut out = Vec::new();
+    let mut rest = text.trim_start();
+    while let Some(first) = rest.chars().next() {
+        let (token, length) = if rest.starts_with("[[") {
+            let end = rest.find("]]").ok_or_else(|| bad("a [[ is not closed"))?;
+            (Token::Quoted(rest[2..end].to_owned()), end + 2)
+        } else if first == '\'' || first == '"' {
+            quoted(rest, first)?
+        } else if first.is_ascii_digit() {
+            number(rest)?
+        } else if first.is_alphabetic() || first == '_' || first == '$' {
+            let word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '$');
+            let end = rest.find(|c| !word(c)).unwrap_or(rest.len());
+            (Token::Word(rest[..end].to_owned()), end)
+        } else {
+            let sign = SIGNS.into_iter().find(|sign| rest.starts_with(sign));
+            let sign = sign.ok_or_else(|| bad(format!("the character {first:?} means nothing here")))?;
+            (Token::Sign(sign), sign.len())
+        };
+        out.push(token);
+        rest = rest[length..].trim_start();
+    }
+    Ok(out)
+}
+
+/// A text in quotes; a doubled quote stands for one.
+fn quoted(rest: &str, quote: char) -> Result<(Token, usize), Error> {
+    let mut text = String::new();
+    let mut chars = rest.char_indices().skip(1).peekable();
+    while let Some((at, c)) = chars.next() {
+        if c != quote {
+            text.push(c);
+        } else if chars.next_if(|(_, next)| *next == quote).is_some() {
+            text.push(quote);
+        } else {
+            return Ok((Token::Text(text), at + quote.len_utf8()));
+        }
+    }
+    Err(bad("a text is not closed"))
+}
+
+fn number(rest: &str) -> Result<(Token, usize), Error> {
+    let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+    let digits = &rest[..end];
+    let value = match digits.parse::<i64>() {
+        Ok(whole) => json!(whole),
+        Err(_) => json!(digits.parse::<f64>().map_err(|_| bad(format!("{digits} is not a number")))?),
+    };
+    Ok((Token::Number(value), end))
+}
+
+/// The refusal of a query.
+pub(super) fn bad(message: impl Into<String>) -> Error {
+    Error::invalid(format!("the query cannot be understood: {}", message.into()))
+}

@@ -1,0 +1,116 @@
+#![allow(clippy::unwrap_used)]
+use serde_json::{Value, json};
+
+use super::*;
+
+fn fleet() -> Vec<Value> {
+    let device = |id: &str, kind: Value, status: &str, applied: &str, heat: Value| {
+        json!({
+            "deviceId": id,
+            "tags": {"devicetype": kind, "site": {"floor": 3}},
+            "properties": {"reported": {"firmware": {"fwUpdateStatus": status}, "heat": heat}, "desired": {}},
+            "configurations": {"fw-28.5": {"status": applied}},
+        })
+    };
+    vec![
+        device("a", json!("chiller"), "current", "Applied", json!(10)),
+        device("b", json!("chiller"), "downloading", "Applied", json!(20.5)),
+        device("c", json!("heater"), "current", "Targeted", json!("hot")),
+        json!({"deviceId": "d", "tags": {}, "properties": {"reported": {"heat": null}}}),
+    ]
+}
+
+fn ids(filter: &str) -> String {
+    let query = query(&format!("SELECT deviceId FROM devices WHERE {filter}")).unwrap();
+    run(&query, fleet()).iter().map(|row| row["deviceId"].as_str().unwrap()).collect()
+}
+
+fn rows(text: &str) -> Value {
+    Value::Array(run(&query(text).unwrap(), fleet()))
+}
+
+#[test]
+fn conditions_of_every_kind_pick_the_right_devices() {
+    for (filter, expected) in [
+        ("tags.devicetype = 'chiller'", "ab"),
+        ("tags.devicetype != 'chiller'", "c"),
+        ("NOT tags.devicetype = 'chiller'", "c"),
+        ("NOT (tags.devicetype = 'chiller' OR deviceId='d')", "c"),
+        ("deviceId = 'd' OR tags.devicetype = 'heater'", "cd"),
+        (
+            "configurations.[[fw-28.5]].status='Applied' AND properties.reported.firmware.fwUpdateStatus='current'",
+            "a",
+        ),
+        (
+            "configurations.[[fw-28.5]].status='Applied' AND ( properties.reported.firmware.fwUpdateStatus='downloading' \
+             OR properties.reported.firmware.fwUpdateStatus='verifying')",
+            "b",
+        ),
+        ("deviceId IN ['a', 'd', 'x']", "ad"),
+        ("deviceId NIN ['a', 'd']", "bc"),
+        ("IS_DEFINED(properties.reported.heat)", "abcd"),
+        ("is_defined(tags.devicetype) and not is_defined(tags.nothing)", "abc"),
+        ("IS_NULL(properties.reported.heat)", "d"),
+        ("properties.reported.heat > 10", "b"),
+        ("properties.reported.heat >= 10 and properties.reported.heat < 20.5", "a"),
+        ("properties.reported.heat + 2 * 5 = 20", "a"),
+        ("properties.reported.heat = 'hot'", "c"),
+        ("STARTSWITH(tags.devicetype, 'chi') AND ENDSWITH(deviceId, 'b')", "b"),
+        ("CONTAINS(tags.devicetype, 'ea')", "c"),
+        ("devices.tags.site.floor <> 4", "abc"),
+        ("tags.site.floor <= -3", ""),
+        // AND binds tighter than OR.
+        ("deviceId='a' OR deviceId='b' AND deviceId='c'", "a"),
+    ] {
+        assert_eq!(ids(filter), expected, "{filter}");
+    }
+}
+
+#[test]
+fn columns_counts_and_groups_have_their_names() {
+    assert_eq!(rows("SELECT COUNT() AS n FROM devices"), json!([{"n": 4}]));
+    assert_eq!(rows("SELECT COUNT() AS n FROM devices WHERE deviceId='none'"), json!([{"n": 0}]));
+    assert_eq!(
+        rows(
+            "SELECT TOP 1 deviceId, tags.devicetype AS kind, tags.none FROM devices AS d WHERE d.deviceId = 'c'"
+        ),
+        json!([{"deviceId": "c", "kind": "heater"}])
+    );
+    assert_eq!(
+        rows(
+            "SELECT tags.devicetype AS kind, COUNT() AS n, MAX(properties.reported.heat) AS hottest FROM devices \
+             GROUP BY tags.devicetype"
+        ),
+        json!([{"kind": "chiller", "n": 2, "hottest": 20.5}, {"kind": "heater", "n": 1}, {"n": 1}])
+    );
+    assert_eq!(rows("select * from devices where deviceId = 'd'")[0]["deviceId"], "d");
+    let jobs = query("SELECT * FROM devices.jobs WHERE devices.jobs.jobId = 'x'").unwrap();
+    assert_eq!(jobs.source, Source::Jobs);
+    assert!(matches(&jobs.filter.unwrap(), &json!({"jobId": "x"})));
+}
+
+#[test]
+fn quotes_double_inside_a_text() {
+    let condition = condition("tags.name = 'O''Hara'").unwrap();
+    assert!(matches(&condition, &json!({"tags": {"name": "O'Hara"}})));
+}
+
+#[test]
+fn what_is_no_query_is_refused_with_a_reason() {
+    for (text, word) in [
+        ("", "SELECT"),
+        ("SELECT * FROM things", "things"),
+        ("SELECT * FROM devices WHERE", "name"),
+        ("SELECT * FROM devices WHERE tags.a = 'x", "closed"),
+        ("SELECT * FROM devices WHERE (tags.a = 1", "')'"),
+        ("SELECT * FROM devices WHERE tags.a = 1 tags", "ended"),
+        ("SELECT * FROM devices WHERE SHOUT(tags.a)", "SHOUT"),
+        ("SELECT SUM() FROM devices", "COUNT"),
+        ("SELECT * FROM devices WHERE a ; b", "';'"),
+    ] {
+        let error = query(text).unwrap_err();
+        assert!(error.message.contains(word), "{text}: {error}");
+    }
+    let deep = format!("{}1{}", "(".repeat(5000), ")".repeat(5000));
+    assert!(condition(&deep).unwrap_err().message.contains("deep"));
+}

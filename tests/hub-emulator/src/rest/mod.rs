@@ -1,0 +1,163 @@
+//! HTTPS requests: the service's REST API, images, and the emulator's own doors below `/emulator`. Not TLS and not
+//! listening. Called by `emulator` for each connection.
+//!
+//! Any api-version is accepted. Errors look as the service's do today: a JSON text inside a JSON object.
+
+mod configurations;
+mod devices;
+mod emulator;
+mod twins;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::{Method, Response, StatusCode};
+use serde_json::{Value, json};
+
+use crate::error::{Code, Error};
+use crate::escape;
+use crate::images::{self, Body, full};
+use crate::policies::Right;
+use crate::sas::Token;
+use crate::shared::Shared;
+
+const BODY_LIMIT: usize = 1024 * 1024;
+
+/// A request, taken apart.
+pub(crate) struct Request {
+    method: Method,
+    /// Of the path, decoded, empty ones left out: SDKs differ in whether they end with a slash.
+    segments: Vec<String>,
+    query: Vec<(String, String)>,
+    headers: HeaderMap,
+    body: Value,
+}
+
+/// An answer in the making.
+pub(crate) struct Reply {
+    status: u16,
+    headers: Vec<(&'static str, String)>,
+    /// None is an empty body.
+    body: Option<Value>,
+}
+
+impl Reply {
+    fn ok(body: Value) -> Reply {
+        Reply { status: 200, headers: Vec::new(), body: Some(body) }
+    }
+
+    fn nothing() -> Reply {
+        Reply { status: 204, headers: Vec::new(), body: None }
+    }
+
+    fn with(mut self, name: &'static str, value: impl Into<String>) -> Reply {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// A document and its ETag, which has quotes in the header and none in the body.
+    fn tagged(body: Value) -> Reply {
+        let etag = body["etag"].as_str().map(|etag| format!("\"{etag}\"")).unwrap_or_default();
+        Reply::ok(body).with("ETag", etag)
+    }
+
+    fn error(error: &Error) -> Reply {
+        let body = json!({"Message": error.body().to_string(), "ExceptionMessage": ""});
+        let reply = Reply { status: error.code.status(), headers: Vec::new(), body: Some(body) };
+        reply.with("iothub-errorcode", error.code.name())
+    }
+
+    fn into_response(self) -> Response<Body> {
+        let body = self.body.map(|body| body.to_string()).unwrap_or_default();
+        let mut response = Response::new(full(body));
+        *response.status_mut() =
+            StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let json = HeaderValue::from_static("application/json; charset=utf-8");
+        response.headers_mut().insert(header::CONTENT_TYPE, json);
+        for (name, value) in self.headers {
+            if let Ok(value) = HeaderValue::from_str(&value) {
+                response.headers_mut().insert(name, value);
+            }
+        }
+        response
+    }
+}
+
+impl Request {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    fn if_match(&self) -> Option<&str> {
+        self.header("if-match")
+    }
+
+    /// `?top=`, up to the service's own limit.
+    fn top(&self, limit: usize) -> usize {
+        escape::first(&self.query, "top").and_then(|top| top.parse().ok()).unwrap_or(limit).min(limit)
+    }
+
+    /// Holds the Authorization header against the policies.
+    fn authorize(&self, shared: &Shared, right: Right) -> Result<(), Error> {
+        let refused = |why: &str| Error::new(Code::Unauthorized, why);
+        let text = self.header("authorization").ok_or_else(|| refused("there is no Authorization header"))?;
+        let token = Token::parse(text).map_err(|why| refused(&why))?;
+        let host = self.header("host").unwrap_or_default();
+        // Some SDKs sign the port along with the name, others do not.
+        let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+        let resource = if token.covers(host) { host } else { name };
+        shared.read(|hub| hub.policies.check(&token, resource, right))
+    }
+}
+
+/// Answers one request.
+pub(crate) async fn respond(
+    shared: Arc<Shared>,
+    request: hyper::Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    let (head, body) = request.into_parts();
+    let path = head.uri.path();
+    if let Some(name) = path.strip_prefix("/images/") {
+        return Ok(images::serve(&shared, &head.method, &escape::decode(name), &head.headers));
+    }
+    let Ok(bytes) = Limited::new(body, BODY_LIMIT).collect().await else {
+        let error = Error::new(Code::MessageTooLarge, "the body cannot be read or is too large");
+        return Ok(Reply::error(&error).into_response());
+    };
+    let bytes = bytes.to_bytes();
+    // No body is null; so is one that is not JSON until somebody needs it.
+    let json = if bytes.is_empty() { Ok(Value::Null) } else { serde_json::from_slice(&bytes) };
+    let request = Request {
+        method: head.method,
+        segments: path.split('/').filter(|part| !part.is_empty()).map(escape::decode).collect(),
+        query: escape::pairs(head.uri.query().unwrap_or_default()),
+        headers: head.headers,
+        body: json.as_ref().cloned().unwrap_or_default(),
+    };
+    let reply = match json {
+        Ok(_) => route(&shared, &request).await,
+        Err(error) => Err(Error::invalid(format!("the body is not JSON: {error}"))),
+    };
+    Ok(reply.unwrap_or_else(|error| Reply::error(&error)).into_response())
+}
+
+async fn route(shared: &Shared, request: &Request) -> Result<Reply, Error> {
+    let segments: Vec<&str> = request.segments.iter().map(String::as_str).collect();
+    match segments[..] {
+        ["devices", ref rest @ ..] => devices::route(shared, request, rest),
+        ["twins", ref rest @ ..] => twins::route(shared, request, rest).await,
+        ["configurations", ref rest @ ..] => configurations::route(shared, request, rest),
+        ["statistics", ref rest @ ..] => devices::statistics(shared, request, rest),
+        ["emulator", ref rest @ ..] => emulator::route(shared, request, rest),
+        _ => Err(unknown(request)),
+    }
+}
+
+/// What is not emulated says so, rather than pretend.
+fn unknown(request: &Request) -> Error {
+    let path = request.segments.join("/");
+    Error::new(Code::NotFound, format!("{} /{path} is not emulated", request.method))
+}

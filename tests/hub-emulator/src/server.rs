@@ -1,0 +1,105 @@
+//! Listening, TLS handshakes, and which protocol is spoken where. Not the protocols. Called by `emulator` at start; a
+//! WebSocket door for devices belongs here.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+
+use crate::hub::Hub;
+use crate::shared::Shared;
+use crate::{mqtt, rest};
+
+/// A TLS handshake that takes longer is given up.
+const HANDSHAKE: Duration = Duration::from_secs(20);
+
+/// Listens on the address; on both loopback addresses if it is the one of IPv4, as names resolve to either.
+pub(crate) fn listen(bind: IpAddr, port: u16) -> io::Result<Vec<std::net::TcpListener>> {
+    let open = |address: SocketAddr| {
+        let listener = std::net::TcpListener::bind(address)
+            .map_err(|error| io::Error::new(error.kind(), format!("listening on {address}: {error}")))?;
+        listener.set_nonblocking(true)?;
+        Ok::<_, io::Error>(listener)
+    };
+    let first = open(SocketAddr::new(bind, port))?;
+    let port = first.local_addr()?.port();
+    let mut all = vec![first];
+    if bind == IpAddr::V4(Ipv4Addr::LOCALHOST) {
+        // A machine without IPv6, or with that port taken there, does without.
+        all.extend(open(SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), port)));
+    }
+    Ok(all)
+}
+
+/// What every listener needs.
+#[derive(Clone)]
+pub(crate) struct Server {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) acceptor: TlsAcceptor,
+}
+
+#[derive(Clone, Copy)]
+enum Protocol {
+    Https,
+    Mqtt,
+}
+
+impl Server {
+    /// Starts accepting, in the background.
+    pub(crate) fn listen(&self, mqtt: Vec<std::net::TcpListener>, https: Vec<std::net::TcpListener>) {
+        let all = mqtt.into_iter().map(|one| (one, Protocol::Mqtt));
+        for (listener, protocol) in all.chain(https.into_iter().map(|one| (one, Protocol::Https))) {
+            tokio::spawn(self.clone().accept(listener, protocol));
+        }
+    }
+
+    async fn accept(self, listener: std::net::TcpListener, protocol: Protocol) {
+        let Ok(listener) = TcpListener::from_std(listener) else { return };
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => drop(tokio::spawn(self.clone().serve(stream, protocol))),
+                // Such as too many open files: not for ever, and not in a spin.
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    }
+
+    async fn serve(self, stream: TcpStream, protocol: Protocol) {
+        // Small packets must not wait for one another.
+        let _ = stream.set_nodelay(true);
+        let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, self.acceptor.accept(stream)).await else {
+            return;
+        };
+        match protocol {
+            Protocol::Mqtt => mqtt::serve(stream, self.shared).await,
+            Protocol::Https => {
+                let service = service_fn(|request| rest::respond(Arc::clone(&self.shared), request));
+                let mut http = http1::Builder::new();
+                http.timer(TokioTimer::new()).max_buf_size(128 * 1024);
+                // Clients end connections in all sorts of ways, and faults do so on purpose.
+                let _ = http.serve_connection(TokioIo::new(stream), service).await;
+            }
+        }
+    }
+
+    /// Starts evaluating configurations by the clock, unless the period is zero.
+    pub(crate) fn evaluate_every(&self, period: Duration) {
+        if period.is_zero() {
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        tokio::spawn(async move {
+            let mut clock = tokio::time::interval(period);
+            loop {
+                clock.tick().await;
+                shared.with(Hub::evaluate_all);
+            }
+        });
+    }
+}

@@ -1,0 +1,98 @@
+//! What the parts of a running emulator share: the hub under its lock, and the means to wait for a change of it.
+//! Not the hub itself. Held by every connection and by the handle.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tokio::sync::watch;
+
+use crate::error::{Code, Error};
+use crate::events::Events;
+use crate::faults::Faults;
+use crate::hub::Hub;
+use crate::images::Images;
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    hub: Mutex<Hub>,
+    changed: Condvar,
+    /// The same signal for tasks.
+    tick: watch::Sender<u64>,
+    pub(crate) events: Arc<Events>,
+    pub(crate) faults: Faults,
+    pub(crate) images: Images,
+}
+
+impl Shared {
+    pub(crate) fn new(hub: Hub, events: Arc<Events>, faults: Faults, images: Images) -> Shared {
+        let (hub, changed) = (Mutex::new(hub), Condvar::new());
+        Shared { hub, changed, tick: watch::Sender::new(0), events, faults, images }
+    }
+
+    /// Does something with the hub and wakes everyone who waits for a change.
+    pub(crate) fn with<R>(&self, act: impl FnOnce(&mut Hub) -> R) -> R {
+        let result = act(&mut self.lock());
+        self.changed.notify_all();
+        self.tick.send_modify(|count| *count = count.wrapping_add(1));
+        result
+    }
+
+    /// Looks at the hub.
+    pub(crate) fn read<R>(&self, look: impl FnOnce(&Hub) -> R) -> R {
+        look(&self.lock())
+    }
+
+    /// Wakes everyone after a change outside of the hub, such as an image that was sent. Takes the lock, or a waiter
+    /// between its look and its sleep would miss it.
+    pub(crate) fn touch(&self) {
+        self.with(|_| ());
+    }
+
+    /// Waits, not in a task, until the hub satisfies a condition; whether it did in time.
+    pub(crate) fn wait_for(&self, mut condition: impl FnMut(&Hub) -> bool, timeout: Duration) -> bool {
+        let deadline = Instant::now() + timeout;
+        let mut hub = self.lock();
+        while !condition(&hub) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            hub = self.changed.wait_timeout(hub, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
+    /// A direct method from call to answer. `connect`: how long to wait for a device that is away.
+    pub(crate) async fn invoke(
+        &self,
+        id: &str,
+        method: &str,
+        payload: Value,
+        respond: Duration,
+        connect: Duration,
+    ) -> Result<(i64, Value), Error> {
+        let mut ticks = self.tick.subscribe();
+        let takes_methods = async {
+            while self.read(|hub| hub.devices.contains_key(id) && !hub.takes_methods(id)) {
+                // The sender lives as long as self.
+                let _ = ticks.changed().await;
+            }
+        };
+        // Out of time is no error yet: the call itself then says what is wrong.
+        let _ = tokio::time::timeout(connect, takes_methods).await;
+        let (rid, answer) = self.with(|hub| hub.call(id, method, payload))?;
+        match tokio::time::timeout(respond, answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) | Err(_) => {
+                self.with(|hub| hub.forget_call(id, &rid));
+                Err(Error::new(Code::GatewayTimeout, format!("{id} did not answer within {respond:?}")))
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Hub> {
+        // A panic elsewhere is its own failure; the hub's methods leave it whole.
+        self.hub.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
