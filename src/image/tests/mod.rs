@@ -50,7 +50,7 @@ fn image(len: usize) -> Vec<u8> {
                 let from = bytes.len() - 100_000 + count;
                 bytes.extend_from_within(from..from + count.min(50_000));
             }
-            _ => (0..count as u64 / 8).for_each(|i| bytes.extend((i << 12 | next() % 5).to_le_bytes())),
+            _ => (0..count as u64 / 8).for_each(|i| bytes.extend(((i << 12) | (next() % 5)).to_le_bytes())),
         }
     }
     bytes.truncate(len);
