@@ -36,7 +36,7 @@ pub(super) struct Saved {
 /// How far it is.
 pub(super) enum Point {
     /// On the way.
-    Half(Position),
+    Half(Box<Position>),
     /// All there, and durable.
     Whole { image: Image },
 }
@@ -126,7 +126,7 @@ impl<'a> Journal<'a> {
             Written::Half { offset, fetched, len, image, decoder } => {
                 self.offset = offset;
                 let (fetched, image) = (Hasher::restore(&fetched.0)?, Hasher::restore(&image.0)?);
-                Point::Half(Position { offset, fetched, len, image, decoder })
+                Point::Half(Box::new(Position { offset, fetched, len, image, decoder }))
             }
         };
         Some(Saved {
@@ -165,12 +165,12 @@ impl<'a> Journal<'a> {
             changes: source.changes(),
             point: match point {
                 Point::Whole { image } => Written::Whole(image),
-                Point::Half(Position { offset, fetched, len, image, decoder }) => Written::Half {
+                Point::Half(position) => Written::Half {
                     offset,
-                    fetched: Packed(fetched.save()),
-                    len,
-                    image: Packed(image.save()),
-                    decoder,
+                    fetched: Packed(position.fetched.save()),
+                    len: position.len,
+                    image: Packed(position.image.save()),
+                    decoder: position.decoder,
                 },
             },
         };

@@ -189,10 +189,10 @@ impl Error {
             Self::File { .. } => Failure::SourceUnreadable,
             Self::Undecodable { .. } => Failure::ImageUndecodable,
             Self::TooBig { .. } => Failure::TargetTooSmall,
-            Self::Target { source, .. } => match source.kind() {
-                io::ErrorKind::ReadOnlyFilesystem => Failure::TargetReadOnly,
-                _ => Failure::TargetIo,
-            },
+            Self::Target { source, .. } if source.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                Failure::TargetReadOnly
+            }
+            Self::Target { .. } => Failure::TargetIo,
             Self::GaveUp { last, .. } => last.failure(),
         }
     }

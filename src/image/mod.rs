@@ -166,15 +166,12 @@ pub fn write(
     loop {
         let begin = match saved.take().map(|saved| saved.point) {
             Some(Point::Whole { image }) => return Ok(image),
-            Some(Point::Half(position)) => Some(position),
+            Some(Point::Half(position)) => Some(*position),
             None => None,
         };
         let done = Chain::begin(fetch, target, begin)
             .and_then(|chain| chain.run(fetch, &mut source, &mut journal))
-            .map_err(|error| match error {
-                Error::Digest { .. } | Error::Undecodable { .. } => source.reconsider(error),
-                other => other,
-            });
+            .map_err(|error| source.reconsider(error));
         match done {
             Ok(image) => {
                 journal.save(&source, Point::Whole { image: image.clone() });
@@ -183,6 +180,7 @@ pub fn write(
             Err(Error::StartOver(why)) => {
                 tracing::info!(%why, "the download starts over");
                 journal.clear();
+                source.rewind()?;
             }
             Err(error) => {
                 if !error.leaves_a_good_beginning() {
@@ -331,7 +329,7 @@ impl<'a> Chain<'a> {
             && journal.is_new(boundary.offset)
         {
             self.end.sink.flush()?;
-            journal.save(source, Point::Half(boundary.clone()));
+            journal.save(source, Point::Half(Box::new(boundary.clone())));
         }
         Ok(())
     }

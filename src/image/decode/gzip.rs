@@ -165,8 +165,12 @@ impl Decoder {
                     self.stage = Stage::Trailer(0);
                     return Ok((used, false));
                 }
-                // Not our enum, and open to additions: whatever else it says is no success.
-                _ => return Err(bad("damaged")),
+                // Open to additions: whatever else it says is no success.
+                TINFLStatus::Failed
+                | TINFLStatus::FailedCannotMakeProgress
+                | TINFLStatus::BadParam
+                | TINFLStatus::Adler32Mismatch
+                | _ => return Err(bad("damaged")),
             }
         }
     }

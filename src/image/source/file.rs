@@ -72,6 +72,12 @@ impl<'a> LocalFile<'a> {
         }
     }
 
+    pub(super) fn rewind(&mut self) -> Result<(), Error> {
+        self.offset = 0;
+        let sought = self.file.seek(SeekFrom::Start(0));
+        sought.map(|_| ()).map_err(|source| Error::File { path: self.path.clone(), source })
+    }
+
     pub(super) fn total(&self) -> u64 {
         self.total
     }

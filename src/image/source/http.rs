@@ -124,8 +124,17 @@ impl<'a> Http<'a> {
         }
     }
 
+    pub(super) fn rewind(&mut self) {
+        // At the beginning there may be a response at hand already, that of a server that sent the whole file.
+        if self.offset > 0 {
+            self.offset = 0;
+            self.response = None;
+        }
+    }
+
     pub(super) fn reconsider(&mut self, error: Error) -> Error {
-        if !self.is_patchwork {
+        let wrong_bytes = matches!(error, Error::Digest { .. } | Error::Undecodable { .. });
+        if !self.is_patchwork || !wrong_bytes {
             return error;
         }
         let why = format!("parts do not belong together: {}", error.chain());
@@ -219,16 +228,13 @@ impl<'a> Http<'a> {
                 size: self.fetch.artifact.size,
                 validator: self.validator.clone(),
             };
-            match judge(&ask, response.status(), response.headers(), response.content_length(), now) {
-                Verdict::Redirect(_) if been.len() > self.fetch.settings.redirects as usize => {
-                    return Err(Error::Redirect(format!("from {} is one too many", self.host)));
-                }
-                Verdict::Redirect(location) => {
-                    url = follow(&url, &location, &been)?;
-                    been.push(url.clone());
-                }
-                verdict => return self.take(verdict, response),
+            let verdict = judge(&ask, response.status(), response.headers(), response.content_length(), now);
+            let Verdict::Redirect(location) = verdict else { return self.take(verdict, response) };
+            if been.len() > self.fetch.settings.redirects as usize {
+                return Err(Error::Redirect(format!("from {} is one too many", self.host)));
             }
+            url = follow(&url, &location, &been)?;
+            been.push(url.clone());
         }
     }
 
@@ -260,7 +266,7 @@ impl<'a> Http<'a> {
             }
             Verdict::Fatal(error) => Err(error),
             Verdict::Later(error, wait) => self.trouble(error, wait),
-            Verdict::Redirect(_) => Err(Error::Redirect(format!("from {} is one too many", self.host))),
+            Verdict::Redirect(_) => Err(Error::Redirect(format!("from {} without an end", self.host))),
         }
     }
 
@@ -351,11 +357,16 @@ impl<'a> Http<'a> {
 fn is_tls(error: &reqwest::Error) -> bool {
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
-        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if error.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>()) {
+        if error.is::<rustls::Error>() {
             return true;
         }
-        cause = error.source();
+        // An I/O error made from another error is transparent: its `source` is that of the other, which would be
+        // missed.
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        cause = match inner {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
     }
     false
 }

@@ -132,7 +132,18 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// The digest was wrong. If parts were put together without a way to tell that they belong together, that is
+    /// Stands at the beginning from now on, if it does not already.
+    pub(super) fn rewind(&mut self) -> Result<(), Error> {
+        match self {
+            Self::Http(http) => {
+                http.rewind();
+                Ok(())
+            }
+            Self::File(file) => file.rewind(),
+        }
+    }
+
+    /// The image failed. If its bytes were wrong and parts were put together without a way to tell that they belong together, that is
     /// the likeliest cause, and worth one more try in one go.
     pub(super) fn reconsider(&mut self, error: Error) -> Error {
         match self {

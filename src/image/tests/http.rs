@@ -1,0 +1,465 @@
+//! What servers and networks do.
+
+use std::net::TcpListener;
+use std::time::Instant;
+
+use super::server::{Act, Script};
+use super::*;
+
+const SIZE: u64 = 4 << 20;
+
+/// A raw image of a megabyte and a bit.
+fn bench() -> (Bench, Vec<u8>) {
+    let image = image(1_100_003);
+    (Bench::new(&image, SIZE), image)
+}
+
+fn acts(text: &str) -> Script {
+    Script::Acts(vec![Act::Send(text.as_bytes().to_vec())])
+}
+
+/// An answer with this status line and head lines, and the whole file.
+fn with_head(image: &[u8], head: &str) -> Script {
+    Script::Acts(vec![Act::Send([head.as_bytes(), b"\r\n\r\n", image].concat())])
+}
+
+#[test]
+fn a_good_server_is_asked_once_and_plainly() {
+    let (bench, image) = bench();
+    let seen = bench.succeeds(&image);
+    assert_eq!((seen.connections, seen.fetched_twice, seen.trouble), (1, 0, None));
+    assert_eq!((seen.position, seen.total), (image.len() as u64, Some(image.len() as u64)));
+    let request = &bench.server.log()[0];
+    assert_eq!(request.path, "/fw.bin?sig=SECRET");
+    for absent in ["accept-encoding", "range", "referer", "cookie", "authorization"] {
+        assert_eq!(request.header(absent), None, "{absent}");
+    }
+}
+
+#[test]
+fn a_cut_connection_is_continued_where_it_ended() {
+    let (bench, image) = bench();
+    for len in [0, 1, 500_000, 7, 1] {
+        bench.server.then(Script::Cut(len));
+    }
+    let seen = bench.succeeds(&image);
+    assert_eq!(seen.fetched_twice, 0);
+    assert_eq!(seen.fetched, image.len() as u64, "every byte once");
+    let log = bench.server.log();
+    assert_eq!(log.len(), 6);
+    assert_eq!(log[2].range(), Some(1));
+    assert_eq!(log[5].range(), Some(500_009));
+    assert_eq!(log[5].header("if-range"), Some("\"one\""));
+}
+
+#[test]
+fn a_link_that_drops_again_and_again_is_fine_as_long_as_it_gets_further() {
+    let (bench, image) = bench();
+    for _ in 0..40 {
+        bench.server.then(Script::Cut(20_000));
+    }
+    assert_eq!(bench.succeeds(&image).fetched_twice, 0);
+}
+
+#[test]
+fn a_server_that_never_gets_further_is_given_up() {
+    let (bench, _) = bench();
+    for _ in 0..40 {
+        bench.server.then(Script::Cut(0));
+    }
+    let (failure, detail) = bench.fails();
+    assert_eq!(failure, Failure::DownloadUnreachable);
+    assert!(detail.contains("4 connections"), "{detail}");
+    assert_eq!(bench.server.requests(), 4);
+}
+
+#[test]
+fn a_server_without_ranges_starts_over_and_is_given_up_where_it_always_ends() {
+    let (bench, image) = bench();
+    bench.server.then(Script::Cut(900_000)).then(Script::Whole(usize::MAX));
+    assert_eq!(bench.succeeds(&image).fetched_twice, 900_000);
+    let (bench, _) = self::bench();
+    for _ in 0..40 {
+        bench.server.then(Script::Whole(900_000));
+    }
+    assert_eq!(bench.fails().0, Failure::DownloadUnreachable);
+    assert!(bench.server.requests() <= 6, "{}", bench.server.requests());
+}
+
+#[test]
+fn wrong_parts_are_never_put_together() {
+    for wrong in [
+        "content-range: bytes 500001-1100002/1100003",
+        "content-range: bytes 500000-1100002/1100004",
+        "content-range: bytes 500000-1100002/*",
+        "content-range: bytes 500000-400000/1100003",
+        "content-range: bytes -1-5/1100003",
+        "content-range: nonsense",
+        "x: y",
+    ] {
+        let (bench, image) = bench();
+        let part = with_head(&image[500_000..], &format!("HTTP/1.1 206 x\r\netag: \"one\"\r\n{wrong}"));
+        bench.server.then(Script::Cut(500_000)).then(part.clone());
+        bench.succeeds(&image);
+        assert_eq!(bench.server.log()[2].range(), None, "from the beginning, without a range: {wrong}");
+        let (bench, _) = self::bench();
+        bench.server.then(Script::Cut(500_000)).then(part.clone()).then(Script::Cut(500_000)).then(part);
+        let (failure, _) = bench.fails();
+        let expected = [Failure::DownloadHttpAnswer, Failure::DownloadContentChanged];
+        assert!(expected.contains(&failure), "{wrong}: {failure}");
+    }
+}
+
+#[test]
+fn a_refused_range_starts_over_once() {
+    let (bench, image) = bench();
+    let refuse = || Script::Status(416, "");
+    bench.server.then(Script::Cut(500_000)).then(refuse());
+    bench.succeeds(&image);
+    let (bench, _) = self::bench();
+    bench.server.then(Script::Cut(500_000)).then(refuse()).then(Script::Cut(500_000)).then(refuse());
+    assert_eq!(bench.fails().0, Failure::DownloadHttpAnswer);
+}
+
+#[test]
+fn a_file_that_changes_is_begun_again_once() {
+    let (mut bench, old) = bench();
+    let new: Vec<u8> = old.iter().map(|byte| byte ^ 0x55).collect();
+    bench.artifact.sha256 = Some(Sha256::of(&new));
+    bench.server.then(Script::Cut(500_000));
+    bench.settings.backoff = [Duration::from_millis(200); 2];
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while bench.server.requests() == 0 || bench.server.sent() < 500_000 {
+                std::thread::yield_now();
+            }
+            bench.server.replace(new.clone(), "\"two\"");
+        });
+        bench.succeeds(&new);
+    });
+    // The server says so with a part that does not fit, twice.
+    let (bench, image) = self::bench();
+    let other = with_head(
+        &image[500_000..],
+        "HTTP/1.1 206 x\r\netag: \"other\"\r\ncontent-range: bytes 500000-1100002/1100003",
+    );
+    bench.server.then(Script::Cut(500_000)).then(other.clone()).then(Script::Cut(500_000)).then(other);
+    assert_eq!(bench.fails().0, Failure::DownloadContentChanged);
+}
+
+#[test]
+fn without_validators_only_a_digest_lets_parts_be_joined() {
+    let (bench, image) = bench();
+    bench.server.without_etag();
+    bench.server.then(Script::Cut(500_000));
+    assert_eq!(bench.succeeds(&image).fetched_twice, 0);
+    // Nobody vouches for the whole: from the beginning.
+    let (mut bench, image) = self::bench();
+    bench.artifact.sha256 = None;
+    bench.server.without_etag();
+    bench.server.then(Script::Cut(500_000));
+    assert_eq!(bench.succeeds(&image).fetched_twice, 500_000);
+    // Parts of two versions: noticed by the digest, and tried once more in one go.
+    let (bench, image) = self::bench();
+    bench.server.without_etag();
+    let other = with_head(
+        &vec![7; 600_003],
+        "HTTP/1.1 206 x\r\ncontent-range: bytes 500000-1100002/1100003\r\ncontent-length: 600003",
+    );
+    bench.server.then(Script::Cut(500_000)).then(other);
+    bench.succeeds(&image);
+}
+
+#[test]
+fn redirects_are_followed_over_https_alone() {
+    for code in [301, 302, 303, 307, 308] {
+        let (bench, image) = bench();
+        let there =
+            Box::leak(format!("location: https://localhost:{}/x\r\n", bench.server.port()).into_boxed_str());
+        bench.server.then(Script::Status(code, there)).then(Script::Status(code, "location: /there\r\n"));
+        bench.succeeds(&image);
+        let log = bench.server.log();
+        assert_eq!(log[2].path, "/there");
+        assert!(log[1..].iter().all(|request| !request.head.contains("secret")), "the token went along");
+    }
+    let plain = TcpListener::bind("127.0.0.1:0").unwrap();
+    plain.set_nonblocking(true).unwrap();
+    let http = format!("location: http://{}/fw\r\n", plain.local_addr().unwrap());
+    for bad in [
+        &http,
+        "",
+        "location: https://u:p@127.0.0.1/\r\n",
+        "location: ftp://h/\r\n",
+        "location: https://\r\n",
+        "location: /fw.bin?sig=SECRET\r\n",
+    ] {
+        let (bench, _) = bench();
+        bench.server.then(Script::Status(302, bad.to_owned().leak()));
+        assert_eq!(bench.fails().0, Failure::DownloadRedirect, "{bad}");
+        assert_eq!(bench.server.requests(), 1, "{bad}");
+        assert_eq!(bench.disk.operations(), 0);
+    }
+    assert!(plain.accept().is_err(), "somebody connected without TLS");
+}
+
+#[test]
+fn redirects_end() {
+    let (bench, image) = bench();
+    for hop in 0..5 {
+        bench.server.then(Script::Status(302, format!("location: /hop{hop}\r\n").leak()));
+    }
+    bench.succeeds(&image);
+    let (bench, _) = self::bench();
+    for hop in 0..9 {
+        bench.server.then(Script::Status(302, format!("location: /hop{hop}\r\n").leak()));
+    }
+    assert_eq!(bench.fails().0, Failure::DownloadRedirect);
+    assert_eq!(bench.server.requests(), 6);
+    let (bench, _) = self::bench();
+    for _ in 0..4 {
+        bench
+            .server
+            .then(Script::Status(302, "location: /a\r\n"))
+            .then(Script::Status(302, "location: /b\r\n"));
+    }
+    assert!(bench.fails().1.contains("circle"));
+}
+
+#[test]
+fn a_refusal_is_final_and_asked_for_once() {
+    for code in [400, 401, 403, 404, 410, 451] {
+        let (bench, _) = bench();
+        bench.server.then(Script::Status(code, ""));
+        let (failure, detail) = bench.fails();
+        assert_eq!(failure, Failure::DownloadHttpStatus);
+        assert!(detail.contains(&code.to_string()), "{detail}");
+        assert_eq!((bench.server.requests(), bench.disk.operations()), (1, 0));
+    }
+    for code in [204, 205, 304, 300] {
+        let (bench, _) = bench();
+        bench.server.then(Script::Status(code, ""));
+        assert_eq!(bench.fails().0, Failure::DownloadHttpAnswer, "{code}");
+    }
+}
+
+#[test]
+fn a_server_in_trouble_is_asked_again_and_its_wish_to_wait_respected() {
+    let (bench, image) = bench();
+    for code in [500, 502, 503] {
+        bench.server.then(Script::Status(code, ""));
+    }
+    assert_eq!(bench.succeeds(&image).connections, 4);
+    for (wish, least) in
+        [("2", 50), ("7200", 50), ("-1", 0), ("soon", 0), ("Sun, 06 Nov 2094 08:49:37 GMT", 50)]
+    {
+        for code in [408, 425, 429, 503] {
+            let (bench, image) = self::bench();
+            bench.server.then(Script::Status(code, format!("retry-after: {wish}\r\n").leak()));
+            let began = Instant::now();
+            bench.succeeds(&image);
+            assert!(began.elapsed() >= Duration::from_millis(least), "{wish}");
+        }
+    }
+    let (bench, _) = self::bench();
+    for _ in 0..9 {
+        bench.server.then(Script::Status(503, ""));
+    }
+    assert_eq!(bench.fails().0, Failure::DownloadHttpStatus);
+    assert_eq!(bench.server.requests(), 4);
+}
+
+#[test]
+fn encodings_nobody_asked_for_and_login_pages_are_not_images() {
+    for encoding in ["gzip", "br", "zstd"] {
+        let (bench, _) = bench();
+        bench.server.always_say(&format!("content-encoding: {encoding}\r\n"));
+        assert_eq!(bench.fails().0, Failure::DownloadHttpAnswer);
+        assert_eq!((bench.server.requests(), bench.disk.operations()), (1, 0));
+    }
+    let (mut bench, image) = self::bench();
+    bench.artifact.size = None;
+    let page = "HTTP/1.1 200 OK\r\ncontent-type: text/html; charset=utf-8\r\ncontent-length: 5\r\n\r\nlogin";
+    bench.server.then(acts(page)).then(acts(page));
+    bench.succeeds(&image);
+}
+
+#[test]
+fn a_wrong_length_is_noticed_before_the_first_write() {
+    for wrong in [5, 1_100_002, 1_100_004] {
+        let (mut bench, _) = bench();
+        bench.artifact.size = Some(wrong);
+        assert_eq!(bench.fails().0, Failure::DownloadSizeMismatch);
+        assert_eq!(bench.disk.operations(), 0);
+    }
+    let (bench, image) = self::bench();
+    let two = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 1100003";
+    bench
+        .server
+        .then(with_head(&image, two))
+        .then(with_head(&image, "HTTP/1.1 200 OK\r\ncontent-length: -1"));
+    bench.succeeds(&image);
+}
+
+#[test]
+fn bodies_without_a_length_must_have_the_right_one() {
+    let chunked = |body: &[u8], end: &str| {
+        let head = format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n", body.len());
+        Script::Acts(vec![Act::Send([head.as_bytes(), body, b"\r\n", end.as_bytes()].concat())])
+    };
+    let (bench, image) = bench();
+    bench.server.then(chunked(&image, "0\r\n\r\n"));
+    bench.succeeds(&image);
+    // Cut, properly ended too early, and close-delimited: all are continued.
+    for short in [
+        chunked(&image[..500_000], ""),
+        chunked(&image[..500_000], "0\r\n\r\n"),
+        with_head(&image[..500_000], "HTTP/1.1 200 OK"),
+    ] {
+        let (bench, _) = self::bench();
+        bench.server.then(short);
+        bench.succeeds(&image);
+        assert_eq!(bench.server.requests(), 2);
+    }
+    for long in [chunked(&[&image[..], b"!"].concat(), "0\r\n\r\n"), chunked(&image, "1\r\n!\r\n0\r\n\r\n")] {
+        let (bench, _) = self::bench();
+        bench.server.then(long);
+        assert_eq!(bench.fails().0, Failure::DownloadSizeMismatch);
+    }
+    // Nobody knows the length, but the digest.
+    let (mut bench, _) = self::bench();
+    bench.artifact.size = None;
+    bench.server.then(chunked(&image, "0\r\n\r\n"));
+    bench.succeeds(&image);
+}
+
+#[test]
+fn an_endless_body_stops_at_the_slots_end() {
+    let mut bench = Bench::new(b"x", 1 << 20);
+    (bench.artifact.size, bench.artifact.sha256) = (None, None);
+    bench.server.then(with_head(&vec![1; 3 << 20], "HTTP/1.1 200 OK"));
+    assert_eq!(bench.fails().0, Failure::TargetTooSmall);
+}
+
+#[test]
+fn a_silent_server_is_left_for_a_new_connection() {
+    let (bench, image) = bench();
+    bench.server.then(Script::Acts(vec![Act::Stall])).then(Script::StallAfter(500_000));
+    let began = Instant::now();
+    // The head of an answer may take as long as connecting and being silent together.
+    let mut bench = bench;
+    bench.settings.connect_timeout = Duration::from_millis(500);
+    let seen = bench.succeeds(&image);
+    assert_eq!((seen.connections, seen.fetched_twice), (3, 0));
+    assert!(began.elapsed() < Duration::from_secs(3));
+}
+
+#[test]
+fn a_trickle_is_too_slow_and_a_pause_is_not() {
+    let (mut bench, image) = bench();
+    bench.settings.minimum_rate = 100_000;
+    bench.settings.minimum_rate_window = Duration::from_millis(200);
+    let head = "HTTP/1.1 200 OK\r\netag: \"one\"\r\ncontent-length: 1100003\r\n\r\n";
+    let mut trickle = vec![Act::Send(head.into())];
+    for byte in &image[..400] {
+        trickle.extend([Act::Send(vec![*byte]), Act::Pause(Duration::from_millis(5))]);
+    }
+    for _ in 0..4 {
+        bench.server.then(Script::Acts(trickle.clone()));
+    }
+    let (failure, detail) = bench.fails();
+    assert_eq!(failure, Failure::DownloadTooSlow, "{detail}");
+    let (mut bench, image) = self::bench();
+    bench.settings.minimum_rate = 100_000;
+    bench.settings.minimum_rate_window = Duration::from_millis(400);
+    let pause = vec![
+        Act::Send([head.as_bytes(), &image[..600_000]].concat()),
+        Act::Pause(Duration::from_millis(250)),
+        Act::Send(image[600_000..].to_vec()),
+    ];
+    bench.server.then(Script::Acts(pause));
+    assert_eq!(bench.succeeds(&image).connections, 1);
+}
+
+#[test]
+fn a_cancel_ends_every_wait_within_a_second() {
+    let (mut bench, _) = bench();
+    bench.settings.idle_timeout = Duration::from_secs(3600);
+    bench.settings.retry_after_limit = Duration::from_secs(3600);
+    for script in [
+        Script::StallAfter(500_000),
+        Script::StallAfter(0),
+        Script::Acts(vec![Act::Stall]),
+        Script::Status(503, "retry-after: 3000\r\n"),
+    ] {
+        bench.cancel = Cancel::default();
+        bench.server.then(script);
+        let requests = bench.server.requests();
+        std::thread::scope(|scope| {
+            let worker = scope.spawn(|| bench.write());
+            while bench.server.requests() == requests {
+                std::thread::yield_now();
+            }
+            std::thread::sleep(Duration::from_millis(50));
+            let began = Instant::now();
+            bench.cancel.cancel();
+            assert!(matches!(worker.join().unwrap(), Err(Error::Cancelled)));
+            assert!(began.elapsed() < Duration::from_secs(1));
+        });
+    }
+}
+
+#[test]
+fn a_stranger_is_not_trusted_and_nothing_is_sent_to_it() {
+    let (bench, _) = bench();
+    let stranger = Server::start(b"evil".to_vec());
+    let mut artifact = bench.artifact.clone();
+    artifact.location = Location::Url(stranger.url("/fw?sig=SECRET").parse().unwrap());
+    let bench = Bench { artifact, ..bench };
+    let (failure, detail) = bench.fails();
+    assert_eq!(failure, Failure::DownloadTls, "{detail}");
+    assert_eq!(stranger.requests(), 0);
+}
+
+#[test]
+fn nobody_there_is_unreachable() {
+    let (mut bench, _) = bench();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    bench.artifact.location = Location::Url(format!("https://{free}/fw?sig=SECRET").parse().unwrap());
+    assert_eq!(bench.fails().0, Failure::DownloadUnreachable);
+    bench.artifact.location = Location::Url("https://no-such-host.invalid/fw?sig=SECRET".parse().unwrap());
+    assert_eq!(bench.fails().0, Failure::DownloadUnreachable);
+}
+
+#[test]
+fn the_wrong_file_is_told_by_its_digest() {
+    let (mut bench, _) = bench();
+    bench.artifact.sha256 = Some(Sha256::of(b"another"));
+    assert_eq!(bench.fails().0, Failure::DownloadDigestMismatch);
+    assert_eq!(bench.server.requests(), 1);
+    // And it does not lie in wait as a checkpoint.
+    assert_eq!(bench.fails().0, Failure::DownloadDigestMismatch);
+    assert_eq!(bench.server.log()[1].range(), None);
+}
+
+#[test]
+fn the_time_limit_ends_it() {
+    let (mut bench, _) = bench();
+    bench.settings.time_limit = Duration::from_millis(100);
+    bench.settings.attempts = 1_000_000;
+    for _ in 0..1000 {
+        bench.server.then(Script::Status(503, ""));
+    }
+    let (failure, detail) = bench.fails();
+    assert_eq!(failure, Failure::DownloadHttpStatus);
+    assert!(detail.contains("gave up"), "{detail}");
+}
+
+#[test]
+fn the_rate_limit_holds_back() {
+    let image = image(300_000);
+    let mut bench = Bench::new(&image, SIZE);
+    bench.settings.rate_limit = 1_000_000;
+    let began = Instant::now();
+    bench.succeeds(&image);
+    assert!(began.elapsed() >= Duration::from_millis(250), "{:?}", began.elapsed());
+}

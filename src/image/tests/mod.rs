@@ -1,0 +1,143 @@
+//! The whole chain, against a server and a disk that misbehave on command.
+
+#![allow(clippy::unwrap_used)]
+
+mod disk;
+mod http;
+mod power;
+mod server;
+mod slot;
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use crate::model::{Failure, Location};
+
+use super::*;
+use disk::Disk;
+use server::Server;
+
+/// Short times, so that giving up is quick.
+fn hasty() -> Settings {
+    Settings {
+        connect_timeout: Duration::from_secs(5),
+        idle_timeout: Duration::from_millis(300),
+        minimum_rate: 0,
+        attempts: 4,
+        backoff: [Duration::from_millis(1), Duration::from_millis(4)],
+        retry_after_limit: Duration::from_millis(50),
+        checkpoint_every: 64 << 10,
+        ..Settings::default()
+    }
+}
+
+/// A file system of sorts: some text, runs of zeros, copies, and noise; `len` bytes.
+fn image(len: usize) -> Vec<u8> {
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = move || {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        random
+    };
+    let mut bytes: Vec<u8> = Vec::with_capacity(len + 300_000);
+    while bytes.len() < len {
+        let count = (next() % 50_000) as usize;
+        match next() % 6 {
+            0 => bytes.extend(std::iter::repeat_n(0, count * 5)),
+            1 | 2 => bytes.extend((0..count / 2).map(|_| next() as u8)),
+            3 if bytes.len() > 100_000 => {
+                let from = bytes.len() - 100_000 + count;
+                bytes.extend_from_within(from..from + count.min(50_000));
+            }
+            _ => (0..count as u64 / 8).for_each(|i| bytes.extend(((i << 12) | (next() % 5)).to_le_bytes())),
+        }
+    }
+    bytes.truncate(len);
+    bytes
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(4));
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn zstd(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = ::zstd::Encoder::new(Vec::new(), 3).unwrap();
+    encoder.include_checksum(true).unwrap();
+    encoder.set_pledged_src_size(Some(bytes.len() as u64)).unwrap();
+    encoder.include_contentsize(true).unwrap();
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// A device, a server, and what is between them.
+struct Bench {
+    server: Server,
+    net: Net,
+    settings: Settings,
+    artifact: Artifact,
+    disk: Disk,
+    state: tempfile::TempDir,
+    progress: Progress,
+    cancel: Cancel,
+}
+
+impl Bench {
+    /// Serves `file`, wanted with its digest and size, into a slot of `size` bytes full of old content.
+    fn new(file: &[u8], size: u64) -> Self {
+        let server = Server::start(file.to_vec());
+        let settings = hasty();
+        let net = Net::new(&server.tls(), &settings, server.runtime()).unwrap();
+        let artifact = Artifact {
+            version: None,
+            location: Location::Url(server.url("/fw.bin?sig=SECRET").parse().unwrap()),
+            sha256: Some(Sha256::of(file)),
+            size: Some(file.len() as u64),
+        };
+        let (disk, state) = (Disk::new(size), tempfile::tempdir().unwrap());
+        let (progress, cancel) = (Progress::default(), Cancel::default());
+        Self { server, net, settings, artifact, disk, state, progress, cancel }
+    }
+
+    fn checkpoint(&self) -> Generations {
+        Generations::open(self.state.path(), "download", CHECKPOINT_CAPACITY).unwrap()
+    }
+
+    fn fetch(&self) -> Fetch<'_> {
+        Fetch {
+            artifact: &self.artifact,
+            slot: Slot::B,
+            settings: &self.settings,
+            net: &self.net,
+            progress: &self.progress,
+            cancel: &self.cancel,
+        }
+    }
+
+    /// One process' try.
+    fn write(&self) -> Result<Image, Error> {
+        write(&self.fetch(), &mut self.disk.open(), &mut self.checkpoint())
+    }
+
+    /// It must succeed, and the slot durably hold `image`.
+    fn succeeds(&self, image: &[u8]) -> Snapshot {
+        let wanted = Image { sha256: Sha256::of(image), len: image.len() as u64 };
+        let written = self.write().unwrap_or_else(|error| panic!("{}", error.reason()));
+        assert_eq!(written, wanted);
+        assert!(self.disk.durable()[..image.len()] == *image);
+        let found = read_back(&self.disk.open(), &wanted, &self.progress, &self.cancel).unwrap();
+        assert_eq!(found, wanted.sha256);
+        self.progress.snapshot()
+    }
+
+    /// It must fail, with words that carry no secret.
+    fn fails(&self) -> (Failure, String) {
+        let error = self.write().expect_err("must fail");
+        let reason = error.reason();
+        let all = format!("{reason} {error:?} {:?}", self.progress.snapshot());
+        assert!(!all.contains("SECRET") && !all.contains("sig="), "{all}");
+        (reason.failure, reason.detail)
+    }
+}

@@ -1,0 +1,250 @@
+//! A small https server that can be told to misbehave. It shares no code with the client.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
+use tokio_rustls::TlsAcceptor;
+
+/// What was asked.
+#[derive(Clone, Debug)]
+pub(super) struct Request {
+    pub(super) path: String,
+    /// The whole head, in lower case.
+    pub(super) head: String,
+}
+
+impl Request {
+    /// Where the wanted range begins.
+    pub(super) fn range(&self) -> Option<usize> {
+        self.header("range")?.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok()
+    }
+
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+    }
+}
+
+/// One thing to do on a connection. After the last one it is closed.
+#[derive(Clone, Debug)]
+pub(super) enum Act {
+    Send(Vec<u8>),
+    Pause(Duration),
+    /// Say nothing for ever.
+    Stall,
+}
+
+/// How to answer one request.
+#[derive(Clone, Debug)]
+pub(super) enum Script {
+    /// As a good server does.
+    Good,
+    /// Well, but the connection ends after so many bytes of the body.
+    Cut(usize),
+    /// Well, but after so many bytes of the body nothing more comes.
+    StallAfter(usize),
+    /// The whole file, whatever was asked for; ends after so many bytes.
+    Whole(usize),
+    /// Just this.
+    Acts(Vec<Act>),
+    /// This status and these header lines, without a body.
+    Status(u16, &'static str),
+}
+
+struct Shared {
+    file: Vec<u8>,
+    etag: Option<String>,
+    extra: String,
+    /// Scripts for the next requests; when there are none left, all are answered well.
+    scripts: VecDeque<Script>,
+    log: Vec<Request>,
+    sent: u64,
+}
+
+/// The server; stops with the test.
+pub(super) struct Server {
+    address: SocketAddr,
+    shared: Arc<Mutex<Shared>>,
+    runtime: Handle,
+    authority: CertificateDer<'static>,
+    stop: Option<tokio::sync::oneshot::Sender<()>>,
+}
+
+impl Server {
+    pub(super) fn start(file: Vec<u8>) -> Self {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
+        let certificate = rcgen::CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
+        let authority = certificate.der().clone();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![authority.clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
+            .unwrap();
+        let shared = Arc::new(Mutex::new(Shared {
+            file,
+            etag: Some("\"one\"".into()),
+            extra: String::new(),
+            scripts: VecDeque::new(),
+            log: Vec::new(),
+            sent: 0,
+        }));
+        let (tell, told) = std::sync::mpsc::channel();
+        let (stop, stopped) = tokio::sync::oneshot::channel();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let for_thread = shared.clone();
+        // As in the daemon: one thread runs the runtime, and the image's thread only waits for it.
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let handle = runtime.handle().clone();
+            runtime.block_on(async move {
+                let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+                tell.send((listener.local_addr().unwrap(), handle)).unwrap();
+                tokio::spawn(async move {
+                    loop {
+                        let (stream, _) = listener.accept().await.unwrap();
+                        tokio::spawn(serve(acceptor.clone(), stream, for_thread.clone()));
+                    }
+                });
+                let _ = stopped.await;
+            });
+            runtime.shutdown_background();
+        });
+        let (address, runtime) = told.recv().unwrap();
+        Self { address, shared, runtime, authority, stop: Some(stop) }
+    }
+
+    pub(super) fn url(&self, path: &str) -> String {
+        format!("https://127.0.0.1:{}{path}", self.address.port())
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    pub(super) fn runtime(&self) -> Handle {
+        self.runtime.clone()
+    }
+
+    /// A client configuration that trusts this server.
+    pub(super) fn tls(&self) -> Arc<rustls::ClientConfig> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ca.pem");
+        let body = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, &self.authority);
+        let pem = format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n");
+        std::fs::write(&path, pem).unwrap();
+        crate::tls::client_config(&crate::tls::Settings { ca_files: vec![path], system_roots: false })
+            .unwrap()
+    }
+
+    pub(super) fn then(&self, script: Script) -> &Self {
+        self.shared.lock().unwrap().scripts.push_back(script);
+        self
+    }
+
+    /// Another version of the file.
+    pub(super) fn replace(&self, file: Vec<u8>, etag: &str) {
+        let mut shared = self.shared.lock().unwrap();
+        (shared.file, shared.etag) = (file, Some(etag.to_owned()));
+    }
+
+    pub(super) fn without_etag(&self) {
+        self.shared.lock().unwrap().etag = None;
+    }
+
+    /// Header lines for every good answer, each with its line end.
+    pub(super) fn always_say(&self, lines: &str) {
+        self.shared.lock().unwrap().extra = lines.to_owned();
+    }
+
+    pub(super) fn log(&self) -> Vec<Request> {
+        self.shared.lock().unwrap().log.clone()
+    }
+
+    pub(super) fn requests(&self) -> usize {
+        self.shared.lock().unwrap().log.len()
+    }
+
+    /// How many bytes of bodies were sent.
+    pub(super) fn sent(&self) -> u64 {
+        self.shared.lock().unwrap().sent
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+    }
+}
+
+async fn serve(acceptor: TlsAcceptor, stream: TcpStream, shared: Arc<Mutex<Shared>>) -> Option<()> {
+    let mut stream = acceptor.accept(stream).await.ok()?;
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.ok()?);
+    }
+    let head = String::from_utf8(head).unwrap();
+    let path = head.split(' ').nth(1).unwrap().to_owned();
+    let request = Request { path, head: head.to_ascii_lowercase() };
+    let acts = shared.lock().unwrap().answer(&request);
+    shared.lock().unwrap().log.push(request);
+    for act in acts {
+        match act {
+            Act::Send(bytes) => {
+                for piece in bytes.chunks(16 << 10) {
+                    stream.write_all(piece).await.ok()?;
+                    shared.lock().unwrap().sent += piece.len() as u64;
+                }
+                stream.flush().await.ok()?;
+            }
+            Act::Pause(time) => tokio::time::sleep(time).await,
+            Act::Stall => std::future::pending().await,
+        }
+    }
+    stream.shutdown().await.ok()
+}
+
+impl Shared {
+    fn answer(&mut self, request: &Request) -> Vec<Act> {
+        match self.scripts.pop_front().unwrap_or(Script::Good) {
+            Script::Good => self.file(request, usize::MAX, true, None),
+            Script::Cut(len) => self.file(request, len, true, None),
+            Script::StallAfter(len) => self.file(request, len, true, Some(Act::Stall)),
+            Script::Whole(len) => self.file(request, len, false, None),
+            Script::Acts(acts) => acts,
+            Script::Status(code, lines) => {
+                vec![Act::Send(format!("HTTP/1.1 {code} x\r\n{lines}content-length: 0\r\n\r\n").into_bytes())]
+            }
+        }
+    }
+
+    /// The file or the part asked for, up to `most` bytes of it.
+    fn file(&self, request: &Request, most: usize, may_range: bool, then: Option<Act>) -> Vec<Act> {
+        let fits = request.header("if-range").is_none_or(|tag| Some(tag) == self.etag.as_deref());
+        let from = request.range().filter(|_| may_range && fits);
+        let (status, body) = match from {
+            Some(from) => ("206 Partial Content", &self.file[from..]),
+            None => ("200 OK", &self.file[..]),
+        };
+        let mut head = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n{}", body.len(), self.extra);
+        if let Some(etag) = &self.etag {
+            head.push_str(&format!("etag: {etag}\r\n"));
+        }
+        if let Some(from) = from {
+            let total = self.file.len();
+            head.push_str(&format!("content-range: bytes {from}-{}/{total}\r\n", total - 1));
+        }
+        head.push_str("\r\n");
+        let body = body[..body.len().min(most)].to_vec();
+        [Act::Send(head.into_bytes()), Act::Send(body)].into_iter().chain(then).collect()
+    }
+}
