@@ -16,7 +16,7 @@ struct Machine {
 
 impl Machine {
     fn new(size: u64) -> Self {
-        let directory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR").to_owned() + "/target").unwrap();
+        let directory = tempfile::tempdir().unwrap();
         for name in ["a.img", "b.img"] {
             fs::File::create(directory.path().join(name)).unwrap().set_len(size).unwrap();
         }

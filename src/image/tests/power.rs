@@ -23,11 +23,6 @@ fn allowed(bench: &Bench) -> u64 {
 
 #[test]
 fn a_power_cut_at_any_write_loses_little_and_never_spoils_the_image() {
-    std::panic::set_hook(Box::new(|info| {
-        if info.payload().downcast_ref::<&str>() != Some(&"killed") {
-            eprintln!("{info}");
-        }
-    }));
     let image = image(8_000_000);
     for (name, packed) in [("raw", image.clone()), ("gzip", gzip(&image)), ("zstd", zstd(&image))] {
         let clean = Bench::new(&packed, 9 << 20);
