@@ -239,7 +239,7 @@ fn create(directory: &Path, name: &str, capacity: usize) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
     use super::*;
 
     const CAPACITY: usize = 4096;

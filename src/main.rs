@@ -83,8 +83,10 @@ fn assemble(config: &Config) -> anyhow::Result<(Engine, Option<Session>)> {
     .context("setting up TLS")?;
     let image = image_settings(&config.download);
     let net = Net::new(&tls, &image, Handle::current()).context("setting up the download client")?;
+    let mut hub_name = String::new();
     let (hub, session) = match identity(&config.hub)? {
         Some(identity) => {
+            hub_name.clone_from(&identity.host);
             let (hub, port) = hub::channels();
             let clock = {
                 let host = host.clone();
@@ -94,7 +96,7 @@ fn assemble(config: &Config) -> anyhow::Result<(Engine, Option<Session>)> {
         }
         None => (None, None),
     };
-    let engine = engine(config, Machine { host, slots, net, image, boot, booted }, hub)?;
+    let engine = engine(config, Machine { host, slots, net, image, boot, booted, hub_name }, hub)?;
     Ok((engine, session))
 }
 
@@ -106,10 +108,11 @@ struct Machine {
     image: image::Settings,
     boot: twinboot::model::BootId,
     booted: twinboot::model::Slot,
+    hub_name: String,
 }
 
 fn engine(config: &Config, machine: Machine, hub: Option<Hub>) -> anyhow::Result<Engine> {
-    let Machine { host, slots, net, image, boot, booted } = machine;
+    let Machine { host, slots, net, image, boot, booted, hub_name } = machine;
     let (reached, is_reached) = watch::channel(false);
     let (status, shown) = watch::channel(serde_json::Value::Null);
     let health = Health {
@@ -140,6 +143,7 @@ fn engine(config: &Config, machine: Machine, hub: Option<Hub>) -> anyhow::Result
         tools,
         host,
         hub,
+        hub_name,
         control: control(&config.control, shown),
         status,
         reached,

@@ -248,10 +248,12 @@ fn a_watcher_that_does_not_read_is_dropped() {
     daemon.status.send(json!({ "big": "x".repeat(1 << 20) })).unwrap();
     let stream = daemon.raw();
     stream.get_ref().write_all(&Request::Watch.to_line()).unwrap();
+    // Without this our own writing would wait for the one who does not read it.
+    stream.get_ref().set_nonblocking(true).unwrap();
     let began = Instant::now();
     let hung_up = || {
-        // Writing to a connection that the other side has closed fails.
-        stream.get_ref().write_all(b" ").is_err()
+        let result = stream.get_ref().write_all(b" ");
+        result.is_err_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
     };
     while !hung_up() {
         assert!(began.elapsed() < Duration::from_secs(25), "still connected");

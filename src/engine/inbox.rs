@@ -24,7 +24,7 @@ impl Engine {
         match event {
             HubEvent::Connected => {
                 self.connected(true);
-                self.hub_lines.connected("the hub");
+                self.hub_lines.connected(&self.hub_name);
                 // Only written down while an update runs.
                 let _ = self.take(Event::HubReached).await;
             }
@@ -138,14 +138,14 @@ impl Engine {
                 Ok(()) => Response::done(message),
                 Err(refused) => Response::fault(code(refused), refused.to_string(), remedy(refused)),
             },
-            Err(response) => response,
+            Err(response) => *response,
         };
         // Whoever asked may have gone.
         let _ = reply.send(response);
     }
 
     /// What a local request amounts to, or its answer if that can be given at once.
-    fn event(&self, request: Request) -> Result<(Event, &'static str), Response> {
+    fn event(&self, request: Request) -> Result<(Event, &'static str), Box<Response>> {
         Ok(match request {
             Request::Apply => (Event::Apply, "switching over as soon as the image is ready"),
             Request::Cancel => (Event::Cancel, "cancelled, if an update was under way"),
@@ -154,7 +154,7 @@ impl Engine {
             Request::Reboot => (Event::Reboot, "rebooting"),
             Request::Retry => (Event::Retry, "trying the desired update again"),
             Request::Rollback => (Event::GoBack(Origin::Local), "going back to the previous system"),
-            Request::Status | Request::Watch => return Err(Response::status(self.status())),
+            Request::Status | Request::Watch => return Err(Box::new(Response::status(self.status()))),
         })
     }
 
@@ -163,14 +163,14 @@ impl Engine {
     }
 
     /// A local wish. Whoever may ask here may hand over any file; what comes over the network needs a digest.
-    fn local(&self, artifact: Artifact) -> Result<Install, Response> {
+    fn local(&self, artifact: Artifact) -> Result<Install, Box<Response>> {
         let vouched = artifact.sha256.is_some() || matches!(artifact.location, Location::File(_));
         if !vouched && !self.allow_undigested {
             let reason = Failure::RequestUnverifiable.because("nothing says what the bytes must be");
-            return Err(Response::refused(
+            return Err(Box::new(Response::refused(
                 &reason,
                 "give --sha256, or allow it in the configuration: trust.allow_undigested",
-            ));
+            )));
         }
         Ok(Install::new(artifact, Origin::Local, None))
     }

@@ -11,7 +11,7 @@ use crate::host::service;
 use crate::hub::{Commands, Report};
 use crate::image::Snapshot;
 use crate::model::Reason;
-use crate::report::{Dialect, HubLink, Progress, Status, document};
+use crate::report::{Activity, Dialect, HubLink, Progress, Status, document};
 use crate::update::{Facts, Gate, Phase, Record};
 
 /// The live part of the status, and who is told.
@@ -31,7 +31,7 @@ pub(super) struct Live {
 struct Told {
     generation: u64,
     document: Value,
-    phase: &'static str,
+    phase: Option<Activity>,
     line: String,
 }
 
@@ -101,9 +101,9 @@ impl Live {
         if full == self.told.document {
             return;
         }
-        let urgent = status.phase != self.told.phase || status.progress.is_none();
+        let urgent = Some(status.phase) != self.told.phase || status.progress.is_none();
         self.told.generation += 1;
-        self.told.phase = status.phase;
+        self.told.phase = Some(status.phase);
         let object = |value: Value| match value {
             Value::Object(object) => object,
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
@@ -129,7 +129,8 @@ fn summary(status: &Status) -> String {
     let update = status.update.as_ref().map_or(String::new(), |job| {
         let percent =
             status.progress.and_then(|now| now.percent).map_or(String::new(), |now| format!(" {now} %"));
-        format!("; {}{percent}, version {}", status.phase, version(&job.version))
+        let phase = serde_json::to_value(status.phase).unwrap_or_default();
+        format!("; {}{percent}, version {}", phase.as_str().unwrap_or_default(), version(&job.version))
     });
     let warning = status.warnings.first().map_or(String::new(), |warning| format!("; {warning}"));
     format!("running {running} from slot {}{trial}{update}; {hub}{warning}", status.booted)

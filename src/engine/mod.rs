@@ -68,6 +68,8 @@ pub struct Parts {
     pub host: Host,
     /// The hub, if this device has an identity for one.
     pub hub: Option<Hub>,
+    /// What it is called.
+    pub hub_name: String,
     /// What the control socket hands on.
     pub control: mpsc::Receiver<Call>,
     /// Where the status is shown.
@@ -91,6 +93,7 @@ pub struct Engine {
     worker: Worker,
     host: Host,
     hub: Option<Hub>,
+    hub_name: String,
     hub_lines: events::HubLines,
     control: mpsc::Receiver<Call>,
     reached: watch::Sender<bool>,
@@ -110,6 +113,7 @@ impl Engine {
             mut tools,
             host,
             hub,
+            hub_name,
             control,
             status,
             reached,
@@ -148,6 +152,7 @@ impl Engine {
             worker: Worker::new(tools),
             host,
             hub,
+            hub_name,
             hub_lines: events::HubLines::default(),
             control,
             reached,
@@ -157,6 +162,8 @@ impl Engine {
             postponed: None,
         };
         engine.see(view);
+        // Whoever asks from now on gets a true answer, if perhaps one step old.
+        engine.live.tell(&engine.record, &engine.facts, None, None);
         engine
     }
 

@@ -113,7 +113,7 @@ impl<'a> Sink<'a> {
     /// Writes the full buffer, without waiting for durability.
     fn spill(&mut self) -> Result<(), Error> {
         let offset = self.position - self.open.len() as u64;
-        let written = if self.open.iter().all(|byte| *byte == 0) {
+        let written = if zeros_at(&self.open) == self.open.len() {
             self.open.clear();
             match self.unflushed.last_mut() {
                 Some(Piece::Zeros { offset: begin, len }) if *begin + *len == offset => *len += CHUNK as u64,

@@ -5,9 +5,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Status, text};
-use crate::model::{Failure, Reason, Times};
-use crate::report::{JobView, LastView};
+use super::{Activity, Ending, JobView, LastView, Status};
+use crate::model::{Failure, Reason, Times, Timestamp};
 
 /// Adds the object.
 pub(super) fn add(status: &Status, brief: bool, document: &mut Map<String, Value>) {
@@ -28,11 +27,8 @@ pub(super) fn add(status: &Status, brief: bool, document: &mut Map<String, Value
 }
 
 /// The tutorial writes an empty string where there is no time.
-fn moment(moment: Option<crate::model::Timestamp>) -> Value {
-    match text(moment) {
-        Value::Null => "".into(),
-        text => text,
-    }
+fn moment(moment: Option<Timestamp>) -> Value {
+    moment.map_or(String::new(), |moment| moment.to_string()).into()
 }
 
 /// The start of the update on its way, else of the last one. The end is the last one's as long as nothing newer runs.
@@ -53,21 +49,23 @@ fn words(status: &Status) -> (&'static str, String, Option<Failure>) {
         return ("error", why.to_string(), Some(why.failure));
     }
     let gate = || status.gate.clone();
-    let percent = status.progress.and_then(|progress| progress.percent);
+    let percent = status.progress.and_then(|progress| progress.percent).filter(|percent| *percent > 0);
     let step = |word, start: &str| {
         let text = percent.map_or(start.to_owned(), |percent| format!("{percent} %"));
         (word, text, None)
     };
     match status.phase {
-        "accepted" => ("current", gate().unwrap_or_default(), None),
-        "downloading" => step("downloading", "Start downloading"),
-        "verifying" => step("verifying", "Start verifying download"),
-        "staged" => ("verifying", gate().unwrap_or_else(|| "Finished verifying download".into()), None),
-        "applying" => ("applying", "Start applying image".into(), None),
-        "rebooting" => ("rebooting", "Start reboot".into(), None),
-        "confirming" => ("rebooting", "Finished reboot, checking health".into(), None),
-        "committing" => ("rebooting", "Healthy, making it permanent".into(), None),
-        _ => ended(status),
+        Activity::Accepted => ("current", gate().unwrap_or_default(), None),
+        Activity::Downloading => step("downloading", "Start downloading"),
+        Activity::Verifying => step("verifying", "Start verifying download"),
+        Activity::Staged => {
+            ("verifying", gate().unwrap_or_else(|| "Finished verifying download".into()), None)
+        }
+        Activity::Applying => ("applying", "Start applying image".into(), None),
+        Activity::Rebooting => ("rebooting", "Start reboot".into(), None),
+        Activity::Confirming => ("rebooting", "Finished reboot, checking health".into(), None),
+        Activity::Committing => ("rebooting", "Healthy, making it permanent".into(), None),
+        Activity::Idle | Activity::Restarting | Activity::RollingBack | Activity::Returning => ended(status),
     }
 }
 
@@ -79,26 +77,27 @@ fn ended(status: &Status) -> (&'static str, String, Option<Failure>) {
     let Some(last) = &status.last else { return ("current", String::new(), None) };
     let running = status.version.running.as_ref().map_or("the previous version".into(), ToString::to_string);
     match (last.outcome, last.reason()) {
-        ("succeeded", _) if last.went_back => {
+        (Ending::Succeeded, _) if last.went_back => {
             ("rolledback", format!("Rolled back to: {running} (on request)"), None)
         }
-        ("succeeded", _) => ("current", String::new(), None),
-        ("up-to-date", _) => ("current", "Firmware already up to date".into(), None),
-        ("rolled-back", Some(why)) => {
+        (Ending::UpToDate, _) => ("current", "Firmware already up to date".into(), None),
+        (Ending::RolledBack, Some(why)) => {
             ("rolledback", format!("Rolled back to: {running}: {why}"), Some(why.failure))
         }
-        (_, Some(why)) => failed(last, &why),
-        (_, None) => ("current", String::new(), None),
+        (Ending::Failed, Some(why)) => failed(last, &why),
+        (Ending::Succeeded | Ending::Failed | Ending::RolledBack, _) => ("current", String::new(), None),
     }
 }
 
 /// What an operator stopped is no error: roll-outs halt on errors.
 fn failed(last: &LastView, why: &Reason) -> (&'static str, String, Option<Failure>) {
-    let version = last.version.as_ref().map_or(String::new(), |version| format!(" to {version}"));
-    match why.failure {
-        Failure::Cancelled => ("current", format!("Update{version} cancelled"), Some(why.failure)),
-        // The tutorial's words and nothing more: back ends compare them.
-        Failure::RequestInsecureUri => ("error", "Insecure package URI".into(), Some(why.failure)),
-        _ => ("error", why.to_string(), Some(why.failure)),
+    if why.failure == Failure::Cancelled {
+        let version = last.version.as_ref().map_or(String::new(), |version| format!(" to {version}"));
+        return ("current", format!("Update{version} cancelled"), Some(why.failure));
     }
+    if why.failure == Failure::RequestInsecureUri {
+        // The tutorial's words and nothing more: back ends compare them.
+        return ("error", "Insecure package URI".into(), Some(why.failure));
+    }
+    ("error", why.to_string(), Some(why.failure))
 }

@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Status, text};
+use super::{Activity, Ending, Status, text};
 use crate::model::{Reason, Times};
 
 /// Adds the members.
@@ -22,10 +22,15 @@ pub(super) fn add(status: &Status, brief: bool, document: &mut Map<String, Value
 fn words(status: &Status) -> (&'static str, Option<Reason>, Times) {
     if let Some(job) = &status.update {
         let word = match status.phase {
-            "accepted" => "standBy",
-            "downloading" | "verifying" | "staged" => "downloading",
-            "rolling-back" | "returning" => "failed",
-            _ => "applying",
+            Activity::Accepted => "standBy",
+            Activity::Downloading | Activity::Verifying | Activity::Staged => "downloading",
+            Activity::RollingBack | Activity::Returning => "failed",
+            Activity::Applying
+            | Activity::Rebooting
+            | Activity::Confirming
+            | Activity::Committing
+            | Activity::Idle
+            | Activity::Restarting => "applying",
         };
         return (word, job.undoing.clone(), job.times);
     }
@@ -34,9 +39,9 @@ fn words(status: &Status) -> (&'static str, Option<Reason>, Times) {
     }
     let Some(last) = &status.last else { return ("standBy", None, Times::default()) };
     let word = match last.outcome {
-        "succeeded" | "up-to-date" => "completed",
-        "rolled-back" => "rolledBack",
-        _ => "failed",
+        Ending::Succeeded | Ending::UpToDate => "completed",
+        Ending::RolledBack => "rolledBack",
+        Ending::Failed => "failed",
     };
     (word, last.reason(), last.times)
 }

@@ -10,7 +10,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-pub use status::{HubLink, JobView, LastView, Progress, Status, Versions};
+pub use status::{Activity, Ending, HubLink, JobView, LastView, Progress, Status, Versions};
 
 use serde_json::{Map, Value};
 

@@ -1,6 +1,6 @@
 //! The neutral status: all that anybody outside may want to know, in one value.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::model::{Failure, Origin, Outcome, Reason, Slot, Times, Timestamp, UpdateId, Version};
 use crate::update::{Facts, Gate, Job, Phase, Plan, Record, State};
@@ -8,8 +8,8 @@ use crate::update::{Facts, Gate, Job, Phase, Plan, Record, State};
 /// What is going on, for the hub, for the control socket, for people.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Status {
-    /// Name of the phase, `idle`, or `restarting`.
-    pub phase: &'static str,
+    /// What it is busy with.
+    pub phase: Activity,
     /// The slot we run from.
     pub booted: Slot,
     /// The slot that is armed or on trial.
@@ -27,11 +27,67 @@ pub struct Status {
     /// How the last update ended.
     pub last: Option<LastView>,
     /// When the machine came back from the last reboot that was asked for.
+    #[serde(serialize_with = "iso_8601")]
     pub reboot_time: Option<Timestamp>,
     /// The connection to the hub.
     pub hub: HubLink,
     /// What an operator should look after.
     pub warnings: Vec<String>,
+}
+
+/// What a device is busy with: nothing, a phase of an update, or a reboot that was asked for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs)] // The phases' names; see `update::Phase`.
+pub enum Activity {
+    Idle,
+    Accepted,
+    Downloading,
+    Verifying,
+    Staged,
+    Applying,
+    Rebooting,
+    Confirming,
+    Committing,
+    RollingBack,
+    Returning,
+    Restarting,
+}
+
+impl Activity {
+    fn of(state: &State) -> Self {
+        let job = match state {
+            State::Idle => return Self::Idle,
+            State::Restarting { .. } => return Self::Restarting,
+            State::Busy(job) => job,
+        };
+        match job.phase {
+            Phase::Accepted => Self::Accepted,
+            Phase::Downloading => Self::Downloading,
+            Phase::Verifying => Self::Verifying,
+            Phase::Staged => Self::Staged,
+            Phase::Applying => Self::Applying,
+            Phase::Rebooting { .. } => Self::Rebooting,
+            Phase::Confirming => Self::Confirming,
+            Phase::Committing => Self::Committing,
+            Phase::RollingBack { .. } => Self::RollingBack,
+            Phase::Returning { .. } => Self::Returning,
+        }
+    }
+}
+
+/// How an update ended, without the reason.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ending {
+    /// The new system is the default.
+    Succeeded,
+    /// It ran already.
+    UpToDate,
+    /// Nothing was tried.
+    Failed,
+    /// It was tried, and the old system is back.
+    RolledBack,
 }
 
 /// Version labels.
@@ -59,7 +115,11 @@ pub struct JobView {
     /// Why it is being undone.
     pub undoing: Option<Reason>,
     /// When what happened.
+    #[serde(skip)]
     pub times: Times,
+    /// When it was accepted.
+    #[serde(serialize_with = "iso_8601")]
+    pub accepted: Option<Timestamp>,
 }
 
 /// How the last update ended.
@@ -69,8 +129,8 @@ pub struct LastView {
     pub id: UpdateId,
     /// What it would have brought, if known.
     pub version: Option<Version>,
-    /// `succeeded`, `up-to-date`, `failed` or `rolled-back`.
-    pub outcome: &'static str,
+    /// How.
+    pub outcome: Ending,
     /// Whether it went back to the previous system on request.
     pub went_back: bool,
     /// The public failure code.
@@ -78,7 +138,11 @@ pub struct LastView {
     /// The sentence for people.
     pub detail: Option<String>,
     /// When what happened.
+    #[serde(skip)]
     pub times: Times,
+    /// When its outcome was known.
+    #[serde(serialize_with = "iso_8601")]
+    pub ended: Option<Timestamp>,
 }
 
 /// How far the present work is. Bytes.
@@ -104,7 +168,13 @@ pub struct HubLink {
     /// Connected now.
     pub connected: bool,
     /// Since when.
+    #[serde(serialize_with = "iso_8601")]
     pub since: Option<Timestamp>,
+}
+
+/// A moment as people and the hub read it, or `null`.
+fn iso_8601<S: Serializer>(moment: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+    moment.map(|moment| moment.to_string()).serialize(serializer)
 }
 
 impl Status {
@@ -112,11 +182,7 @@ impl Status {
     pub fn new(record: &Record, now: &Facts, gate: Option<Gate>) -> Self {
         let job = record.state.job();
         Self {
-            phase: match &record.state {
-                State::Idle => "idle",
-                State::Busy(job) => job.phase.name(),
-                State::Restarting { .. } => "restarting",
-            },
+            phase: Activity::of(&record.state),
             booted: now.booted,
             trial: now.trial,
             version: Versions {
@@ -153,17 +219,26 @@ impl JobView {
             Plan::Rescue => None,
         };
         let (id, origin, target) = (job.id.clone(), job.origin, job.target);
-        Self { id, origin, version, target, steps_left: job.steps_left, undoing, times: job.times }
+        Self {
+            id,
+            origin,
+            version,
+            target,
+            steps_left: job.steps_left,
+            undoing,
+            times: job.times,
+            accepted: job.times.accepted,
+        }
     }
 }
 
 impl LastView {
     fn new(ended: &crate::model::Ended) -> Self {
         let (outcome, why) = match &ended.outcome {
-            Outcome::Succeeded => ("succeeded", None),
-            Outcome::UpToDate => ("up-to-date", None),
-            Outcome::Failed(why) => ("failed", Some(why)),
-            Outcome::RolledBack(why) => ("rolled-back", Some(why)),
+            Outcome::Succeeded => (Ending::Succeeded, None),
+            Outcome::UpToDate => (Ending::UpToDate, None),
+            Outcome::Failed(why) => (Ending::Failed, Some(why)),
+            Outcome::RolledBack(why) => (Ending::RolledBack, Some(why)),
         };
         Self {
             id: ended.id.clone(),
@@ -173,6 +248,7 @@ impl LastView {
             code: why.map(|why| why.failure),
             detail: why.map(|why| why.detail.clone()),
             times: ended.times,
+            ended: ended.times.ended,
         }
     }
 

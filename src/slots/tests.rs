@@ -16,7 +16,7 @@ struct Machine {
 
 impl Machine {
     fn new(size: u64) -> Self {
-        let directory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR").to_owned() + "/target").unwrap();
+        let directory = tempfile::tempdir().unwrap();
         for name in ["a.img", "b.img"] {
             fs::File::create(directory.path().join(name)).unwrap().set_len(size).unwrap();
         }
@@ -187,4 +187,61 @@ fn bytes_come_back_at_any_offset_and_length() {
     assert_eq!(device.read_back((3 << 20) - 100, &mut beyond).unwrap(), 100, "short at the end");
     assert_eq!(device.read_back(3 << 20, &mut beyond).unwrap(), 0);
     assert!(fs::read(machine.path("b.img")).unwrap() == expected);
+}
+
+/// A real block device made of a file.
+struct Loop(String);
+
+impl Loop {
+    fn new(backing: &Path) -> Self {
+        let output =
+            std::process::Command::new("losetup").args(["-f", "--show"]).arg(backing).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Self(String::from_utf8(output.stdout).unwrap().trim().to_owned())
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        run("losetup", &["-d", &self.0]);
+    }
+}
+
+fn run(program: &str, arguments: &[&str]) {
+    let status = std::process::Command::new(program).args(arguments).status().unwrap();
+    assert!(status.success(), "{program} {arguments:?}");
+}
+
+#[test]
+#[ignore = "peers: needs root, loop devices and mke2fs"]
+fn a_block_device_is_ours_alone_and_read_past_the_cache() {
+    let machine = Machine::new(16 << 20);
+    let (a, b) = (Loop::new(&machine.path("a.img")), Loop::new(&machine.path("b.img")));
+    let map = SlotMap::new(Settings { a: (&a.0).into(), b: (&b.0).into(), allow_files: false });
+    let open = || TargetDevice::open(&map, target(Slot::B), Slot::A);
+    let mut device = open().unwrap();
+    assert_eq!(device.size(), 16 << 20);
+    let pattern: Vec<u8> = (0..5_000_001_u32).map(|i| (i >> 7) as u8 | 1).collect();
+    device.write_at(4096, &pattern).unwrap();
+    device.zero(1 << 20, 1 << 20).unwrap();
+    device.flush().unwrap();
+    let mut found = vec![0; pattern.len()];
+    assert_eq!(device.read_back(4096, &mut found).unwrap(), pattern.len());
+    let gap = (1 << 20) - 4096..(2 << 20) - 4096;
+    assert!(found[gap.clone()].iter().all(|byte| *byte == 0));
+    assert!(found[..gap.start] == pattern[..gap.start] && found[gap.end..] == pattern[gap.end..]);
+    assert_eq!(failure(open()), Failure::TargetBusy, "a second exclusive open");
+    drop(device);
+    run("mke2fs", &["-q", &b.0]);
+    let mount = machine.path("mount");
+    fs::create_dir(&mount).unwrap();
+    run("mount", &[&b.0, mount.to_str().unwrap()]);
+    let error = open();
+    run("umount", &[mount.to_str().unwrap()]);
+    assert!(error.unwrap_err().to_string().contains("mounted at"));
+    run("blockdev", &["--setro", &b.0]);
+    assert_eq!(failure(open()), Failure::TargetReadOnly);
+    run("blockdev", &["--setrw", &b.0]);
+    let same = SlotMap::new(Settings { a: (&b.0).into(), b: (&b.0).into(), allow_files: false });
+    assert!(matches!(TargetDevice::open(&same, target(Slot::B), Slot::A), Err(Error::SameDevice { .. })));
 }

@@ -116,7 +116,7 @@ fn chain(error: impl std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
     use std::fs::{self, Permissions};
     use std::os::unix::fs::PermissionsExt;
 

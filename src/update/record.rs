@@ -388,6 +388,10 @@ impl Record {
             let why = "this update was rolled back on this device before; a new jobId, or `twinboot retry`, tries again";
             Outcome::Failed(Failure::RolledBackBefore.because(why))
         } else {
+            // What runs now is what one may want to go back to, under its name.
+            if let Some(version) = &now.version {
+                *self.versions.of_mut(now.booted) = Some(version.clone());
+            }
             self.state = State::Busy(Box::new(Job::install(install, !now.booted, at)));
             return;
         };

@@ -4,7 +4,13 @@
 //! What is modelled is in `world.rs`: a record of two generations that may be lost, a bootloader that counts the
 //! boots of a trial, images that are good, sick or unbootable, a disk that lies, writes that fail or cannot be
 //! proved, and a hub that delivers its newest wish at every connection. It proves the table, not the adapters.
-#![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    clippy::collapsible_if,
+    missing_docs,
+    unreachable_pub
+)]
 
 mod mutations;
 mod world;
@@ -16,17 +22,15 @@ use mutations::Mutation;
 use twinboot::update::Work;
 use world::{Kind, World};
 
-/// One life for each pair of updates; lives never meet.
+/// One life for each pair of updates; lives never meet. The ones that show most defects come first.
 fn beginnings(faults: u8) -> Vec<World> {
-    let pairs = [
-        [Kind::Good, Kind::Good],
-        [Kind::Good, Kind::Sick],
-        [Kind::Sick, Kind::Good],
-        [Kind::Unbootable, Kind::Sick],
-    ];
-    let mut worlds: Vec<_> = pairs.map(|pair| World::new(pair, false, faults)).into();
-    worlds.push(World::new([Kind::Sick, Kind::Good], true, faults));
-    worlds
+    vec![
+        World::new([Kind::Unbootable, Kind::Sick], false, faults),
+        World::new([Kind::Sick, Kind::Good], true, faults),
+        World::new([Kind::Sick, Kind::Good], false, faults),
+        World::new([Kind::Good, Kind::Sick], false, faults),
+        World::new([Kind::Good, Kind::Good], false, faults),
+    ]
 }
 
 /// Without further faults, two updates that are both rolled back take no more: out and back, twice.
@@ -107,8 +111,11 @@ fn every_planted_defect_is_found() {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
     let is_found = |mutation: &&Mutation| {
+        let begun = std::time::Instant::now();
         let explore = |beginning| catch_unwind(AssertUnwindSafe(|| explore(beginning, **mutation)));
-        beginnings(1).into_iter().any(|beginning| explore(beginning).is_err())
+        let found = beginnings(1).into_iter().any(|beginning| explore(beginning).is_err());
+        println!("{:?} {}", begun.elapsed(), mutation.name);
+        found
     };
     let missed: Vec<_> = mutations::ALL.iter().filter(|it| !is_found(it)).map(|it| it.name).collect();
     std::panic::set_hook(hook);

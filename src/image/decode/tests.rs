@@ -289,7 +289,7 @@ fn more_memory_than_allowed_is_refused() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
+    #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
     fn any_image_at_any_level_is_taken_up(

@@ -191,11 +191,8 @@ impl Decoder {
             }
             Stage::Control => match unit[0] {
                 0 => {
-                    self.packed += 1;
                     self.feed(&unit, out)?;
-                    let left = self.packed.wrapping_neg() % 4 + check_len(self.stream.check);
-                    self.stage = Stage::Skip { left, then_block: true };
-                    self.after_skip();
+                    self.end_chunks();
                     None
                 }
                 1 | 2 => Some((Stage::ChunkHeader, 3)),
@@ -232,6 +229,14 @@ impl Decoder {
             self.unit = unit;
         }
         Ok(())
+    }
+
+    /// After the last chunk of a block there are zeros up to a multiple of four, and the check.
+    fn end_chunks(&mut self) {
+        self.packed += 1;
+        let left = self.packed.wrapping_neg() % 4 + check_len(self.stream.check);
+        self.stage = Stage::Skip { left, then_block: true };
+        self.after_skip();
     }
 
     /// Four bytes between streams, or the twelve of a stream's header.

@@ -216,3 +216,39 @@ fn answer(ask: &Ask, what: String) -> Error {
 fn text(headers: &HeaderMap, name: HeaderName) -> Option<String> {
     Some(headers.get(name)?.to_str().ok()?.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_unix_times() {
+        for (text, time) in [
+            ("Thu, 01 Jan 1970 00:00:00 GMT", Some(0)),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(784_111_777)),
+            ("Tue, 29 Feb 2000 12:00:00 GMT", Some(951_825_600)),
+            ("Tue, 19 Jan 2038 03:14:08 GMT", Some(2_147_483_648)),
+            ("Sunday, 06-Nov-94 08:49:37 GMT", None),
+            ("Sun, 99 Nov 1994 08:49:37 GMT", None),
+            ("Sun, 06 Nov 1994 08:77:37 GMT", None),
+            ("tomorrow", None),
+            ("", None),
+        ] {
+            assert_eq!(http_date(text), time, "{text}");
+        }
+    }
+
+    #[test]
+    fn only_strong_validators_make_a_condition() {
+        let validator = |etag: Option<&str>, time: Option<&str>| Validator {
+            etag: etag.map(Into::into),
+            last_modified: time.map(Into::into),
+        };
+        assert_eq!(validator(Some("\"a\""), Some("then")).if_range(), Some("\"a\""));
+        assert_eq!(validator(Some("W/\"a\""), Some("then")).if_range(), Some("then"));
+        assert_eq!(validator(Some("W/\"a\""), None).if_range(), None);
+        assert!(differs(&validator(Some("W/\"a\""), None), &validator(Some("W/\"b\""), None)));
+        assert!(differs(&validator(None, Some("then")), &validator(Some("a"), Some("now"))));
+        assert!(!differs(&validator(None, Some("then")), &validator(Some("a"), None)));
+    }
+}

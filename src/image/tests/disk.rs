@@ -101,7 +101,8 @@ impl Inner {
                 self.pending.clear();
                 Err(io::Error::from_raw_os_error(5))
             }
-            Some(Fault::Die) => std::panic::panic_any("killed"),
+            // Unwinds without a word: this one is wanted.
+            Some(Fault::Die) => std::panic::resume_unwind(Box::new("killed")),
         }
     }
 

@@ -14,19 +14,15 @@ fn run_until(bench: &Bench, operation: u64, seed: u64) -> bool {
     done
 }
 
-/// How many bytes one cut may cost: those since the last checkpoint, and the block the decoder was in. (The server
-/// sees more, for it also counts what lay in the buffers of both kernels.)
+/// How many bytes one cut may cost: those since the last checkpoint, the piece that the HTTP library handed out last
+/// (up to 400 KiB), and the block the decoder was in. (The server sees more, for it also counts what lay in the
+/// buffers of both kernels.)
 fn allowed(bench: &Bench) -> u64 {
-    bench.settings.checkpoint_every + (256 << 10)
+    bench.settings.checkpoint_every + (640 << 10)
 }
 
 #[test]
 fn a_power_cut_at_any_write_loses_little_and_never_spoils_the_image() {
-    std::panic::set_hook(Box::new(|info| {
-        if info.payload().downcast_ref::<&str>() != Some(&"killed") {
-            eprintln!("{info}");
-        }
-    }));
     let image = image(8_000_000);
     for (name, packed) in [("raw", image.clone()), ("gzip", gzip(&image)), ("zstd", zstd(&image))] {
         let clean = Bench::new(&packed, 9 << 20);

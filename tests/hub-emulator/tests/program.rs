@@ -23,17 +23,9 @@ impl Drop for Running {
 #[test]
 fn it_prints_what_clients_need_then_its_state_on_request_and_ends_in_peace() {
     let ca = std::env::temp_dir().join(format!("hub-emulator-ca-{}.pem", std::process::id()));
-    let mut program = Command::new(env!("CARGO_BIN_EXE_hub-emulator"))
-        .args([
-            "--mqtt-port",
-            "0",
-            "--https-port",
-            "0",
-            "--device",
-            "dev,tag.kind=chiller",
-            "--state-at-exit",
-        ])
-        .arg("--ca")
+    let program = Command::new(env!("CARGO_BIN_EXE_hub-emulator"))
+        .args(["--mqtt-port", "0", "--https-port", "0", "--device", "dev,tag.kind=chiller"])
+        .args(["--state-at-exit", "--quiet", "--ca"])
         .arg(&ca)
         .stdout(Stdio::piped())
         .spawn()

@@ -190,33 +190,54 @@ impl Writer {
 }
 
 /// Bits from the back of a stream: the highest bit set in the last byte marks the end.
+///
+/// This is the one hot loop of following a stream, hence the word that bits are taken from.
 pub(super) struct Backward<'a> {
     bytes: &'a [u8],
+    /// Bits not taken yet.
     left: usize,
+    /// The next `ready` of them, at the low end; what lies above is of no meaning.
+    word: u64,
+    ready: u32,
 }
 
 impl<'a> Backward<'a> {
     /// `None` without an end mark.
     pub(super) fn new(bytes: &'a [u8]) -> Option<Self> {
         let last = *bytes.last()?;
-        (last != 0).then(|| Self { bytes, left: (bytes.len() - 1) * 8 + last.ilog2() as usize })
+        let left = || (bytes.len() - 1) * 8 + last.ilog2() as usize;
+        (last != 0).then(|| Self { bytes, left: left(), word: 0, ready: 0 })
     }
 
     /// The next `count` bits, at most 32. `None` if there are not so many.
+    #[inline(always)]
     pub(super) fn take(&mut self, count: u32) -> Option<u64> {
-        self.left = self.left.checked_sub(count as usize)?;
-        let begin = self.left / 8;
-        let value = match self.bytes.get(begin..begin + 8) {
-            Some(eight) => eight.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte)),
-            None => {
-                self.bytes[begin..].iter().rev().fold(0, |value: u64, byte| value << 8 | u64::from(*byte))
+        if count == 0 {
+            return Some(0);
+        }
+        if self.ready < count {
+            self.refill();
+            if self.ready < count {
+                return None;
             }
-        };
-        Some(value >> (self.left % 8) & ((1 << count) - 1))
+        }
+        self.ready -= count;
+        self.left -= count as usize;
+        Some((self.word >> self.ready) & ((1 << count) - 1))
     }
 
     /// Whether all bits were taken.
     pub(super) fn is_empty(&self) -> bool {
         self.left == 0
+    }
+
+    fn refill(&mut self) {
+        let end = self.left.div_ceil(8);
+        let begin = end.saturating_sub(8);
+        self.word = match <[u8; 8]>::try_from(&self.bytes[begin..end]) {
+            Ok(eight) => u64::from_le_bytes(eight),
+            Err(_) => self.bytes[begin..end].iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
+        };
+        self.ready = (self.left - begin * 8) as u32;
     }
 }

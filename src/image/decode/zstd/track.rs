@@ -181,13 +181,17 @@ impl Tracker {
         for left in (0..count).rev() {
             let (l, o, m) = (lengths.entries[length], offsets.entries[offset], matches.entries[matched]);
             let value = (1_u64 << o.symbol) + bits.take(u32::from(o.symbol))?;
-            bits.take(u32::from(*MATCH_BITS.get(usize::from(m.symbol))?))?;
-            bits.take(u32::from(*LENGTH_BITS.get(usize::from(l.symbol))?))?;
+            // The lengths themselves do not matter, only how many bits they take.
+            let match_bits = *MATCH_BITS.get(usize::from(m.symbol))?;
+            let length_bits = *LENGTH_BITS.get(usize::from(l.symbol))?;
+            bits.take(u32::from(match_bits) + u32::from(length_bits))?;
             self.repeat(value, l.symbol == 0)?;
             if left > 0 {
-                length = usize::from(l.base) + bits.take(u32::from(l.bits))? as usize;
-                matched = usize::from(m.base) + bits.take(u32::from(m.bits))? as usize;
-                offset = usize::from(o.base) + bits.take(u32::from(o.bits))? as usize;
+                // In this order: literal length, match length, offset.
+                let low = bits.take(u32::from(l.bits) + u32::from(m.bits) + u32::from(o.bits))? as usize;
+                length = usize::from(l.base) + (low >> (m.bits + o.bits));
+                matched = usize::from(m.base) + (low >> o.bits & ((1 << m.bits) - 1));
+                offset = usize::from(o.base) + (low & ((1 << o.bits) - 1));
             }
         }
         bits.is_empty().then_some(())
