@@ -113,6 +113,8 @@ fn tell_all() {
     hub.lost(Duration::ZERO, "timed out");
     hub_refused("bad user name or password");
     control_unavailable("in use");
+    daemon_failed("no such slot");
+    not_provisioned("/etc/twinboot/connection-string");
 }
 
 #[test]
