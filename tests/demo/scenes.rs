@@ -2,9 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use hub_emulator::EventKind;
 use serde_json::{Value, json};
 
 use crate::screen::Screen;
@@ -131,7 +130,7 @@ impl Stage {
         self.settled(Slot::A, "3.0.0", 1)?;
         let twice = self.cloud.sent_twice(&image);
         check(twice <= 2 * TWICE, || format!("{twice} bytes were fetched twice"))?;
-        let requests = self.requests(&image);
+        let requests = self.cloud.requests(&image).len();
         check(requests >= 3, || format!("only {requests} requests: nothing was interrupted"))?;
         let len = mib(image.len);
         Ok(format!(
@@ -186,38 +185,16 @@ impl Stage {
 
     /// The hub still wants it. The device connects anew, and starts anew; and nothing is fetched.
     fn not_retried(&self, image: &Published) -> Checked {
-        let before = (self.requests(image), self.cloud.emulator.images().bytes_sent(&image.name));
-        self.idle_after(|| {
+        let before = (self.cloud.requests(image).len(), self.cloud.emulator.images().bytes_sent(&image.name));
+        self.cloud.idle_after(|| {
             self.cloud.emulator.drop_device(DEVICE);
             Ok(())
         })?;
-        self.idle_after(|| self.device.power_cycle())?;
-        let after = (self.requests(image), self.cloud.emulator.images().bytes_sent(&image.name));
+        self.cloud.idle_after(|| self.device.power_cycle())?;
+        let after = (self.cloud.requests(image).len(), self.cloud.emulator.images().bytes_sent(&image.name));
         check(before == after, || {
             format!("it was tried again: {before:?} requests and bytes, then {after:?}")
         })
-    }
-
-    /// Does something that makes the device connect anew. It must read its twin, and then have nothing to do: its
-    /// answer to a method that is called after the twin was sent proves that it has seen it.
-    fn idle_after(&self, act: impl FnOnce() -> Checked) -> Checked {
-        let events = self.cloud.emulator.events();
-        act()?;
-        let deadline = Instant::now() + LIMIT;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let event =
-                events.recv_timeout(left).map_err(|_| Fault("the device did not read its twin".into()))?;
-            if matches!(event.kind, EventKind::TwinRead { .. }) {
-                break;
-            }
-        }
-        let (code, status) = self.cloud.call("status", Value::Null)?;
-        check(code == 200 && status["phase"] == "idle", || format!("the device is not idle: {code} {status}"))
-    }
-
-    fn requests(&self, image: &Published) -> usize {
-        self.cloud.emulator.images().log().iter().filter(|request| request.name == image.name).count()
     }
 }
 

@@ -114,7 +114,7 @@ impl Look {
         let (_, device) = self.widths();
         let (full, empty) = if self.unicode { ("█", "░") } else { ("#", "-") };
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-        let percent = if bar.total == 0 { 0 } else { bar.done.min(bar.total) * 100 / bar.total };
+        let percent = (bar.done.min(bar.total) * 100).checked_div(bar.total).unwrap_or(0);
         let figures = format!(
             " {percent:>3} %  {:.1} of {:.1} MiB  {:.1} MiB/s",
             mib(bar.done),

@@ -58,9 +58,14 @@ struct CloudStory {
 }
 
 impl CloudStory {
+    // Of all that an emulator can tell, now and later, this is worth a line.
+    #[allow(clippy::wildcard_enum_match_arm)]
     fn words(&mut self, event: &EventKind) -> Option<(String, Tone)> {
         Some(match event {
             EventKind::Connected { .. } => ("connected".into(), Tone::Plain),
+            EventKind::Refused { why, .. } | EventKind::ReportRefused { why, .. } => {
+                (format!("refused: {why}"), Tone::Bad)
+            }
             EventKind::Disconnected { .. } => ("disconnected".into(), Tone::Quiet),
             EventKind::Configuration { id, what } => (format!("configuration {id} {what}"), Tone::Plain),
             EventKind::ConfigurationStatus { id, status, .. } if status == "Applied" => {

@@ -1,8 +1,8 @@
 //! The cloud of one device: the hub emulator with its image server.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use hub_emulator::{Emulator, FaultKind};
+use hub_emulator::{Emulator, EventKind, FaultKind, Request};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -11,6 +11,9 @@ use super::journal::{Checked, Fault};
 
 /// The size of the slots, unless a test has a reason for another.
 const SLOT_SIZE: u64 = 64 << 20;
+
+/// How long a device may take to come back.
+const RECONNECT: Duration = Duration::from_secs(30);
 
 /// An image on the image server.
 #[derive(Clone, Debug)]
@@ -130,6 +133,31 @@ impl Cloud {
     /// Calls a direct method; status and payload.
     pub(crate) fn call(&self, method: &str, payload: Value) -> Checked<(i64, Value)> {
         Ok(self.emulator.invoke_method(self.id, method, payload, Duration::from_secs(30))?)
+    }
+
+    /// Does something that makes the device connect anew. It must read its twin, and then have nothing to do: its
+    /// answer to a method that is called after the twin was sent proves that it has seen it.
+    pub(crate) fn idle_after(&self, act: impl FnOnce() -> Checked) -> Checked {
+        let events = self.emulator.events();
+        act()?;
+        let deadline = Instant::now() + RECONNECT;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let event =
+                events.recv_timeout(left).map_err(|_| Fault("the device did not read its twin".into()))?;
+            if matches!(event.kind, EventKind::TwinRead { .. }) {
+                break;
+            }
+        }
+        match self.call("status", Value::Null)? {
+            (200, status) if status["phase"] == "idle" => Ok(()),
+            (code, status) => Err(Fault(format!("the device is not idle: {code} {status}"))),
+        }
+    }
+
+    /// What was asked of the image server for this image.
+    pub(crate) fn requests(&self, image: &Published) -> Vec<Request> {
+        self.emulator.images().log().into_iter().filter(|request| request.name == image.name).collect()
     }
 
     /// Bytes of this image that were sent more than once: all that was sent, less the image.

@@ -13,6 +13,7 @@ mod device;
 pub(crate) mod env;
 mod firmware;
 mod journal;
+mod layout;
 mod loader;
 
 pub(crate) use cloud::{Cloud, Published};
