@@ -202,7 +202,7 @@ impl Board {
             {
                 return true;
             }
-            if !["accepted", "downloading"].contains(&status["phase"].as_str().unwrap_or_default()) {
+            if !["idle", "accepted", "downloading"].contains(&status["phase"].as_str().unwrap_or("idle")) {
                 return false;
             }
             assert!(Instant::now() < deadline, "stuck before {goal}: {status} {}", self.log());
