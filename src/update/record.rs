@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::job::Job;
 use super::state::{Event, Facts, Phase, Plan, Refused, State};
 use super::step::Step;
+use super::wish::{Wanted, Wish};
 use crate::model::{
     Ended, Failure, Install, IntentId, Origin, Outcome, PerSlot, Reason, Slot, Times, Timestamp, UpdateId,
     Version,
@@ -29,42 +30,6 @@ pub struct Record {
     pub last: Option<Ended>,
     /// When the machine came back from the last reboot that was asked for.
     pub reboot_time: Option<Timestamp>,
-}
-
-/// The newest desired property.
-#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
-pub struct Wanted {
-    /// What it says.
-    pub wish: Wish,
-    /// It has had its end, whatever that was; the hub delivering it again changes nothing.
-    pub settled: bool,
-}
-
-/// What the desired property says.
-#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Wish {
-    /// Install this.
-    Install(Install),
-    /// It makes no sense, for this reason.
-    Invalid {
-        /// Names exactly this nonsense, so that it is reported once.
-        id: UpdateId,
-        /// The version it spoke of, if that could be read.
-        version: Option<Version>,
-        /// What is wrong with it.
-        reason: Reason,
-    },
-}
-
-impl Wish {
-    /// Names exactly this wish.
-    pub fn id(&self) -> &UpdateId {
-        match self {
-            Self::Install(install) => &install.id,
-            Self::Invalid { id, .. } => id,
-        }
-    }
 }
 
 /// Stored bytes that are no record.
