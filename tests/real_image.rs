@@ -17,6 +17,8 @@ use twinboot::model::Sha256;
 const SLOT: u64 = 1 << 30;
 /// The daemon may be killed so often …
 const KILLS: usize = 20;
+/// The file is thought of in so many parts, with a kill in each of the first.
+const PARTS: u64 = KILLS as u64 + 6;
 /// … and fetches no more than this twice each time.
 const FETCHED_TWICE: u64 = 4 << 20;
 /// Peak memory of the daemon (VmHWM), in KiB.
@@ -169,10 +171,10 @@ impl Board {
         let (mut kills, mut begun) = (0, 0);
         while !self.at("machine/reboot-requested").exists() {
             if kills < KILLS {
-                // Somewhere in the next twentieth of the file.
+                // Somewhere in the next part of the file; a few parts are left over for what runs ahead of us.
                 random =
                     random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                let goal = begun + (random >> 33) % (total / KILLS as u64);
+                let goal = begun + (random >> 33) % (total / PARTS);
                 let goal = goal.min(total - 1);
                 if !self.wait_for_progress(goal) {
                     break;
@@ -180,7 +182,7 @@ impl Board {
                 daemon.kill().unwrap();
                 daemon.wait().unwrap();
                 kills += 1;
-                begun = total / KILLS as u64 * kills as u64;
+                begun = total / PARTS * kills as u64;
                 daemon = self.start();
             } else {
                 self.wait_for_reboot(&daemon);

@@ -102,6 +102,8 @@ pub struct Engine {
     live: Live,
     /// A wish that could not be begun because the record could not be saved.
     postponed: Option<Wish>,
+    /// Where the download went on that was last told of.
+    resumed_at: u64,
 }
 
 impl Engine {
@@ -160,6 +162,7 @@ impl Engine {
             allow_undigested,
             live,
             postponed: None,
+            resumed_at: 0,
         };
         engine.see(view);
         // Whoever asks from now on gets a true answer, if perhaps one step old.
@@ -227,6 +230,7 @@ impl Engine {
 
     async fn tick(&mut self) {
         service::alive();
+        self.announce_resumption();
         if let Some(wish) = self.postponed.take() {
             self.desire(wish).await;
         }
@@ -322,6 +326,7 @@ impl Engine {
     fn see(&mut self, view: Option<BootView>) {
         let Some(view) = view else { return };
         self.facts.trial = view.trial;
+        self.live.default = Some(view.default);
         if self.view.as_ref().is_none_or(|known| known.warnings != view.warnings) {
             for warning in &view.warnings {
                 events::env_one_copy_bad(&self.about(), warning);
