@@ -11,8 +11,8 @@ use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
-use twinboot::boot::Bootloader;
 use twinboot::boot::uboot::{self, UBoot};
+use twinboot::boot::{Bootloader, Unavailable};
 use twinboot::config::{self, Config};
 use twinboot::control::server::{self, Call, Server};
 use twinboot::engine::{Engine, Health, Parts, Tools};
@@ -49,7 +49,7 @@ fn daemon(config: &Config) -> anyhow::Result<()> {
     events::config_loaded(&config.path, config.values_set());
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let stop = stopped()?;
         let (engine, hub) = assemble(config)?;
         let session = async {
@@ -63,7 +63,10 @@ fn daemon(config: &Config) -> anyhow::Result<()> {
             // The session ends only with the engine.
             () = session => Ok(()),
         }
-    })
+    });
+    // Dropping it would wait for ever for a work that is stuck in a slow device. Every work may be cut off anywhere.
+    runtime.shutdown_background();
+    ended
 }
 
 fn assemble(config: &Config) -> anyhow::Result<(Engine, Option<Session>)> {
@@ -122,7 +125,7 @@ fn engine(config: &Config, machine: Machine, hub: Option<Hub>) -> anyhow::Result
         },
         reached: is_reached,
     };
-    let bootloader = bootloader(config)?;
+    let bootloader = bootloader(config);
     let state = config.state.directory.clone();
     let store = Box::new(FileStore::new(state.clone()));
     let tools = Tools { bootloader, slots, host: host.clone(), image, net, health, state, verified: None };
@@ -150,7 +153,7 @@ fn engine(config: &Config, machine: Machine, hub: Option<Hub>) -> anyhow::Result
     Ok(Engine::new(parts, boot, booted))
 }
 
-fn bootloader(config: &Config) -> anyhow::Result<Box<dyn Bootloader>> {
+fn bootloader(config: &Config) -> Box<dyn Bootloader> {
     let boot = &config.boot;
     let dialect = match boot.dialect {
         config::UbootDialect::UpgradeAvailable => uboot::Dialect::UpgradeAvailable {
@@ -169,7 +172,11 @@ fn bootloader(config: &Config) -> anyhow::Result<Box<dyn Bootloader>> {
                 tries: boot.tries,
                 lock_file,
             };
-            Ok(Box::new(UBoot::open(settings).context("setting up the bootloader")?))
+            match UBoot::open(settings) {
+                Ok(uboot) => Box::new(uboot),
+                // A device that cannot be updated must still be reached, and say why.
+                Err(error) => Box::new(Unavailable::new(&error)),
+            }
         }
     }
 }

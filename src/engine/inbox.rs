@@ -25,8 +25,6 @@ impl Engine {
             HubEvent::Connected => {
                 self.connected(true);
                 self.hub_lines.connected(&self.hub_name);
-                // Only written down while an update runs.
-                let _ = self.take(Event::HubReached).await;
             }
             HubEvent::Lost { why, retry_in } => {
                 self.connected(false);
@@ -72,9 +70,6 @@ impl Engine {
             Err(Refused::Unsaved) => Some(wish),
             Ok(()) | Err(_) => None,
         };
-        if self.live.hub.connected {
-            let _ = self.take(Event::HubReached).await;
-        }
     }
 
     async fn called(&mut self, call: MethodCall, reply: Replier) {
@@ -132,8 +127,6 @@ impl Engine {
             };
             let reason = failure.because(refused.to_string());
             events::refused(&self.about(), origin, &reason);
-        } else if self.live.hub.connected {
-            let _ = self.take(Event::HubReached).await;
         }
         answer
     }
