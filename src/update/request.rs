@@ -43,6 +43,7 @@ impl Record {
         origin: Origin,
     ) -> Result<(), Refused> {
         let target = self.previous.filter(|slot| *slot != now.booted).ok_or(Refused::NoPrevious)?;
+        self.note_running(now);
         let (id, intent) = (UpdateId(UpdateId::GO_BACK.into()), IntentId(UpdateId::GO_BACK.into()));
         let mut job = Job::new(id, intent, origin, Plan::GoBack, target);
         job.phase = Phase::Verifying;

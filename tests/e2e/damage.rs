@@ -77,3 +77,22 @@ fn damaged_state_in_mid_download_costs_the_download_and_nothing_else() -> Checke
     assert_eq!(bench.device.slot_bytes(Slot::A, V1.len())?, *V1);
     Ok(())
 }
+
+#[test]
+fn what_could_not_be_remembered_is_not_begun() -> Checked {
+    let bench = Bench::off("")?;
+    let state = bench.device.path("state");
+    fs::remove_dir(&state)?;
+    // Root can write anywhere, but not below a file.
+    fs::write(&state, "in the way")?;
+    bench.device.power_on()?;
+    let image = bench.publish("2.0.0", &V2);
+    bench.cloud.desire(image.desired())?;
+    bench.fails("error", "state.unwritable")?;
+    bench.is_untouched()?;
+    fs::remove_file(&state)?;
+    fs::create_dir(&state)?;
+    // It tries again by itself.
+    bench.runs("2.0.0")?;
+    bench.settled(Slot::B, &V2)
+}

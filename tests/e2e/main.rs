@@ -6,6 +6,7 @@ mod damage;
 mod interruptions;
 mod methods;
 mod refusals;
+mod reports;
 mod secrets;
 #[path = "../support/mod.rs"]
 mod support;

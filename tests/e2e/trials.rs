@@ -7,7 +7,7 @@ use hub_emulator::{Fault, FaultKind};
 use serde_json::Value;
 
 use super::support::{Checked, Happening, Recipe, Slot};
-use super::{Bench, LIMIT, MIB, V1, V2};
+use super::{Bench, LIMIT, MIB, V1, V2, V3};
 
 impl Bench {
     /// A health check without a verdict until there is a file of this name.
@@ -107,4 +107,43 @@ fn a_trial_can_be_confirmed_by_hand() -> Checked {
     assert_eq!(bench.device.command(&["confirm"])?.0, Some(0));
     bench.runs("2.0.0")?;
     bench.settled(Slot::B, &V2)
+}
+
+#[test]
+fn a_newer_wish_waits_for_the_trial_and_nothing_cancels_it() -> Checked {
+    let bench = Bench::new()?;
+    bench.holds_trials_until("go")?;
+    let image = bench.publish("2.0.0", &V2);
+    let from = bench.device.now();
+    bench.cloud.desire(image.desired())?;
+    bench.waits_on_trial(from)?;
+    let newer = bench.publish("3.0.0", &V3);
+    bench.cloud.desire(newer.desired())?;
+    assert_eq!(bench.cloud.call("cancel", Value::Null)?.0, 409);
+    assert_eq!(bench.cloud.call("reboot", Value::Null)?.0, 409, "it would cost the trial");
+    assert_eq!(bench.cloud.requests(&newer), []);
+    assert_eq!((bench.device.booted(), bench.device.default()), (Some(Slot::B), Some(Slot::A)));
+    fs::write(bench.device.path("go"), "")?;
+    bench.runs("3.0.0")?;
+    bench.settled(Slot::A, &V3)?;
+    assert_eq!(bench.device.slot_bytes(Slot::B, V2.len())?, *V2);
+    bench.reconnects_idle()
+}
+
+#[test]
+fn a_trial_that_never_comes_to_a_verdict_is_given_up() -> Checked {
+    let bench = Bench::new()?;
+    bench.holds_trials_until("never")?;
+    let image = bench.publish("2.0.0", &V2);
+    let mut from = bench.device.now();
+    bench.cloud.desire(image.desired())?;
+    // Armed once, and three times more; each arming is worth three boots, and the fourth falls back.
+    for _ in 0..4 * 3 {
+        bench.waits_on_trial(from)?;
+        from = bench.device.now();
+        bench.device.power_cycle()?;
+    }
+    bench.fails("rolledback", "boot.interrupted")?;
+    bench.settled(Slot::A, &V1)?;
+    bench.reconnects_idle()
 }

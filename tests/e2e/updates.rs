@@ -148,3 +148,20 @@ fn a_local_file_is_installed_by_the_command_line() -> Checked {
     bench.runs("2.0.0")?;
     bench.settled(Slot::B, &V2)
 }
+
+/// Follows `status --watch` over the restart, as an operator would.
+#[test]
+fn the_command_line_follows_an_update_to_its_end() -> Checked {
+    let bench = Bench::new()?;
+    let image = bench.publish("2.0.0", &V2);
+    bench.cloud.slow(&image, 2 << 20);
+    bench.cloud.desire(image.desired())?;
+    bench.cloud.wait_sent(&image, 200_000, LIMIT)?;
+    let (code, output) = bench.device.command(&["status", "--watch"])?;
+    assert_eq!(code, Some(0), "{output}");
+    for text in ["downloading", "twinboot is away", "2.0.0"] {
+        assert!(output.contains(text), "{output}");
+    }
+    assert!(!output.contains('\x1b'), "no colours in a pipe: {output}");
+    bench.settled(Slot::B, &V2)
+}
