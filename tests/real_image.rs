@@ -18,7 +18,7 @@ const SLOT: u64 = 1 << 30;
 /// The daemon may be killed so often …
 const KILLS: usize = 20;
 /// The file is thought of in so many parts, with a kill in each of the first.
-const PARTS: u64 = KILLS as u64 + 6;
+const PARTS: u64 = KILLS as u64 + 10;
 /// … and fetches no more than this twice each time.
 const FETCHED_TWICE: u64 = 4 << 20;
 /// Peak memory of the daemon (VmHWM), in KiB.
@@ -266,7 +266,7 @@ fn nginx(directory: &Path, images: &Path) -> (Child, u16) {
     let config = format!(
         "daemon off; master_process off; pid {d}/nginx.pid; error_log {d}/error.log; user root;\n\
          events {{}}\nhttp {{\n log_format requests '$request_uri|$http_range|$body_bytes_sent';\n\
-         access_log {d}/access.log requests;\n limit_rate 12m;\n\
+         access_log {d}/access.log requests;\n limit_rate 6m;\n\
          client_body_temp_path {d}/t1; proxy_temp_path {d}/t2; fastcgi_temp_path {d}/t3; uwsgi_temp_path {d}/t4; scgi_temp_path {d}/t5;\n\
          server {{ listen 127.0.0.1:{port} ssl; ssl_certificate {d}/ca.pem; ssl_certificate_key {d}/key.pem; root {}; }}\n}}\n",
         images.display()

@@ -1,8 +1,9 @@
 //! What people ask for explicitly, and the reboot that may come of it: a part of [`Record::step`].
 
 use super::job::Job;
-use super::record::{Record, Wanted, Wish};
+use super::record::Record;
 use super::state::{Event, Facts, Phase, Plan, Refused, State};
+use super::wish::{Wanted, Wish};
 use crate::model::{Install, IntentId, Origin, Timestamp, UpdateId};
 
 impl Record {
