@@ -18,6 +18,8 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+
 const MAGIC: &[u8; 8] = b"twinboot";
 const HEAD: usize = 24;
 
@@ -78,8 +80,7 @@ impl Generations {
         };
         if file.metadata().map_err(fail("reading"))?.len() < 2 * capacity as u64 {
             // Cut short by something else than us. Make it whole again; what is left of it counts as damaged.
-            rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, 2 * capacity as u64)
-                .map_err(|errno| fail("extending")(errno.into()))?;
+            allocate(&file, capacity).map_err(fail("extending"))?;
             file.sync_all().map_err(fail("flushing"))?;
         }
         let mut generations = Self { file, path, capacity, newest: None };
@@ -232,10 +233,33 @@ fn create(directory: &Path, name: &str, capacity: usize) -> io::Result<()> {
         Ok(()) | Err(_) => {}
     }
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-    rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, 2 * capacity as u64)?;
+    allocate(&file, capacity)?;
     file.sync_all()?;
     fs::rename(&temporary, directory.join(name))?;
     File::open(directory)?.sync_all()
+}
+
+/// Room for both generations, there for good.
+fn allocate(file: &File, capacity: usize) -> io::Result<()> {
+    let len = 2 * capacity as u64;
+    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, len) {
+        Ok(()) => Ok(()),
+        // UBIFS and JFFS2 among others, which is what gateways with raw flash have.
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => fill(file, len),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Lengthens the file to `len` by writing zeros behind what it holds.
+fn fill(file: &File, len: u64) -> io::Result<()> {
+    let mut at = file.metadata()?.len();
+    while at < len {
+        let piece = [0; 4096];
+        let count = (len - at).min(piece.len() as u64);
+        file.write_all_at(&piece[..count as usize], at)?;
+        at += count;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -321,6 +345,20 @@ mod tests {
             generations.save(b"healed").unwrap();
             assert!(matches!(open(&directory).load(), Loaded::Found { payload, .. } if payload == b"healed"));
         }
+    }
+
+    /// Where a file system cannot allocate, zeros are written, and nothing that is there is touched.
+    #[test]
+    fn a_file_is_filled_up_where_it_cannot_be_allocated() {
+        let directory = tempfile::tempdir().unwrap();
+        open(&directory).save(b"kept").unwrap();
+        let path = directory.path().join("record");
+        let file = OpenOptions::new().write(true).open(&path).unwrap();
+        file.set_len(5000).unwrap();
+        fill(&file, 2 * CAPACITY as u64).unwrap();
+        fill(&file, 2 * CAPACITY as u64).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().len(), 2 * CAPACITY as u64);
+        assert_eq!(open(&directory).load(), found(b"kept"));
     }
 
     #[test]

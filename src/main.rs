@@ -11,8 +11,8 @@ use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
-use twinboot::boot::Bootloader;
 use twinboot::boot::uboot::{self, UBoot};
+use twinboot::boot::{Bootloader, Unavailable};
 use twinboot::config::{self, Config};
 use twinboot::control::server::{self, Call, Server};
 use twinboot::engine::{Engine, Health, Parts, Tools};
@@ -49,7 +49,7 @@ fn daemon(config: &Config) -> anyhow::Result<()> {
     events::config_loaded(&config.path, config.values_set());
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let stop = stopped()?;
         let (engine, hub) = assemble(config)?;
         let session = async {
@@ -63,7 +63,10 @@ fn daemon(config: &Config) -> anyhow::Result<()> {
             // The session ends only with the engine.
             () = session => Ok(()),
         }
-    })
+    });
+    // Dropping it would wait for ever for a work that is stuck in a slow device. Every work may be cut off anywhere.
+    runtime.shutdown_background();
+    ended
 }
 
 fn assemble(config: &Config) -> anyhow::Result<(Engine, Option<Session>)> {
@@ -76,15 +79,11 @@ fn assemble(config: &Config) -> anyhow::Result<(Engine, Option<Session>)> {
     });
     let booted = slots.booted(&root).context("finding out which slot this system runs from")?;
     let boot = host.boot_id().context("finding out which boot this is")?;
-    let tls = tls::client_config(&tls::Settings {
-        ca_files: config.tls.ca_files.clone(),
-        system_roots: config.tls.system_roots,
-    })
-    .context("setting up TLS")?;
+    let tls = tls(&config.tls)?;
     let image = image_settings(&config.download);
     let net = Net::new(&tls, &image, Handle::current()).context("setting up the download client")?;
     let mut hub_name = String::new();
-    let (hub, session) = match identity(&config.hub)? {
+    let (hub, session) = match identity(&config.hub) {
         Some(identity) => {
             hub_name.clone_from(&identity.host);
             let (hub, port) = hub::channels();
@@ -126,7 +125,7 @@ fn engine(config: &Config, machine: Machine, hub: Option<Hub>) -> anyhow::Result
         },
         reached: is_reached,
     };
-    let bootloader = bootloader(config)?;
+    let bootloader = bootloader(config);
     let state = config.state.directory.clone();
     let store = Box::new(FileStore::new(state.clone()));
     let tools = Tools { bootloader, slots, host: host.clone(), image, net, health, state, verified: None };
@@ -154,7 +153,7 @@ fn engine(config: &Config, machine: Machine, hub: Option<Hub>) -> anyhow::Result
     Ok(Engine::new(parts, boot, booted))
 }
 
-fn bootloader(config: &Config) -> anyhow::Result<Box<dyn Bootloader>> {
+fn bootloader(config: &Config) -> Box<dyn Bootloader> {
     let boot = &config.boot;
     let dialect = match boot.dialect {
         config::UbootDialect::UpgradeAvailable => uboot::Dialect::UpgradeAvailable {
@@ -173,23 +172,45 @@ fn bootloader(config: &Config) -> anyhow::Result<Box<dyn Bootloader>> {
                 tries: boot.tries,
                 lock_file,
             };
-            Ok(Box::new(UBoot::open(settings).context("setting up the bootloader")?))
+            match UBoot::open(settings) {
+                Ok(uboot) => Box::new(uboot),
+                // A device that cannot be updated must still be reached, and say why.
+                Err(error) => Box::new(Unavailable::new(&error)),
+            }
         }
     }
 }
 
-/// The device's identity; `None` if there is none yet: then this device can be asked on its own socket only.
-fn identity(hub: &config::Hub) -> anyhow::Result<Option<Identity>> {
+/// Whom to trust; nobody, if that is unusable. A system on trial must be judged whatever is wrong with it.
+fn tls(tls: &config::Tls) -> anyhow::Result<Arc<rustls::ClientConfig>> {
+    let settings = tls::Settings { ca_files: tls.ca_files.clone(), system_roots: tls.system_roots };
+    match tls::client_config(&settings) {
+        Ok(tls) => Ok(tls),
+        Err(error) => {
+            events::network_unusable(&format!("{:#}", anyhow!(error)));
+            tls::trusting_nobody().context("setting up TLS")
+        }
+    }
+}
+
+/// The device's identity; `None` if there is none that can be used: then this device can be asked on its own socket
+/// only.
+fn identity(hub: &config::Hub) -> Option<Identity> {
     let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
     let candidates = hub.connection_string_candidates(credentials.as_deref());
     let is_blank = |path: &Path| std::fs::read(path).is_ok_and(|text| text.trim_ascii().is_empty());
     let Some(path) = candidates.iter().find(|path| path.exists() && !is_blank(path)) else {
         let wanted = candidates.last().map_or(String::new(), |path| path.display().to_string());
         events::not_provisioned(&wanted);
-        return Ok(None);
+        return None;
     };
-    let identity = Identity::load(path, credentials.as_deref()).context("reading the connection string")?;
-    Ok(Some(identity))
+    match Identity::load(path, credentials.as_deref()) {
+        Ok(identity) => Some(identity),
+        Err(error) => {
+            events::network_unusable(&format!("{:#}", anyhow!(error)));
+            None
+        }
+    }
 }
 
 fn hub_settings(config: &Config) -> hub::Settings {

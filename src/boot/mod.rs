@@ -4,8 +4,11 @@
 #[cfg(any(test, feature = "fakes"))]
 pub mod fake;
 pub mod uboot;
+mod unavailable;
 
 use crate::model::{Reason, Slot, VerifiedSlot};
+
+pub use unavailable::Unavailable;
 
 /// What the bootloader's durable variables say.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -25,8 +25,6 @@ impl Engine {
             HubEvent::Connected => {
                 self.connected(true);
                 self.hub_lines.connected(&self.hub_name);
-                // Only written down while an update runs.
-                let _ = self.take(Event::HubReached).await;
             }
             HubEvent::Lost { why, retry_in } => {
                 self.connected(false);
@@ -72,9 +70,6 @@ impl Engine {
             Err(Refused::Unsaved) => Some(wish),
             Ok(()) | Err(_) => None,
         };
-        if self.live.hub.connected {
-            let _ = self.take(Event::HubReached).await;
-        }
     }
 
     async fn called(&mut self, call: MethodCall, reply: Replier) {
@@ -121,10 +116,17 @@ impl Engine {
     async fn ask(&mut self, event: Event, origin: Origin) -> Result<(), Refused> {
         let answer = self.take(event).await;
         if let Err(refused) = answer {
-            let reason = Failure::RequestInvalid.because(refused.to_string());
+            let failure = match refused {
+                Refused::NoPrevious => Failure::NoPrevious,
+                Refused::Unsaved => Failure::StateUnwritable,
+                Refused::Busy
+                | Refused::TooLate
+                | Refused::NotOnTrial
+                | Refused::NothingStaged
+                | Refused::NothingToRetry => Failure::RequestInvalid,
+            };
+            let reason = failure.because(refused.to_string());
             events::refused(&self.about(), origin, &reason);
-        } else if self.live.hub.connected {
-            let _ = self.take(Event::HubReached).await;
         }
         answer
     }

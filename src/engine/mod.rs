@@ -16,21 +16,28 @@
 //!
 //! # If the record cannot be saved
 //!
-//! Nothing new is begun; the request is refused, or kept and tried again. In the middle of an update it waits, and
-//! tries again, with the work stopped. Only on the way back from a trial, or to its commit, it goes on: see
+//! Nothing new is begun; the request is refused, or kept and tried again. In the middle of an update no further work
+//! is begun until a later save succeeds; everybody is listened to and told meanwhile. Only on the way back from a
+//! trial, or to its commit, it goes on: see
 //! [`State::may_act_unsaved`](crate::update::State::may_act_unsaved).
 
 mod announce;
 mod inbox;
+mod keep;
 mod live;
 mod tools;
 mod worker;
 
+#[cfg(test)]
+mod tests;
+
+use std::convert::Infallible;
 use std::future::Future;
 use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use crate::boot::BootView;
 use crate::control::server::Call;
@@ -38,10 +45,10 @@ use crate::events;
 use crate::host::{Host, service};
 use crate::hub::Hub;
 use crate::image::{Cancel, Progress};
-use crate::model::{Reason, Slot, Timestamp};
+use crate::model::{Slot, Timestamp};
 use crate::report::Dialect;
 use crate::store::{Loaded, StateStore};
-use crate::update::{Conditions, Event, Facts, Record, Refused, Rules, State, Wish, Work, gate};
+use crate::update::{Conditions, Event, Facts, Record, Rules, State, Wish, Work, gate};
 
 use live::Live;
 pub use tools::{Health, Tools};
@@ -53,6 +60,8 @@ const FAREWELL: Duration = Duration::from_secs(5);
 const STOP_LIMIT: Duration = Duration::from_secs(4);
 /// How often a save that failed is tried again, and a request that could not be begun because of it.
 const SAVE_PAUSE: Duration = Duration::from_secs(10);
+/// How long a work that failed and is called for again has to wait.
+const WORK_PAUSE: Duration = Duration::from_secs(10);
 /// How often progress is looked at while there is some.
 const TICK: Duration = Duration::from_secs(1);
 /// How often a gate is looked at.
@@ -102,6 +111,14 @@ pub struct Engine {
     live: Live,
     /// A wish that could not be begun because the record could not be saved.
     postponed: Option<Wish>,
+    /// Where the download went on that was last told of.
+    resumed_at: u64,
+    /// Why the bootloader could not be asked at the start, until it can.
+    unreadable: Option<String>,
+    /// The last save failed: what is stored may be older than the record.
+    unsaved: bool,
+    /// This work failed and is not begun again before then, or a broken device would spin.
+    resting: Option<(worker::Key, Instant)>,
 }
 
 impl Engine {
@@ -130,13 +147,11 @@ impl Engine {
         if let Some(why) = &loss {
             events::state_recovered(&events::About { booted: Some(booted), ..events::About::default() }, why);
         }
-        let view = match tools.look(&record.state, booted) {
-            Ok(view) => Some(view),
-            Err(error) => {
-                live.warnings.insert(error.to_string());
-                None
-            }
+        let (view, unreadable) = match tools.look(&record.state, booted) {
+            Ok(view) => (Some(view), None),
+            Err(error) => (None, Some(error.to_string())),
         };
+        live.warnings.extend(unreadable.clone());
         let facts = Facts {
             boot,
             booted,
@@ -160,6 +175,10 @@ impl Engine {
             allow_undigested,
             live,
             postponed: None,
+            resumed_at: 0,
+            unreadable,
+            unsaved: false,
+            resting: None,
         };
         engine.see(view);
         // Whoever asks from now on gets a true answer, if perhaps one step old.
@@ -169,17 +188,20 @@ impl Engine {
 
     /// Turns until `stop` is ready; then the work is stopped where it is, within seconds, to be resumed.
     pub async fn run(mut self, stop: impl Future<Output = ()>) {
-        tokio::pin!(stop);
+        let alive = stay_alive();
+        tokio::pin!(stop, alive);
         events::daemon_started(&self.about(), env!("CARGO_PKG_VERSION"));
         tokio::select! {
             _ = self.take(Event::Started) => {}
             () = &mut stop => return,
+            never = &mut alive => match never {},
         }
         service::ready();
         loop {
             tokio::select! {
                 biased;
                 () = &mut stop => break,
+                never = &mut alive => match never {},
                 () = self.turn() => {}
             }
         }
@@ -193,6 +215,10 @@ impl Engine {
 
     /// One turn: see to the work, tell, and wait for one thing to happen. May be dropped while it waits.
     async fn turn(&mut self) {
+        if self.live.hub.connected && self.record.state.job().is_some_and(|job| !job.hub_reached) {
+            // Here and nowhere else: an update may also begin because another one ended.
+            let _ = self.take(Event::HubReached).await;
+        }
         self.see_to_work().await;
         let commands = self.hub.as_ref().map(|hub| hub.commands.clone());
         self.live.tell(&self.record, &self.facts, self.worker.snapshot(), commands.as_ref());
@@ -205,31 +231,22 @@ impl Engine {
         }
     }
 
-    /// How long nothing may happen: while nothing goes on, only the watchdog is worth waking up for.
+    /// How long nothing may happen.
     fn pause(&self) -> Duration {
-        let watchdog = service::watchdog_interval().unwrap_or(Duration::from_secs(3600));
-        let own = match (self.record.state.work(), &self.postponed) {
-            (_, Some(_)) => SAVE_PAUSE,
-            (Work::Download(_) | Work::Verify(_), None) => TICK,
-            (Work::Await(_), None) => GATE_TICK,
-            (
-                Work::Rest
-                | Work::Arm(_)
-                | Work::Reboot
-                | Work::CheckHealth
-                | Work::Commit(_)
-                | Work::Revert(_),
-                None,
-            ) => watchdog,
+        const NOTHING_TO_WAIT_FOR: Duration = Duration::from_secs(3600);
+        let own = match self.record.state.work() {
+            Work::Download(_) | Work::Verify(_) => TICK,
+            Work::Await(_) => GATE_TICK,
+            Work::Rest
+            | Work::Arm(_)
+            | Work::Reboot
+            | Work::CheckHealth
+            | Work::Commit(_)
+            | Work::Revert(_) => NOTHING_TO_WAIT_FOR,
         };
-        own.min(watchdog)
-    }
-
-    async fn tick(&mut self) {
-        service::alive();
-        if let Some(wish) = self.postponed.take() {
-            self.desire(wish).await;
-        }
+        let save = (self.unsaved || self.postponed.is_some()).then_some(SAVE_PAUSE);
+        let rest = self.resting.as_ref().map(|(_, until)| until.saturating_duration_since(Instant::now()));
+        [save, rest].into_iter().flatten().fold(own, Duration::min)
     }
 
     /// The work that the state calls for, and no other, is being done when this returns.
@@ -240,7 +257,14 @@ impl Engine {
             if self.worker.key().is_some_and(|current| *current != key) {
                 self.worker.stop().await;
             }
+            if self.is_resting(&key) || self.unsaved && !self.record.state.may_act_unsaved() {
+                return;
+            }
             match work {
+                // As long as the bootloader could not be asked, a trial that nobody knows may be running.
+                Work::Rest if self.view.is_none() && self.worker.key().is_none() => {
+                    return self.begin(key).await;
+                }
                 Work::Rest => return,
                 Work::Await(_) => {
                     if self.gate_is_closed(work) {
@@ -258,6 +282,11 @@ impl Engine {
                 | Work::Revert(_) => return self.begin(key).await,
             }
         }
+    }
+
+    fn is_resting(&mut self, key: &worker::Key) -> bool {
+        self.resting.take_if(|(resting, until)| resting != key || *until <= Instant::now());
+        self.resting.is_some()
     }
 
     fn gate_is_closed(&mut self, work: Work) -> bool {
@@ -304,24 +333,37 @@ impl Engine {
 
     async fn finish(&mut self, finished: Finished) {
         let Finished { event, view } = finished;
+        let is_first = self.view.is_none();
         self.see(view);
+        if is_first && self.view.is_some() && self.record.state == State::Idle {
+            // What could not be seen at the start may call for something.
+            let _ = self.take(Event::Started).await;
+            return;
+        }
         if event == Event::Done && matches!(self.record.state.work(), Work::Commit(_)) {
             events::slot_committed(&self.about());
         }
         let failed = matches!(event, Event::Failed(_));
+        if let (State::Restarting { .. }, Event::Failed(why)) = (&self.record.state, &event) {
+            tracing::warn!(%why, "the reboot that was asked for did not happen");
+        }
         let before = self.record.state.work();
         // A work's word is never refused.
         let _ = self.take(event).await;
         if failed && before == self.record.state.work() {
-            // The same again: not at once, or a broken device would spin.
-            tokio::time::sleep(SAVE_PAUSE).await;
+            let job = self.record.state.job().map(|job| job.id.clone());
+            self.resting = Some(((job, before), Instant::now() + WORK_PAUSE));
         }
     }
 
     /// Notes what the bootloader says now.
     fn see(&mut self, view: Option<BootView>) {
         let Some(view) = view else { return };
+        if let Some(unreadable) = self.unreadable.take() {
+            self.live.warnings.remove(&unreadable);
+        }
         self.facts.trial = view.trial;
+        self.live.default = Some(view.default);
         if self.view.as_ref().is_none_or(|known| known.warnings != view.warnings) {
             for warning in &view.warnings {
                 events::env_one_copy_bad(&self.about(), warning);
@@ -333,52 +375,17 @@ impl Engine {
         self.view = Some(view);
     }
 
-    /// Steps, saves, announces. The record is what it was if the answer is a refusal.
-    async fn take(&mut self, event: Event) -> Result<(), Refused> {
-        let before = self.record.clone();
-        let answer = self.record.step(&self.facts, self.now(), event);
-        if self.record == before {
-            return answer;
-        }
-        while let Err(why) = self.save().await {
-            events::state_unwritable(&self.about(), &why.detail);
-            if self.record.state.may_act_unsaved() && before.state != State::Idle {
-                break;
-            }
-            if before.state == State::Idle && self.record.state != State::Idle {
-                self.record = before;
-                self.live.blocked = Some(why);
-                return Err(Refused::Unsaved);
-            }
-            if self.record.state == State::Idle {
-                break;
-            }
-            self.worker.stop().await;
-            tokio::time::sleep(SAVE_PAUSE).await;
-        }
-        self.live.gate = None;
-        self.announce(&before);
-        answer
-    }
-
-    /// Saves on a thread of its own: a slow disk must not stop the hub's session or the watchdog.
-    async fn save(&mut self) -> Result<(), Reason> {
-        let Some(mut store) = self.store.take() else { return Ok(()) };
-        let record = self.record.clone();
-        let saving = tokio::task::spawn_blocking(move || {
-            let saved = store.save(&record);
-            (store, saved)
-        });
-        let (store, saved) = saving.await.expect("saving does not panic, and is never aborted");
-        self.store = Some(store);
-        match saved {
-            Ok(()) => self.live.blocked = None,
-            Err(error) => return Err(error.reason()),
-        }
-        Ok(())
-    }
-
     fn now(&self) -> Option<Timestamp> {
         self.host.wall_clock()
+    }
+}
+
+/// Answers the watchdog for as long as the loop's thread turns, whatever the loop waits for: a disk may take longer
+/// for one flush than the service manager allows for a sign of life, and busy hours must not keep it from giving one.
+async fn stay_alive() -> Infallible {
+    let Some(interval) = service::watchdog_interval() else { return std::future::pending().await };
+    loop {
+        service::alive();
+        tokio::time::sleep(interval).await;
     }
 }

@@ -84,7 +84,8 @@ impl Tools {
     /// Does the work, blocking, and says how it went. After a cancelled work nobody listens.
     pub fn perform(&mut self, order: &Order) -> Event {
         let done = match order.work {
-            Work::Rest | Work::Await(_) => Ok(()),
+            Work::Rest => self.look(&State::Idle, order.facts.booted).map(drop),
+            Work::Await(_) => Ok(()),
             Work::Download(slot) => match self.download(order, slot) {
                 Ok(image) => return Event::Written(image),
                 Err(why) => Err(why),

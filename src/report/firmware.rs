@@ -46,8 +46,8 @@ fn times(status: &Status) -> Times {
 
 /// Status, substatus and code.
 fn words(status: &Status) -> (&'static str, String, Option<Failure>) {
-    if let Some(JobView { undoing: Some(why), .. }) = &status.update {
-        return ("error", why.to_string(), Some(why.failure));
+    if let Some(JobView { undoing: Some(why), target, .. }) = &status.update {
+        return (undoing(why.failure, *target == status.booted), why.to_string(), Some(why.failure));
     }
     let gate = || status.gate.clone();
     let percent = status.progress.and_then(|progress| progress.percent).filter(|percent| *percent > 0);
@@ -55,7 +55,7 @@ fn words(status: &Status) -> (&'static str, String, Option<Failure>) {
         let text = percent.map_or(start.to_owned(), |percent| format!("{percent} %"));
         (word, text, None)
     };
-    match status.phase {
+    let (word, substatus, code) = match status.phase {
         Activity::Accepted => ("current", gate().unwrap_or_default(), None),
         Activity::Downloading => step("downloading", "Start downloading"),
         Activity::Verifying => step("verifying", "Start verifying download"),
@@ -66,7 +66,22 @@ fn words(status: &Status) -> (&'static str, String, Option<Failure>) {
         Activity::Rebooting => ("rebooting", "Start reboot".into(), None),
         Activity::Confirming => ("rebooting", "Finished reboot, checking health".into(), None),
         Activity::Committing => ("rebooting", "Healthy, making it permanent".into(), None),
-        Activity::Idle | Activity::Restarting | Activity::RollingBack | Activity::Returning => ended(status),
+        Activity::Idle | Activity::Restarting | Activity::RollingBack | Activity::Returning => {
+            return ended(status);
+        }
+    };
+    // Held up on its way: by the state directory, say.
+    status.blocked.as_ref().map_or((word, substatus, code), |why| (word, why.to_string(), Some(why.failure)))
+}
+
+/// The word while an update is being undone. What someone stopped is no error at any moment: roll-outs halt on
+/// errors, and this is told in the middle of every change of mind.
+fn undoing(why: Failure, on_trial: bool) -> &'static str {
+    let is_wanted = matches!(why, Failure::Cancelled | Failure::Superseded);
+    match (is_wanted, on_trial) {
+        (true, true) => "rebooting",
+        (true, false) => "current",
+        (false, _) => "error",
     }
 }
 
@@ -92,7 +107,7 @@ fn ended(status: &Status) -> (&'static str, String, Option<Failure>) {
 
 /// What an operator stopped is no error: roll-outs halt on errors.
 fn failed(last: &LastView, why: &Reason) -> (&'static str, String, Option<Failure>) {
-    if why.failure == Failure::Cancelled {
+    if matches!(why.failure, Failure::Cancelled | Failure::Superseded) {
         let version = last.version.as_ref().map_or(String::new(), |version| format!(" to {version}"));
         return ("current", format!("Update{version} cancelled"), Some(why.failure));
     }

@@ -12,6 +12,8 @@ pub struct Status {
     pub phase: Activity,
     /// The slot we run from.
     pub booted: Slot,
+    /// The slot that boots when no trial does, if the bootloader can be asked.
+    pub default: Option<Slot>,
     /// The slot that is armed or on trial.
     pub trial: Option<Slot>,
     /// Labels.
@@ -186,6 +188,7 @@ impl Status {
         Self {
             phase: Activity::of(&record.state),
             booted: now.booted,
+            default: None,
             trial: now.trial,
             version: Versions {
                 running: record.running(now).cloned(),

@@ -193,3 +193,34 @@ fn a_cancelled_update_is_no_error_and_an_insecure_address_has_the_tutorials_word
     assert_eq!(told(&record)["fwUpdateStatus"], "error");
     assert_eq!(told(&record)["fwUpdateSubstatus"], "Insecure package URI");
 }
+
+/// Roll-outs halt on errors, and a change of mind is none: not for a moment.
+#[test]
+fn an_update_that_gives_way_is_no_error_while_it_does() {
+    let now = facts("1", Slot::A, None, "1.0");
+    let mut record = Record::default();
+    record.step(&now, None, Event::Desired(wish())).unwrap();
+    record.step(&now, None, Event::Proceed).unwrap();
+    record.step(&now, None, Event::Cancel).unwrap();
+    let word = |record: &Record, now: &Facts| {
+        let document = document(&Status::new(record, now, None), &[Dialect::Firmware], false);
+        document["firmware"]["fwUpdateStatus"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(word(&record, &now), "current");
+    // On trial nothing is "current" either.
+    assert_eq!(word(&record, &facts("2", Slot::B, None, "2.0")), "rebooting");
+}
+
+#[test]
+fn an_update_that_is_held_up_says_by_what() {
+    let now = facts("1", Slot::A, None, "1.0");
+    let mut record = Record::default();
+    record.step(&now, None, Event::Desired(wish())).unwrap();
+    record.step(&now, None, Event::Proceed).unwrap();
+    let mut status = Status::new(&record, &now, None);
+    status.blocked = Some(Failure::StateUnwritable.because("disk full"));
+    let firmware = &document(&status, &[Dialect::Firmware], false)["firmware"];
+    assert_eq!(firmware["fwUpdateStatus"], "downloading");
+    assert_eq!(firmware["fwUpdateSubstatus"], "disk full (state.unwritable)");
+    assert_eq!(firmware["fwUpdateCode"], "state.unwritable");
+}

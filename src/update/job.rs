@@ -150,7 +150,8 @@ impl Job {
                 self.armed = true;
                 self.times.applying = at;
             }
-            Phase::Rebooting { .. } if was_arming => self.trials += 1,
+            // Also if the power went between arming and noting it: the machine is in the target all the same.
+            Phase::Rebooting { .. } | Phase::Confirming if was_arming => self.trials += 1,
             // The trial may have written to its own root file system: it may have to be written anew.
             Phase::Verifying if was_trial => self.rewrites_left = Self::REWRITES,
             Phase::Accepted

@@ -24,6 +24,7 @@
 mod job;
 mod policy;
 mod record;
+mod request;
 mod state;
 mod step;
 #[cfg(test)]

@@ -162,6 +162,19 @@ impl Record {
         self.wanted = Some(Wanted { wish, settled: false });
         if replaces {
             self.supersede(at);
+        } else if same_job {
+            self.outlive_cancel();
+        }
+    }
+
+    /// The wish is newer than the cancel that its own job is giving way to: that end shall not be the wish's.
+    fn outlive_cancel(&mut self) {
+        if let State::Busy(job) = &mut self.state
+            && job.trials == 0
+            && let Phase::RollingBack { why } = &mut job.phase
+            && why.failure == Failure::Cancelled
+        {
+            *why = Failure::Superseded.because("it was cancelled, and asked for again");
         }
     }
 
@@ -184,65 +197,12 @@ impl Record {
         }
     }
 
-    fn asked(&mut self, now: &Facts, at: Option<Timestamp>, install: Install) -> Result<(), Refused> {
-        match &self.state {
-            State::Idle => {
-                self.condemned.retain(|intent| *intent != install.intent);
-                self.begin(now, at, &install, true);
-                Ok(())
-            }
-            State::Busy(job) if job.id == install.id => Ok(()),
-            State::Busy(_) | State::Restarting { .. } => Err(Refused::Busy),
-        }
-    }
-
-    fn retry(&mut self, now: &Facts, at: Option<Timestamp>) -> Result<(), Refused> {
-        match (&self.state, self.wanted.clone()) {
-            (State::Idle, Some(Wanted { wish: Wish::Install(install), settled: true })) => {
-                self.asked(now, at, install)
-            }
-            (State::Idle, Some(Wanted { wish: Wish::Install(_) | Wish::Invalid { .. }, .. }) | None) => {
-                Err(Refused::NothingToRetry)
-            }
-            (State::Busy(_) | State::Restarting { .. }, _) => Err(Refused::Busy),
-        }
-    }
-
-    fn go_back(&mut self, now: &Facts, at: Option<Timestamp>, origin: Origin) -> Result<(), Refused> {
-        let target = self.previous.filter(|slot| *slot != now.booted).ok_or(Refused::NoPrevious)?;
-        self.note_running(now);
-        let (id, intent) = (UpdateId(UpdateId::GO_BACK.into()), IntentId(UpdateId::GO_BACK.into()));
-        let mut job = Job::new(id, intent, origin, Plan::GoBack, target);
-        job.phase = Phase::Verifying;
-        job.version = self.versions.of(target).clone();
-        job.times.accepted = at;
-        self.state = State::Busy(Box::new(job));
-        Ok(())
-    }
-
-    fn apply(&mut self) -> Result<(), Refused> {
-        match &mut self.state {
-            State::Busy(job) if job.is_supersedable() => job.consented = true,
-            State::Idle | State::Busy(_) | State::Restarting { .. } => return Err(Refused::NothingStaged),
-        }
-        Ok(())
-    }
-
-    fn reboot(&mut self, now: &Facts) -> Result<(), Refused> {
-        match self.state {
-            State::Idle => self.state = State::Restarting { since: now.boot.clone() },
-            State::Busy(_) => return Err(Refused::Busy),
-            State::Restarting { .. } => {}
-        }
-        Ok(())
-    }
-
     /// Lets the table decide about the job, and does what it says.
     fn advance(&mut self, now: &Facts, at: Option<Timestamp>, event: Event) -> Result<(), Refused> {
         let step = match &self.state {
             State::Busy(job) => job.decide(now, &event),
-            State::Restarting { .. } if matches!(event, Event::GoBack(_)) => Step::Refuse(Refused::Busy),
-            State::Idle | State::Restarting { .. } => Step::Stay,
+            State::Restarting { .. } => return self.restarting(&event),
+            State::Idle => Step::Stay,
         };
         if let Step::Refuse(refused) = step {
             return Err(refused);
@@ -342,7 +302,7 @@ impl Record {
 
     /// What runs before an update is what the hub is told of as long as the new system is only being tried; and nobody
     /// else knows the version of a system that came from the factory.
-    fn note_running(&mut self, now: &Facts) {
+    pub(super) fn note_running(&mut self, now: &Facts) {
         *self.versions.of_mut(now.booted) = self.running(now).cloned();
     }
 
@@ -352,7 +312,7 @@ impl Record {
         }
     }
 
-    fn begin(&mut self, now: &Facts, at: Option<Timestamp>, install: &Install, explicit: bool) {
+    pub(super) fn begin(&mut self, now: &Facts, at: Option<Timestamp>, install: &Install, explicit: bool) {
         let version = install.artifact.version.clone();
         let outcome = if version.is_some() && version.as_ref() == self.running(now) {
             Outcome::UpToDate
@@ -360,10 +320,6 @@ impl Record {
             let why = "this update was rolled back on this device before; a new jobId, or `twinboot retry`, tries again";
             Outcome::Failed(Failure::RolledBackBefore.because(why))
         } else {
-            // What runs now is what one may want to go back to, under its name.
-            if let Some(version) = &now.version {
-                *self.versions.of_mut(now.booted) = Some(version.clone());
-            }
             self.note_running(now);
             self.state = State::Busy(Box::new(Job::install(install, !now.booted, at)));
             return;

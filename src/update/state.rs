@@ -231,10 +231,10 @@ impl State {
     /// Normally not: what is not durable is not begun. But a full or broken state disk must not keep a bad system
     /// running or a good one unconfirmed. From a trial on, every work either leads back to safety or makes durable
     /// in the bootloader what is already true, and the bootloader's word outranks the record after the next start.
+    /// A reboot on request is often what heals the disk; unsaved, it is over when the machine is back.
     pub fn may_act_unsaved(&self) -> bool {
         match self {
-            Self::Idle => true,
-            Self::Restarting { .. } => false,
+            Self::Idle | Self::Restarting { .. } => true,
             Self::Busy(job) => match job.phase {
                 Phase::Accepted
                 | Phase::Downloading

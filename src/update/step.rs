@@ -186,6 +186,22 @@ impl Job {
         }
     }
 
+    /// Whether all that is still to come is the way back.
+    pub(super) fn is_being_undone(&self) -> bool {
+        use Phase::*;
+        match &self.phase {
+            RollingBack { .. } | Returning { .. } => true,
+            Accepted
+            | Downloading
+            | Verifying
+            | Staged
+            | Applying
+            | Rebooting { .. }
+            | Confirming
+            | Committing => false,
+        }
+    }
+
     fn roll_back(why: Reason) -> Step {
         Step::Enter(Phase::RollingBack { why })
     }

@@ -1,1 +1,203 @@
+//! The table, cell by cell: what every event leads to in every phase.
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
+use super::*;
+use crate::model::*;
+
+const OLD: Slot = Slot::A;
+const NEW: Slot = Slot::B;
+
+fn install(version: &str) -> Install {
+    let url = format!("https://h/{version}").parse().unwrap();
+    let artifact = Artifact {
+        version: version.parse().ok(),
+        location: Location::Url(url),
+        sha256: Some(Sha256::of(version.as_bytes())),
+        size: None,
+    };
+    Install::new(artifact, Origin::Desired, None)
+}
+
+fn wish(version: &str) -> Event {
+    Event::Desired(Wish::Install(install(version)))
+}
+
+fn failed(failure: Failure) -> Event {
+    Event::Failed(failure.because("it did"))
+}
+
+fn facts(boot: &str, booted: Slot) -> Facts {
+    let trial = (booted == NEW).then_some(NEW);
+    Facts { boot: BootId(boot.into()), booted, trial, version: "v1".parse().ok(), booted_at: None }
+}
+
+fn here() -> BootId {
+    BootId("here".into())
+}
+
+/// A record whose wish `v2` is in `phase`, sent on trial `trials` times.
+fn record(phase: Phase, trials: u8) -> Record {
+    let mut record = Record::default();
+    record.step(&facts("here", OLD), None, wish("v2")).unwrap();
+    let State::Busy(job) = &mut record.state else { panic!("{record:?}") };
+    (job.phase, job.trials, job.armed) = (phase, trials, trials > 0);
+    record
+}
+
+/// Every phase where it is usually found: its record, and where that runs.
+fn phases() -> Vec<(&'static str, Record, Slot)> {
+    let why = || Failure::Unhealthy.because("sick");
+    let since = here();
+    vec![
+        ("accepted", record(Phase::Accepted, 0), OLD),
+        ("downloading", record(Phase::Downloading, 0), OLD),
+        ("verifying", record(Phase::Verifying, 0), OLD),
+        ("staged", record(Phase::Staged, 0), OLD),
+        ("applying", record(Phase::Applying, 0), OLD),
+        ("rebooting", record(Phase::Rebooting { since: since.clone() }, 1), OLD),
+        ("confirming", record(Phase::Confirming, 1), NEW),
+        ("confirming the last trial", record(Phase::Confirming, Job::TRIALS), NEW),
+        ("committing", record(Phase::Committing, 1), NEW),
+        ("rolling back, untried", record(Phase::RollingBack { why: why() }, 0), OLD),
+        ("rolling back, on trial", record(Phase::RollingBack { why: why() }, 1), NEW),
+        ("rolling back, tried", record(Phase::RollingBack { why: why() }, 1), OLD),
+        ("returning", record(Phase::Returning { since, why: why() }, 1), NEW),
+        ("idle", Record::default(), OLD),
+        ("restarting", Record { state: State::Restarting { since: here() }, ..Record::default() }, OLD),
+    ]
+}
+
+/// Every event, and where it happens if not where the phase is usually found.
+fn events() -> Vec<(&'static str, Event, Option<Facts>)> {
+    let image = Image { sha256: Sha256::of(b""), len: 0 };
+    let declined = Event::Declined(UpdateId("nonsense".into()), Failure::RequestInvalid.because("no"));
+    vec![
+        ("process restarts", Event::Started, None),
+        ("boots into old", Event::Started, Some(facts("next", OLD))),
+        ("boots into new", Event::Started, Some(facts("next", NEW))),
+        ("gate opens", Event::Proceed, None),
+        ("written", Event::Written(image), None),
+        ("done", Event::Done, None),
+        ("fails", failed(Failure::TargetIo), None),
+        ("differs", failed(Failure::ReadbackMismatch), None),
+        ("cancel", Event::Cancel, None),
+        ("confirm", Event::Confirm, None),
+        ("go back", Event::GoBack(Origin::Local), None),
+        ("apply", Event::Apply, None),
+        ("reboot", Event::Reboot, None),
+        ("hub reached", Event::HubReached, None),
+        ("same wish", wish("v2"), None),
+        ("newer wish", wish("v3"), None),
+        ("no wish", Event::DesiredCleared, None),
+        ("asked for same", Event::Asked(install("v2")), None),
+        ("asked for other", Event::Asked(install("v3")), None),
+        ("retry", Event::Retry, None),
+        ("asked nonsense", declined, None),
+    ]
+}
+
+/// What a step did, in words.
+fn outcome(before: &Record, after: &Record, answer: Result<(), Refused>) -> String {
+    if let Err(refused) = answer {
+        assert_eq!(before, after, "refused, yet changed");
+        return format!("refused: {refused:?}");
+    }
+    let mut words = Vec::new();
+    if after.last != before.last {
+        words.push(match &after.last.as_ref().unwrap().outcome {
+            Outcome::Failed(why) => format!("failed ({})", why.failure),
+            Outcome::RolledBack(why) => format!("rolled back ({})", why.failure),
+            other @ (Outcome::Succeeded | Outcome::UpToDate) => format!("{other:?}").to_lowercase(),
+        });
+    }
+    match (before.state.job(), after.state.job()) {
+        (Some(old), Some(new)) if old.id == new.id && old.phase.name() == new.phase.name() => {
+            if old.steps_left != new.steps_left {
+                words.push("again".into());
+            } else if old != new {
+                words.push("noted".into());
+            }
+        }
+        (_, Some(new)) if before.state != after.state => {
+            let why = match &new.phase {
+                Phase::RollingBack { why } | Phase::Returning { why, .. } => format!(" ({})", why.failure),
+                _ => String::new(),
+            };
+            let whose = if new.version == "v3".parse().ok() { "v3 " } else { "" };
+            words.push(format!("{whose}{}{why}", new.phase.name()));
+        }
+        _ if before.state != after.state => words.push(format!("{:?}", after.state.work()).to_lowercase()),
+        _ => {}
+    }
+    if words.is_empty() { "-".into() } else { words.join(", then ") }
+}
+
+fn table() -> String {
+    let mut table = String::new();
+    for (phase, record, booted) in phases() {
+        for (name, event, place) in events() {
+            let now = place.unwrap_or(facts("here", booted));
+            let mut after = record.clone();
+            let answer = after.step(&now, None, event);
+            table += &format!("{phase:<25} | {name:<16} | {}\n", outcome(&record, &after, answer));
+        }
+    }
+    table
+}
+
+#[test]
+fn every_event_in_every_phase() {
+    let (found, wanted) = (table(), include_str!("table.txt"));
+    println!("{found}");
+    for (found, wanted) in found.lines().zip(wanted.lines()) {
+        assert_eq!(found, wanted);
+    }
+    assert_eq!(found.lines().count(), wanted.lines().count());
+}
+
+fn run(record: &mut Record, now: &Facts, events: impl IntoIterator<Item = Event>) {
+    for event in events {
+        record.step(now, None, event).unwrap();
+    }
+}
+
+/// The power may go after the bootloader was armed and before that was noted.
+#[test]
+fn a_trial_counts_even_if_arming_was_not_noted() {
+    let mut record = record(Phase::Applying, 0);
+    run(&mut record, &facts("2", NEW), [Event::Started, failed(Failure::Unhealthy), Event::Done]);
+    run(&mut record, &facts("3", OLD), [Event::Started, Event::Done]);
+    assert!(
+        matches!(record.last.unwrap().outcome, Outcome::RolledBack(why) if why.failure == Failure::Unhealthy)
+    );
+    assert_eq!(record.condemned, [install("v2").intent]);
+}
+
+/// Cleared and set again while the old attempt is still being stopped: the newest wish is to be fulfilled.
+#[test]
+fn a_wish_that_comes_again_after_it_was_cancelled_is_begun_again() {
+    let old = facts("here", OLD);
+    let mut record = record(Phase::Downloading, 0);
+    run(&mut record, &old, [Event::DesiredCleared, wish("v2"), Event::Done]);
+    assert_eq!(record.state.job().map(|job| job.phase.clone()), Some(Phase::Accepted));
+}
+
+/// The hub delivers a cancelled wish again at every connection; that is no new wish.
+#[test]
+fn a_cancelled_wish_is_not_begun_again_by_repetition() {
+    let old = facts("here", OLD);
+    let mut record = record(Phase::Downloading, 0);
+    run(&mut record, &old, [Event::Cancel, wish("v2"), Event::Done, wish("v2")]);
+    assert_eq!(record.state, State::Idle);
+    assert!(record.wanted.unwrap().settled);
+}
+
+#[test]
+fn a_reboot_that_is_refused_does_not_keep_updates_out() {
+    let old = facts("here", OLD);
+    let mut record = Record::default();
+    run(&mut record, &old, [Event::Reboot, wish("v2")]);
+    assert_eq!(record.state.work(), Work::Reboot);
+    run(&mut record, &old, [failed(Failure::RebootRefused)]);
+    assert_eq!(record.state.work(), Work::Await(Stage::Download));
+}

@@ -1,0 +1,62 @@
+//! Keeping the record: what follows from an event is made durable before anything is done because of it.
+
+use super::Engine;
+use crate::events;
+use crate::model::Reason;
+use crate::update::{Event, Refused, State};
+
+impl Engine {
+    /// Steps, saves, announces. The record is what it was if the answer is a refusal.
+    ///
+    /// Where it cannot be saved: out of rest nothing is begun, except the way back from a trial that nobody knows.
+    /// An update on its way stays where it is: [`Engine::see_to_work`] begins no work for it until a save succeeds,
+    /// and everybody is still listened to and told meanwhile.
+    pub(super) async fn take(&mut self, event: Event) -> Result<(), Refused> {
+        let before = self.record.clone();
+        let answer = self.record.step(&self.facts, self.now(), event);
+        if self.record == before {
+            return answer;
+        }
+        if let Err(why) = self.save().await {
+            events::state_unwritable(&self.about(), &why.detail);
+            let may_go_on = self.record.state.may_act_unsaved();
+            // What is over, or goes on all the same, is held up by nothing.
+            self.live.blocked = (!may_go_on).then_some(why);
+            if before.state == State::Idle && !may_go_on {
+                self.record = before;
+                return Err(Refused::Unsaved);
+            }
+        }
+        self.live.gate = None;
+        self.announce(&before);
+        answer
+    }
+
+    /// A save that failed is tried again, or the next start would find a record from before it: an update that
+    /// ended well could be undone. Then the wish that had to wait.
+    pub(super) async fn tick(&mut self) {
+        self.announce_resumption();
+        if self.unsaved && self.save().await.is_err() {
+            return;
+        }
+        if let Some(wish) = self.postponed.take() {
+            self.desire(wish).await;
+        }
+    }
+
+    /// Saves on a thread of its own: a slow disk must not stop the hub's session or the watchdog.
+    async fn save(&mut self) -> Result<(), Reason> {
+        let Some(mut store) = self.store.take() else { return Ok(()) };
+        let record = self.record.clone();
+        let saving = tokio::task::spawn_blocking(move || {
+            let saved = store.save(&record);
+            (store, saved)
+        });
+        let (store, saved) = saving.await.expect("saving does not panic, and is never aborted");
+        self.store = Some(store);
+        self.unsaved = saved.is_err();
+        saved.map_err(|error| error.reason())?;
+        self.live.blocked = None;
+        Ok(())
+    }
+}

@@ -1,0 +1,363 @@
+//! The whole engine on a simulated device: real works, real slot files, a record that can be refused, a bootloader
+//! that really chooses, and a hub that is the test. Time stands still unless nothing else can happen.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::boot::fake::FakeBootloader;
+use crate::control::Peer;
+use crate::control::proto::{Request, Response};
+use crate::health::HubMode;
+use crate::hub::{self, Desired, HubEvent, Parsed, Port};
+use crate::image::{self, Net};
+use crate::model::{Artifact, BootId, Install, Location, Origin, Outcome};
+use crate::slots::{self, SlotMap};
+use crate::store::fake::FakeStore;
+use crate::tls;
+use crate::update::Phase;
+
+/// What stays when the power goes.
+struct Device {
+    directory: tempfile::TempDir,
+    store: FakeStore,
+    rom: FakeBootloader,
+    boots: u32,
+    booted: Slot,
+    rules: Rules,
+}
+
+/// One life of the daemon.
+struct Daemon {
+    status: watch::Receiver<Value>,
+    control: mpsc::Sender<Call>,
+    port: Port,
+    stop: oneshot::Sender<()>,
+    engine: JoinHandle<()>,
+}
+
+impl Device {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        for slot in ["a", "b"] {
+            fs::write(directory.path().join(slot), vec![0; 1 << 20]).unwrap();
+        }
+        let (store, rom) = (FakeStore::default(), FakeBootloader::new(Slot::A, 2));
+        Self { directory, store, rom, boots: 1, booted: Slot::A, rules: Rules::default() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// A local image that says what it is.
+    fn image(&self, name: &str) -> Artifact {
+        let path = self.path(name);
+        fs::write(&path, name.repeat(50_000 / name.len())).unwrap();
+        Artifact { version: name.parse().ok(), location: Location::File(path), sha256: None, size: None }
+    }
+
+    fn desired(&self, name: &str) -> Install {
+        Install::new(self.image(name), Origin::Desired, None)
+    }
+
+    fn start(&self) -> Daemon {
+        let (hub, port) = hub::channels();
+        let (control, calls) = mpsc::channel(8);
+        let (shown, status) = watch::channel(Value::Null);
+        let (reached, is_reached) = watch::channel(false);
+        let host = Host::new(Some(self.directory.path().into()));
+        let image = image::Settings::default();
+        let tls = tls::client_config(&tls::Settings::default()).unwrap();
+        let slots = slots::Settings { a: self.path("a"), b: self.path("b"), allow_files: true };
+        let health = Health {
+            deadline: Duration::from_secs(600),
+            directory: self.path("health.d"),
+            timeout: Duration::from_secs(10),
+            hub: HubMode::Auto,
+            reached: is_reached,
+        };
+        let tools = Tools {
+            bootloader: Box::new(self.rom.clone()),
+            slots: SlotMap::new(slots),
+            host: host.clone(),
+            net: Net::new(&tls, &image, Handle::current()).unwrap(),
+            image,
+            health,
+            state: self.directory.path().into(),
+            verified: None,
+        };
+        let parts = Parts {
+            store: Box::new(self.store.clone()),
+            tools,
+            host,
+            hub: Some(hub),
+            hub_name: "hub".into(),
+            control: calls,
+            status: shown,
+            reached,
+            rules: self.rules.clone(),
+            allow_undigested: false,
+            dialects: vec![Dialect::Firmware],
+        };
+        let engine = Engine::new(parts, BootId(self.boots.to_string()), self.booted);
+        let (stop, stopped) = oneshot::channel();
+        let engine = tokio::spawn(engine.run(async {
+            let _ = stopped.await;
+        }));
+        Daemon { status, control, port, stop, engine }
+    }
+
+    /// Waits for the reboot that was asked for, and plays it.
+    async fn reboot(&mut self, daemon: Daemon) -> Daemon {
+        let request = self.path("reboot-requested");
+        while !request.exists() {
+            tokio::task::yield_now().await;
+            tokio::task::spawn_blocking(|| std::thread::sleep(Duration::from_millis(1))).await.unwrap();
+        }
+        fs::remove_file(request).unwrap();
+        daemon.stop().await;
+        self.power_cycle();
+        self.start()
+    }
+
+    fn power_cycle(&mut self) {
+        self.boots += 1;
+        self.booted = self.rom.next_boot(|_| true);
+    }
+
+    fn job(&self) -> Option<crate::update::Job> {
+        self.store.record().and_then(|record| record.state.job().cloned())
+    }
+}
+
+impl Daemon {
+    async fn ask(&self, request: Request) -> Response {
+        let (reply, answer) = oneshot::channel();
+        let peer = Peer { uid: 0, gid: 0, pid: None };
+        self.control.send((request, peer, reply)).await.unwrap();
+        within(60, answer).await.unwrap()
+    }
+
+    async fn tell(&self, event: HubEvent) {
+        self.port.events.send(event).await.unwrap();
+    }
+
+    async fn wish(&self, install: Install) {
+        self.tell(HubEvent::Desired(Parsed { desired: Desired::Wish(install), unknown: vec![] })).await;
+    }
+
+    /// Waits until the status is as wanted.
+    async fn until(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
+        let found = tokio::time::timeout(Duration::from_secs(3600), self.status.wait_for(&wanted)).await;
+        let found = found.map(|found| found.unwrap().clone());
+        found.unwrap_or_else(|_| panic!("still {:#}", *self.status.borrow()))
+    }
+
+    async fn until_phase(&mut self, phase: &str) -> Value {
+        self.until(|status| status["phase"] == phase).await
+    }
+
+    async fn until_ended(&mut self) -> Value {
+        self.until(|status| status["phase"] == "idle" && !status["last"].is_null()).await
+    }
+
+    async fn stop(self) {
+        let _ = self.stop.send(());
+        within(5, self.engine).await.unwrap();
+    }
+}
+
+async fn within<T>(seconds: u64, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(seconds), future).await.expect("in time")
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_goes_through_and_is_told_truly() {
+    let mut device = Device::new();
+    let mut daemon = device.start();
+    daemon.wish(device.desired("v2")).await;
+    daemon = device.reboot(daemon).await;
+    let status = daemon.until_ended().await;
+    assert_eq!(device.booted, Slot::B);
+    assert_eq!((status["last"]["outcome"].as_str(), status["trial"].as_str()), (Some("succeeded"), None));
+    assert_eq!((device.rom.state().default, device.rom.state().trial), (Slot::B, None));
+    let slot = fs::read(device.path("b")).unwrap();
+    assert_eq!(slot[..50_000], fs::read(device.path("v2")).unwrap());
+    // The hub says the same a hundred times.
+    let saves = device.store.saves();
+    for _ in 0..100 {
+        daemon.wish(device.desired("v2")).await;
+    }
+    assert!(daemon.ask(Request::Cancel).await.ok);
+    assert_eq!((device.store.saves(), device.boots), (saves, 2));
+    daemon.stop().await;
+}
+
+/// A state disk that became read-only in the middle of an update: the daemon must start and answer all the same.
+#[tokio::test(start_paused = true)]
+async fn an_unwritable_state_stops_the_update_and_not_the_daemon() {
+    let mut device = Device::new();
+    device.rules.consent = true;
+    let mut daemon = device.start();
+    daemon.wish(device.desired("v2")).await;
+    daemon.until_phase("staged").await;
+    daemon.stop().await;
+    device.store.refuse(true);
+    daemon = device.start();
+    let status = daemon.until(|status| !status["blocked"].is_null()).await;
+    assert_eq!(status["blocked"]["failure"], "state.unwritable", "{status:#}");
+    let writes = device.rom.writes();
+    assert!(daemon.ask(Request::Apply).await.ok);
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert_eq!((device.rom.writes(), device.rom.state().trial), (writes, None), "nothing new is begun");
+    device.store.refuse(false);
+    device.reboot(daemon).await.until_ended().await;
+    assert_eq!(device.store.record().unwrap().last.unwrap().outcome, Outcome::Succeeded);
+}
+
+/// Whatever holds up an update, it can be cancelled.
+#[tokio::test(start_paused = true)]
+async fn an_update_that_cannot_be_saved_can_be_cancelled() {
+    let mut device = Device::new();
+    device.rules.consent = true;
+    let mut daemon = device.start();
+    daemon.wish(device.desired("v2")).await;
+    daemon.until_phase("staged").await;
+    device.store.refuse(true);
+    assert!(daemon.ask(Request::Apply).await.ok);
+    assert!(daemon.ask(Request::Cancel).await.ok);
+    let status = daemon.until_ended().await;
+    assert_eq!(status["last"]["code"], "request.cancelled");
+    daemon.stop().await;
+}
+
+/// What ended while the state disk was broken must not be undone by the next start, once the disk is well again.
+#[tokio::test(start_paused = true)]
+async fn an_end_that_could_not_be_saved_is_saved_later() {
+    let mut device = Device::new();
+    let mut daemon = device.start();
+    daemon.wish(device.desired("v2")).await;
+    device.store.refuse(false);
+    daemon = {
+        let request = device.path("reboot-requested");
+        while !request.exists() {
+            tokio::task::spawn_blocking(|| std::thread::sleep(Duration::from_millis(1))).await.unwrap();
+        }
+        fs::remove_file(request).unwrap();
+        device.store.refuse(true);
+        daemon.stop().await;
+        device.power_cycle();
+        device.start()
+    };
+    let status = daemon.until_ended().await;
+    assert_eq!(status["last"]["outcome"], "succeeded", "the trial ends with or without a disk");
+    assert!(status["blocked"].is_null(), "what is over is not blocked");
+    assert!(matches!(device.job().unwrap().phase, Phase::Rebooting { .. }));
+    device.store.refuse(false);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(device.store.record().unwrap().last.unwrap().outcome, Outcome::Succeeded);
+    daemon.stop().await;
+}
+
+/// A trial that no record explains is undone, even where no record can be kept.
+#[tokio::test(start_paused = true)]
+async fn an_unknown_trial_is_undone_without_a_state_directory() {
+    let mut device = Device::new();
+    device.rom.set_trial(Slot::B);
+    device.power_cycle();
+    assert_eq!(device.booted, Slot::B);
+    device.store.refuse(true);
+    let daemon = device.start();
+    let mut daemon = device.reboot(daemon).await;
+    daemon.until_phase("idle").await;
+    assert_eq!((device.booted, device.rom.state().trial), (Slot::A, None));
+    daemon.stop().await;
+}
+
+/// The remedy for a broken state disk is often a reboot.
+#[tokio::test(start_paused = true)]
+async fn a_reboot_needs_no_state_directory() {
+    let mut device = Device::new();
+    device.store.refuse(true);
+    let daemon = device.start();
+    assert!(daemon.ask(Request::Reboot).await.ok);
+    device.reboot(daemon).await.stop().await;
+}
+
+/// A request that was refused because nothing could be saved leaves no trace once the disk is well.
+#[tokio::test(start_paused = true)]
+async fn a_healed_state_directory_is_no_longer_told_as_broken() {
+    let device = Device::new();
+    device.store.refuse(true);
+    let mut daemon = device.start();
+    let answer = daemon.ask(Request::Install(device.image("v2"))).await;
+    assert_eq!(answer.error.unwrap().code, "state.unwritable");
+    daemon.until(|status| !status["blocked"].is_null()).await;
+    device.store.refuse(false);
+    daemon.until(|status| status["blocked"].is_null()).await;
+    assert_eq!(device.store.record().unwrap().state, State::Idle);
+    daemon.stop().await;
+}
+
+/// An update that begins when another has ended was begun with the hub connected, too.
+#[tokio::test(start_paused = true)]
+async fn a_later_update_knows_that_the_hub_was_reached() {
+    let mut device = Device::new();
+    device.rules.consent = true;
+    let mut daemon = device.start();
+    daemon.tell(HubEvent::Connected).await;
+    daemon.wish(device.desired("v2")).await;
+    daemon.until_phase("staged").await;
+    daemon.wish(device.desired("v3")).await;
+    daemon.until(|status| status["phase"] == "staged" && status["version"]["pending"] == "v3").await;
+    assert!(device.job().unwrap().hub_reached);
+    daemon.stop().await;
+}
+
+/// Another program held the environment's lock at the start: the trial that nobody knows is found later.
+#[tokio::test(start_paused = true)]
+async fn a_trial_is_found_once_the_bootloader_can_be_asked() {
+    let mut device = Device::new();
+    device.rom.set_trial(Slot::B);
+    device.power_cycle();
+    device.rom.set_unreadable(true);
+    let mut daemon = device.start();
+    let has_warnings = |status: &Value| !status["warnings"].as_array().unwrap().is_empty();
+    daemon.until(has_warnings).await;
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert!(has_warnings(&daemon.status.borrow()));
+    device.rom.set_unreadable(false);
+    daemon = device.reboot(daemon).await;
+    daemon.until(|status| status["phase"] == "idle" && !has_warnings(status)).await;
+    assert_eq!((device.booted, device.rom.state().trial), (Slot::A, None));
+    daemon.stop().await;
+}
+
+/// A bootloader that cannot be asked is no reason to stop answering, and nothing is begun with it.
+#[tokio::test(start_paused = true)]
+async fn without_a_bootloader_updates_fail_with_the_reason() {
+    let device = Device::new();
+    device.rom.set_unreadable(true);
+    let mut daemon = device.start();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let install = daemon.ask(Request::Install(device.image("v2")));
+    tokio::join!(install, async {
+        // The works' own pauses: time does not pass by itself while a work goes on.
+        for _ in 0..100 {
+            tokio::task::spawn_blocking(|| std::thread::sleep(Duration::from_millis(2))).await.unwrap();
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+    });
+    let status = daemon.until_ended().await;
+    assert_eq!(status["last"]["code"], "boot.unreadable", "{status:#}");
+    assert_eq!(fs::read(device.path("b")).unwrap(), vec![0; 1 << 20], "nothing was written");
+    daemon.stop().await;
+}

@@ -1,0 +1,96 @@
+//! What people ask for explicitly, and the reboot that may come of it: a part of [`Record::step`].
+
+use super::job::Job;
+use super::record::{Record, Wanted, Wish};
+use super::state::{Event, Facts, Phase, Plan, Refused, State};
+use crate::model::{Install, IntentId, Origin, Timestamp, UpdateId};
+
+impl Record {
+    pub(super) fn asked(
+        &mut self,
+        now: &Facts,
+        at: Option<Timestamp>,
+        install: Install,
+    ) -> Result<(), Refused> {
+        match &self.state {
+            State::Idle => {
+                self.condemned.retain(|intent| *intent != install.intent);
+                self.begin(now, at, &install, true);
+                Ok(())
+            }
+            // Being undone, it is not what was asked for.
+            State::Busy(job) if job.id == install.id && !job.is_being_undone() => Ok(()),
+            State::Busy(_) | State::Restarting { .. } => Err(Refused::Busy),
+        }
+    }
+
+    pub(super) fn retry(&mut self, now: &Facts, at: Option<Timestamp>) -> Result<(), Refused> {
+        match (&self.state, self.wanted.clone()) {
+            (State::Idle, Some(Wanted { wish: Wish::Install(install), settled: true })) => {
+                self.asked(now, at, install)
+            }
+            (State::Idle, Some(Wanted { wish: Wish::Install(_) | Wish::Invalid { .. }, .. }) | None) => {
+                Err(Refused::NothingToRetry)
+            }
+            (State::Busy(_) | State::Restarting { .. }, _) => Err(Refused::Busy),
+        }
+    }
+
+    pub(super) fn go_back(
+        &mut self,
+        now: &Facts,
+        at: Option<Timestamp>,
+        origin: Origin,
+    ) -> Result<(), Refused> {
+        let target = self.previous.filter(|slot| *slot != now.booted).ok_or(Refused::NoPrevious)?;
+        self.note_running(now);
+        let (id, intent) = (UpdateId(UpdateId::GO_BACK.into()), IntentId(UpdateId::GO_BACK.into()));
+        let mut job = Job::new(id, intent, origin, Plan::GoBack, target);
+        job.phase = Phase::Verifying;
+        job.version = self.versions.of(target).clone();
+        job.times.accepted = at;
+        self.state = State::Busy(Box::new(job));
+        Ok(())
+    }
+
+    pub(super) fn apply(&mut self) -> Result<(), Refused> {
+        match &mut self.state {
+            State::Busy(job) if job.is_supersedable() => job.consented = true,
+            State::Idle | State::Busy(_) | State::Restarting { .. } => return Err(Refused::NothingStaged),
+        }
+        Ok(())
+    }
+
+    pub(super) fn reboot(&mut self, now: &Facts) -> Result<(), Refused> {
+        match self.state {
+            State::Idle => self.state = State::Restarting { since: now.boot.clone() },
+            State::Busy(_) => return Err(Refused::Busy),
+            State::Restarting { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// What can happen to a reboot that was asked for.
+    pub(super) fn restarting(&mut self, event: &Event) -> Result<(), Refused> {
+        match event {
+            // Nobody took the request, or it got lost. Waiting for it would keep every later update out.
+            Event::Failed(_) => self.state = State::Idle,
+            // It cannot be called back.
+            Event::Cancel | Event::GoBack(_) => return Err(Refused::Busy),
+            Event::Confirm => return Err(Refused::NotOnTrial),
+            Event::Started
+            | Event::Desired(_)
+            | Event::DesiredCleared
+            | Event::Declined(..)
+            | Event::HubReached
+            | Event::Asked(_)
+            | Event::Retry
+            | Event::Apply
+            | Event::Reboot
+            | Event::Proceed
+            | Event::Written(_)
+            | Event::Done => {}
+        }
+        Ok(())
+    }
+}
