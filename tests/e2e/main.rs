@@ -30,7 +30,7 @@ static V1: LazyLock<Vec<u8>> = LazyLock::new(|| Recipe::good("1.0.0", MIB).make(
 static V2: LazyLock<Vec<u8>> = LazyLock::new(|| Recipe::good("2.0.0", 3 * MIB).make());
 static V3: LazyLock<Vec<u8>> = LazyLock::new(|| Recipe::good("3.0.0", 2 * MIB).make());
 /// Long enough to be interrupted often.
-static LONG: LazyLock<Vec<u8>> = LazyLock::new(|| Recipe::good("2.0.0", 12 * MIB).make());
+static LONG: LazyLock<Vec<u8>> = LazyLock::new(|| Recipe::good("2.0.0", 20 * MIB).make());
 
 /// A device that runs version 1.0.0 from slot A and is connected.
 struct Bench {
