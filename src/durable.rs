@@ -128,8 +128,9 @@ impl Generations {
             let path = self.path.clone();
             move |source| Error { action, path, source }
         };
-        if payload.len() > self.capacity - HEAD {
-            let text = format!("{} bytes where {} fit", payload.len(), self.capacity - HEAD);
+        let room = self.capacity.saturating_sub(HEAD);
+        if payload.len() > room {
+            let text = format!("{} bytes where {room} fit", payload.len());
             return Err(fail("writing")(io::Error::new(io::ErrorKind::FileTooLarge, text)));
         }
         let (half, sequence) = self.newest.map_or((0, 1), |(half, sequence)| (1 - half, sequence + 1));

@@ -109,6 +109,18 @@ pub fn not_provisioned(file: &str) {
     );
 }
 
+/// What a connection needs is unusable; everything else goes on.
+pub fn network_unusable(detail: &str) {
+    tell!(
+        error,
+        NETWORK_UNUSABLE,
+        &About::default(),
+        [],
+        "no hub until this is corrected and twinboot restarted: {}",
+        Line(detail)
+    );
+}
+
 /// The configuration was read from `path` and its drop-ins, which set `values` values.
 pub fn config_loaded(path: &Path, values: usize) {
     let path = path.display().to_string();

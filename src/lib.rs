@@ -1,4 +1,85 @@
 //! twinboot: power-fail safe A/B firmware updates for Linux gateways, driven by an Azure IoT Hub device twin.
+//!
+//! This page is the map: ten minutes, and the rest of the crate has no surprises. What twinboot does for its users is in
+//! `README.md`; how it is proved, in `tests/README.md`.
+//!
+//! # The idea
+//!
+//! The hub says what is wanted. A pure function turns what *is* and what *happened* into what is *next*. That is made
+//! durable, and only then the one piece of work that it calls for is done; how it went is the next thing that happens.
+//! What the hub is told is a projection of the same state. Nothing else is remembered, so waking up after a power cut
+//! is no special case: it is one more thing that happened.
+//!
+//! ```text
+//!   twin, methods        control socket        clock
+//!        │ hub                 │ control          │
+//!        └─────────────────────┼──────────────────┘
+//!                              ▼ Event
+//!   ┌─ engine ──────────────────────────────────────────────────────────────────┐
+//!   │  step   Record × Facts × Event → Record                update   (pure)    │
+//!   │  save   the record, before anything else               store              │
+//!   │  tell   Record → Status → twin, socket, journal        report   (pure)    │
+//!   │  work   State → Work                                   update   (pure)    │
+//!   └──────────▲─────────────────────────────────────────────────────┬──────────┘
+//!              │ Written, Done, Failed                               ▼ one at a time, on its own thread
+//!              └──────────── image · slots · boot · health · host ───┘
+//! ```
+//!
+//! One work belongs to each state ([`State::work`](update::State::work)), and it may begin again from any prefix of
+//! itself. So there is no list of effects that could be lost, and resuming is asking again.
+//!
+//! # Floors
+//!
+//! A module uses the floors below its own. Neighbours do not know each other; the few exceptions and their reasons, what
+//! the pure floors may touch and how long a file may be are tables in `tests/architecture.rs`, which holds us to them.
+//!
+//! | floor | modules | may touch |
+//! | --- | --- | --- |
+//! | 4 doors | `main`, [`cli`] | everything; `main` is the one place where adapters are chosen |
+//! | 3 engine | [`engine`] [`control`] [`config`] [`events`] | tasks, channels, time, and the floors below |
+//! | 2 adapters | [`boot`] [`slots`] [`image`] [`health`] [`hub`] [`host`] [`store`] [`durable`] [`tls`] | one part of the world each |
+//! | 1 decisions | [`update`] [`report`] | nothing: no clock, no files, no randomness, no async |
+//! | 0 words | [`model`] | nothing; its values cannot be wrong |
+//!
+//! Everything but the works runs on one thread. Between floors there are channels and no locks; there is no global state.
+//!
+//! # Reading order
+//!
+//! 1. This page, and [`model`] when a word is unclear.
+//! 2. [`update`]: `state.rs` (what can be), `step.rs` (what follows from what, one table), `record.rs` (what outlives an
+//!    update).
+//! 3. [`engine`]: how it turns; `engine/tools.rs` has a function for each work.
+//! 4. Any adapter. They are told by their module pages; [`boot`] is the smallest contract, [`image`] the longest chain.
+//! 5. `main.rs`: which adapters are real.
+//!
+//! # Words
+//!
+//! The **booted** slot is the one we run from; the **default** slot boots when nothing else is asked for; the **target**
+//! is neither, and may be written. To **arm** is to let the target boot a few times, on **trial**; it must **confirm**
+//! that it is well before we **commit** it, which makes it the default. Else we **revert** the bootloader, and the update
+//! is **rolled back**. An *artifact* is bytes and what they must be; an *update* is one wish for one.
+//!
+//! # Laws
+//!
+//! | law | held by |
+//! | --- | --- |
+//! | What is to happen is durable before it happens; its result is written down after it. | [`engine`], where one function steps and saves |
+//! | What cannot be saved is not begun. On the way back from a trial, or to its commit, it is done all the same. | [`State::may_act_unsaved`](update::State::may_act_unsaved) |
+//! | The kernel and the bootloader outrank our record. A trial that it cannot explain is undone. | [`Facts`](update::Facts), [`Record::step`](update::Record::step) |
+//! | What runs, or boots by default, is never written. | [`TargetSlot`](model::TargetSlot), and by device number [`TargetDevice`](slots::TargetDevice) |
+//! | No new image is armed that was not read back in this process. | [`VerifiedSlot`](model::VerifiedSlot) |
+//! | One verb of the bootloader is one atomic write, read back. No environment is ever made up. | [`Bootloader`](boot::Bootloader), [`boot::uboot`] |
+//! | Every step costs a step of a finite budget: a loop ends as a rollback. | [`Job::STEPS`](update::Job::STEPS) |
+//! | What was rolled back is not tried again by itself. | [`Record`](update::Record) |
+//! | An interrupted trial is not an ill one: it is repeated, three times. | [`Job::TRIALS`](update::Job::TRIALS) |
+//! | What is promised is synced. After a failed flush the data is written anew, never flushed anew. | [`durable`], [`image`], [`boot::uboot`] |
+//! | Progress is not state: records are written a few times for an update. | [`image::Progress`] |
+//! | One work at a time, and it has stopped before the next one starts. | [`engine::Tools`], which travel to it and back |
+//! | Deadlines count from the boot; times of day count only when the clock can be right. | [`host::Host`] |
+//! | Reports decide nothing. What is lost of them is told again. | [`report`], [`hub::Report`] |
+//! | Secrets have types that do not show them. | [`SecretUrl`](model::SecretUrl), [`hub::Identity`] |
+//! | A match over our own enums has no wildcard arm: a new state must be thought about everywhere. | a lint in `Cargo.toml` |
+//! | Files are named for what they are about, and stay short. Unsafe code is in one file, which says why. | lints, `tests/architecture.rs` |
 
 pub mod boot;
 pub mod cli;

@@ -79,15 +79,11 @@ fn assemble(config: &Config) -> anyhow::Result<(Engine, Option<Session>)> {
     });
     let booted = slots.booted(&root).context("finding out which slot this system runs from")?;
     let boot = host.boot_id().context("finding out which boot this is")?;
-    let tls = tls::client_config(&tls::Settings {
-        ca_files: config.tls.ca_files.clone(),
-        system_roots: config.tls.system_roots,
-    })
-    .context("setting up TLS")?;
+    let tls = tls(&config.tls)?;
     let image = image_settings(&config.download);
     let net = Net::new(&tls, &image, Handle::current()).context("setting up the download client")?;
     let mut hub_name = String::new();
-    let (hub, session) = match identity(&config.hub)? {
+    let (hub, session) = match identity(&config.hub) {
         Some(identity) => {
             hub_name.clone_from(&identity.host);
             let (hub, port) = hub::channels();
@@ -185,18 +181,36 @@ fn bootloader(config: &Config) -> Box<dyn Bootloader> {
     }
 }
 
-/// The device's identity; `None` if there is none yet: then this device can be asked on its own socket only.
-fn identity(hub: &config::Hub) -> anyhow::Result<Option<Identity>> {
+/// Whom to trust; nobody, if that is unusable. A system on trial must be judged whatever is wrong with it.
+fn tls(tls: &config::Tls) -> anyhow::Result<Arc<rustls::ClientConfig>> {
+    let settings = tls::Settings { ca_files: tls.ca_files.clone(), system_roots: tls.system_roots };
+    match tls::client_config(&settings) {
+        Ok(tls) => Ok(tls),
+        Err(error) => {
+            events::network_unusable(&format!("{:#}", anyhow!(error)));
+            tls::trusting_nobody().context("setting up TLS")
+        }
+    }
+}
+
+/// The device's identity; `None` if there is none that can be used: then this device can be asked on its own socket
+/// only.
+fn identity(hub: &config::Hub) -> Option<Identity> {
     let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
     let candidates = hub.connection_string_candidates(credentials.as_deref());
     let is_blank = |path: &Path| std::fs::read(path).is_ok_and(|text| text.trim_ascii().is_empty());
     let Some(path) = candidates.iter().find(|path| path.exists() && !is_blank(path)) else {
         let wanted = candidates.last().map_or(String::new(), |path| path.display().to_string());
         events::not_provisioned(&wanted);
-        return Ok(None);
+        return None;
     };
-    let identity = Identity::load(path, credentials.as_deref()).context("reading the connection string")?;
-    Ok(Some(identity))
+    match Identity::load(path, credentials.as_deref()) {
+        Ok(identity) => Some(identity),
+        Err(error) => {
+            events::network_unusable(&format!("{:#}", anyhow!(error)));
+            None
+        }
+    }
 }
 
 fn hub_settings(config: &Config) -> hub::Settings {

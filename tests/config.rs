@@ -93,8 +93,8 @@ fn the_unit_provides_what_the_defaults_name() {
 }
 
 #[test]
-#[ignore = "peers: systemd-analyze"]
-fn the_unit_is_what_systemd_understands_and_keeps_its_walls() {
+#[ignore = "peers: needs systemd-analyze"]
+fn peers_the_unit_is_what_systemd_understands_and_keeps_its_walls() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().join("twinboot.service");
     let text = fs::read_to_string(service()).expect("shipped");

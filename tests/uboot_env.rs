@@ -214,7 +214,7 @@ fn slot_env(slot: &str, filler: usize) -> Env {
 
 #[test]
 #[ignore = "peers: needs fw_printenv and fw_setenv"]
-fn what_we_write_the_tool_reads() {
+fn peers_what_we_write_the_tool_reads() {
     const CASES: usize = 9000;
     const SIZES: [usize; 5] = [256, 512, 1000, 2048, 4096];
     let mut random = Random::new(1);
@@ -238,7 +238,7 @@ fn what_we_write_the_tool_reads() {
 
 #[test]
 #[ignore = "peers: needs fw_printenv and fw_setenv"]
-fn what_the_tool_writes_we_read() {
+fn peers_what_the_tool_writes_we_read() {
     const CASES: usize = 2000;
     let mut random = Random::new(2);
     for case in 0..CASES {
@@ -266,7 +266,7 @@ fn what_the_tool_writes_we_read() {
 /// Every pair of flags that matters, each copy good, corrupt or torn at every sector.
 #[test]
 #[ignore = "peers: needs fw_printenv and fw_setenv"]
-fn of_any_two_copies_both_choose_the_same() {
+fn peers_of_any_two_copies_both_choose_the_same() {
     const FLAGS: [u8; 8] = [0, 1, 2, 127, 128, 253, 254, 255];
     const SIZE: usize = 0x800;
     let board = Board::new(Layout::Redundant, SIZE);
@@ -308,7 +308,7 @@ fn of_any_two_copies_both_choose_the_same() {
 
 #[test]
 #[ignore = "peers: needs fw_printenv and fw_setenv"]
-fn of_random_copies_both_choose_the_same() {
+fn peers_of_random_copies_both_choose_the_same() {
     const CASES: usize = 6000;
     const SIZE: usize = 0x800;
     let mut random = Random::new(3);
@@ -344,7 +344,7 @@ fn of_random_copies_both_choose_the_same() {
 
 #[test]
 #[ignore = "peers: needs fw_printenv and fw_setenv"]
-fn our_verbs_change_what_they_should_and_nothing_else() {
+fn peers_our_verbs_change_what_they_should_and_nothing_else() {
     const CASES: usize = 3000;
     let mut random = Random::new(4);
     for case in 0..CASES {
@@ -381,7 +381,7 @@ fn our_verbs_change_what_they_should_and_nothing_else() {
 /// A long life in which both write, so that the serial number wraps several times.
 #[test]
 #[ignore = "peers: needs fw_printenv and fw_setenv"]
-fn taking_turns_for_a_long_time() {
+fn peers_taking_turns_for_a_long_time() {
     const CASES: usize = 1200;
     let mut random = Random::new(5);
     let board = Board::new(Layout::Redundant, 2048);
@@ -418,7 +418,7 @@ fn taking_turns_for_a_long_time() {
 /// What the kernel is asked to do in one verb: one write of the whole copy, one flush, in this order.
 #[test]
 #[ignore = "peers: needs strace"]
-fn a_verb_is_one_write_and_one_flush() {
+fn peers_a_verb_is_one_write_and_one_flush() {
     const CHILD: &str = "TWINBOOT_TRACED_BOARD";
     if let Some(config) = std::env::var_os(CHILD) {
         let values = PerSlot { a: "a".to_owned(), b: "b".to_owned() };
@@ -436,7 +436,7 @@ fn a_verb_is_one_write_and_one_flush() {
     let mut strace = Command::new("strace");
     strace.args(["-f", "-y", "-e", "trace=pwrite64,pwritev,write,fsync,fdatasync,flock", "-o"]).arg(&trace);
     strace.arg(std::env::current_exe().unwrap());
-    strace.args(["--exact", "a_verb_is_one_write_and_one_flush", "--ignored"]);
+    strace.args(["--exact", "peers_a_verb_is_one_write_and_one_flush", "--ignored"]);
     let status = strace.env(CHILD, board.path("fw_env.config")).stdout(Stdio::null()).status().unwrap();
     assert!(status.success());
     let trace = fs::read_to_string(trace).unwrap();

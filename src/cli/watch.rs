@@ -1,4 +1,4 @@
-//! `twinboot status --watch`: follows an update to its end, over a restart of the daemon or of the machine.
+//! `twinboot status --watch`: follows an update to its end, over a restart of the daemon (or of a simulated machine).
 
 use std::io::{self, Write};
 use std::path::Path;

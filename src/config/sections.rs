@@ -217,7 +217,7 @@ impl Default for Download {
 /// `[trust]`: what must vouch for an image.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Trust {
-    /// Accept a method's or local request's address without a digest.
+    /// Accept a request's address without a digest.
     pub allow_undigested: bool,
 }
 

@@ -20,6 +20,15 @@ impl Engine {
         }
     }
 
+    /// Tells, once, that a download goes on where an earlier process left it.
+    pub(super) fn announce_resumption(&mut self) {
+        let at = self.worker.snapshot().map_or(0, |now| now.resumed_at);
+        if at > 0 && self.resumed_at != at {
+            self.resumed_at = at;
+            events::download_resumed(&self.about(), at);
+        }
+    }
+
     /// Tells what is different from `before`.
     pub(super) fn announce(&self, before: &Record) {
         let (old, new) = (before.state.job(), self.record.state.job());

@@ -116,7 +116,16 @@ impl Engine {
     async fn ask(&mut self, event: Event, origin: Origin) -> Result<(), Refused> {
         let answer = self.take(event).await;
         if let Err(refused) = answer {
-            let reason = Failure::RequestInvalid.because(refused.to_string());
+            let failure = match refused {
+                Refused::NoPrevious => Failure::NoPrevious,
+                Refused::Unsaved => Failure::StateUnwritable,
+                Refused::Busy
+                | Refused::TooLate
+                | Refused::NotOnTrial
+                | Refused::NothingStaged
+                | Refused::NothingToRetry => Failure::RequestInvalid,
+            };
+            let reason = failure.because(refused.to_string());
             events::refused(&self.about(), origin, &reason);
         }
         answer

@@ -35,6 +35,7 @@ impl Engine {
     /// A save that failed is tried again, or the next start would find a record from before it: an update that
     /// ended well could be undone. Then the wish that had to wait.
     pub(super) async fn tick(&mut self) {
+        self.announce_resumption();
         if self.unsaved && self.save().await.is_err() {
             return;
         }

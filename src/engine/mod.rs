@@ -111,6 +111,8 @@ pub struct Engine {
     live: Live,
     /// A wish that could not be begun because the record could not be saved.
     postponed: Option<Wish>,
+    /// Where the download went on that was last told of.
+    resumed_at: u64,
     /// Why the bootloader could not be asked at the start, until it can.
     unreadable: Option<String>,
     /// The last save failed: what is stored may be older than the record.
@@ -173,6 +175,7 @@ impl Engine {
             allow_undigested,
             live,
             postponed: None,
+            resumed_at: 0,
             unreadable,
             unsaved: false,
             resting: None,
@@ -360,6 +363,7 @@ impl Engine {
             self.live.warnings.remove(&unreadable);
         }
         self.facts.trial = view.trial;
+        self.live.default = Some(view.default);
         if self.view.as_ref().is_none_or(|known| known.warnings != view.warnings) {
             for warning in &view.warnings {
                 events::env_one_copy_bad(&self.about(), warning);

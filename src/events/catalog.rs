@@ -53,6 +53,9 @@ pub const DAEMON_FAILED: &str = "ffee497255b9ea26d4e7dcad73cc0a07";
 /// There is no connection string.
 pub const NOT_PROVISIONED: &str = "2d327e540655e9c7ac9a1f74512c640a";
 
+/// There can be no connection.
+pub const NETWORK_UNUSABLE: &str = "39da4d980e3ec7c2f3a25d5b8db1cc29";
+
 /// All of them, by name.
 pub const ALL: &[(&str, &str)] = &[
     ("DAEMON_STARTED", DAEMON_STARTED),
@@ -79,4 +82,5 @@ pub const ALL: &[(&str, &str)] = &[
     ("CONTROL_UNAVAILABLE", CONTROL_UNAVAILABLE),
     ("DAEMON_FAILED", DAEMON_FAILED),
     ("NOT_PROVISIONED", NOT_PROVISIONED),
+    ("NETWORK_UNUSABLE", NETWORK_UNUSABLE),
 ];

@@ -17,7 +17,7 @@
 //! A lost connection is the source's affair: it asks for the rest, with `If-Range`, and the decoder never notices.
 //! For a lost process there is a checkpoint: at most every [`Settings::checkpoint_every`] fetched bytes the slot is
 //! flushed and then position, both digests' states, the decoder's state and the file's validators are saved (see
-//! [`decode`] for how a decoder is rebuilt). It is always saved *after* the flush that makes it true.
+//! the module `decode` for how a decoder is rebuilt). It is always saved *after* the flush that makes it true.
 //!
 //! # Why pushed, and not a chain of `Read`ers
 //!

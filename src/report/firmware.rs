@@ -1,7 +1,8 @@
 //! The object `firmware` of the firmware update tutorial: `currentFwVersion`, `pendingFwVersion`, `fwUpdateStatus`,
 //! `fwUpdateSubstatus`, `lastFwUpdateStartTime`, `lastFwUpdateEndTime`, with the tutorial's words. Back ends count
 //! devices by `fwUpdateStatus`, so a status is told when it is true and not earlier: `rolledback` only from the old
-//! system, `current` with a new version only once that version boots by default.
+//! system, `current` with a new version only once that version boots by default; until then `currentFwVersion` is the
+//! old one, so that status and version change in one patch.
 
 use serde_json::{Map, Value, json};
 
@@ -14,7 +15,7 @@ pub(super) fn add(status: &Status, brief: bool, document: &mut Map<String, Value
     let (word, substatus, code) = words(status);
     let times = times(status);
     let mut object = json!({
-        "currentFwVersion": version(&status.version.running),
+        "currentFwVersion": version(&status.version.kept),
         "pendingFwVersion": version(&status.version.pending),
         "fwUpdateStatus": word,
         "fwUpdateSubstatus": if brief { String::new() } else { substatus },

@@ -12,6 +12,8 @@ pub struct Status {
     pub phase: Activity,
     /// The slot we run from.
     pub booted: Slot,
+    /// The slot that boots when no trial does, if the bootloader can be asked.
+    pub default: Option<Slot>,
     /// The slot that is armed or on trial.
     pub trial: Option<Slot>,
     /// Labels.
@@ -93,8 +95,10 @@ pub enum Ending {
 /// Version labels.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
 pub struct Versions {
-    /// What runs.
+    /// What runs, be it on trial.
     pub running: Option<Version>,
+    /// What runs, or what a trial that fails will go back to.
+    pub kept: Option<Version>,
     /// What an update is about to bring.
     pub pending: Option<Version>,
 }
@@ -184,9 +188,15 @@ impl Status {
         Self {
             phase: Activity::of(&record.state),
             booted: now.booted,
+            default: None,
             trial: now.trial,
             version: Versions {
                 running: record.running(now).cloned(),
+                kept: if job.is_some_and(|job| job.target == now.booted) {
+                    record.versions.of(!now.booted).clone()
+                } else {
+                    record.running(now).cloned()
+                },
                 pending: job.and_then(|job| job.version.clone()),
             },
             update: job.map(JobView::new),

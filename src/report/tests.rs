@@ -115,6 +115,31 @@ fn rolled_back_is_told_only_from_the_old_system() {
     );
 }
 
+/// Nobody installed version 1.0 here: it came from the factory.
+#[test]
+fn a_version_on_trial_is_pending_until_it_is_kept() {
+    let old = || facts("1", Slot::A, None, "1.0");
+    let new = |trial| facts("2", Slot::B, trial, "2.0");
+    let image = Image { sha256: Sha256::of(b""), len: 0 };
+    let mut record = Record::default();
+    let mut told = |now: Facts, event| {
+        record.step(&now, None, event).unwrap();
+        let firmware = document(&Status::new(&record, &now, None), &[Dialect::Firmware], false);
+        let text = |name: &str| firmware["firmware"][name].as_str().unwrap().to_owned();
+        (text("currentFwVersion"), text("pendingFwVersion"))
+    };
+    let on_trial = ("1.0".to_owned(), "2.0".to_owned());
+    told(old(), Event::Desired(wish()));
+    for event in [Event::Proceed, Event::Written(image), Event::Done, Event::Proceed, Event::Done] {
+        assert_eq!(told(old(), event), on_trial);
+    }
+    assert_eq!(told(new(Some(Slot::B)), Event::Started), on_trial);
+    assert_eq!(told(new(Some(Slot::B)), Event::Done), on_trial);
+    // The bootloader has been told, the record not yet.
+    assert_eq!(told(new(None), Event::HubReached), on_trial);
+    assert_eq!(told(new(None), Event::Done), ("2.0".into(), String::new()));
+}
+
 #[test]
 fn the_whole_document_has_just_the_documented_members() {
     let now = facts("1", Slot::A, None, "1.0");

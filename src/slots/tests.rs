@@ -214,7 +214,7 @@ fn run(program: &str, arguments: &[&str]) {
 
 #[test]
 #[ignore = "peers: needs root, loop devices and mke2fs"]
-fn a_block_device_is_ours_alone_and_read_past_the_cache() {
+fn peers_a_block_device_is_ours_alone_and_read_past_the_cache() {
     let machine = Machine::new(16 << 20);
     let (a, b) = (Loop::new(&machine.path("a.img")), Loop::new(&machine.path("b.img")));
     let map = SlotMap::new(Settings { a: (&a.0).into(), b: (&b.0).into(), allow_files: false });

@@ -29,9 +29,11 @@ mod state;
 mod step;
 #[cfg(test)]
 mod tests;
+mod wish;
 
 pub use job::Job;
 pub use policy::{Conditions, Gate, Rules, Window, gate};
-pub use record::{Record, RecordError, Wanted, Wish};
+pub use record::{Record, RecordError};
 pub use state::{Event, Facts, Phase, Plan, Refused, Stage, State, Work};
 pub use step::Step;
+pub use wish::{Wanted, Wish};

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::job::Job;
 use super::state::{Event, Facts, Phase, Plan, Refused, State};
 use super::step::Step;
+use super::wish::{Wanted, Wish};
 use crate::model::{
     Ended, Failure, Install, IntentId, Origin, Outcome, PerSlot, Reason, Slot, Times, Timestamp, UpdateId,
     Version,
@@ -21,7 +22,7 @@ pub struct Record {
     pub wanted: Option<Wanted>,
     /// What was rolled back on this device, newest last: not tried again unless someone asks for it.
     pub condemned: Vec<IntentId>,
-    /// What each slot holds, as far as we put it there.
+    /// What each slot holds, as far as we put it there or saw it run.
     pub versions: PerSlot<Option<Version>>,
     /// The slot whose system ran by default before the present one and has not been written since.
     pub previous: Option<Slot>,
@@ -29,42 +30,6 @@ pub struct Record {
     pub last: Option<Ended>,
     /// When the machine came back from the last reboot that was asked for.
     pub reboot_time: Option<Timestamp>,
-}
-
-/// The newest desired property.
-#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
-pub struct Wanted {
-    /// What it says.
-    pub wish: Wish,
-    /// It has had its end, whatever that was; the hub delivering it again changes nothing.
-    pub settled: bool,
-}
-
-/// What the desired property says.
-#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Wish {
-    /// Install this.
-    Install(Install),
-    /// It makes no sense, for this reason.
-    Invalid {
-        /// Names exactly this nonsense, so that it is reported once.
-        id: UpdateId,
-        /// The version it spoke of, if that could be read.
-        version: Option<Version>,
-        /// What is wrong with it.
-        reason: Reason,
-    },
-}
-
-impl Wish {
-    /// Names exactly this wish.
-    pub fn id(&self) -> &UpdateId {
-        match self {
-            Self::Install(install) => &install.id,
-            Self::Invalid { id, .. } => id,
-        }
-    }
 }
 
 /// Stored bytes that are no record.
@@ -335,6 +300,12 @@ impl Record {
         }
     }
 
+    /// What runs before an update is what the hub is told of as long as the new system is only being tried; and nobody
+    /// else knows the version of a system that came from the factory.
+    pub(super) fn note_running(&mut self, now: &Facts) {
+        *self.versions.of_mut(now.booted) = self.running(now).cloned();
+    }
+
     fn hub_reached(&mut self) {
         if let State::Busy(job) = &mut self.state {
             job.hub_reached |= job.is_supersedable() || job.phase == Phase::Applying;
@@ -349,10 +320,7 @@ impl Record {
             let why = "this update was rolled back on this device before; a new jobId, or `twinboot retry`, tries again";
             Outcome::Failed(Failure::RolledBackBefore.because(why))
         } else {
-            // What runs now is what one may want to go back to, under its name.
-            if let Some(version) = &now.version {
-                *self.versions.of_mut(now.booted) = Some(version.clone());
-            }
+            self.note_running(now);
             self.state = State::Busy(Box::new(Job::install(install, !now.booted, at)));
             return;
         };

@@ -1,8 +1,9 @@
 //! What people ask for explicitly, and the reboot that may come of it: a part of [`Record::step`].
 
 use super::job::Job;
-use super::record::{Record, Wanted, Wish};
+use super::record::Record;
 use super::state::{Event, Facts, Phase, Plan, Refused, State};
+use super::wish::{Wanted, Wish};
 use crate::model::{Install, IntentId, Origin, Timestamp, UpdateId};
 
 impl Record {
@@ -43,6 +44,7 @@ impl Record {
         origin: Origin,
     ) -> Result<(), Refused> {
         let target = self.previous.filter(|slot| *slot != now.booted).ok_or(Refused::NoPrevious)?;
+        self.note_running(now);
         let (id, intent) = (UpdateId(UpdateId::GO_BACK.into()), IntentId(UpdateId::GO_BACK.into()));
         let mut job = Job::new(id, intent, origin, Plan::GoBack, target);
         job.phase = Phase::Verifying;

@@ -101,7 +101,7 @@ fn no_order_of_events_breaks_an_invariant() {
 
 #[test]
 #[ignore = "deep: takes minutes"]
-fn no_order_of_events_with_two_faults_breaks_an_invariant() {
+fn deep_no_order_of_events_with_two_faults_breaks_an_invariant() {
     let explored = explore_all(2);
     assert!(explored.worlds > 500_000, "only {} worlds", explored.worlds);
 }

@@ -251,6 +251,7 @@ impl World {
 
     /// The work's possible courses: each the world it leaves and what it says. A crash may come at any of the
     /// worlds, before the word is heard.
+    #[allow(clippy::too_many_lines, reason = "one table, a row for each work")]
     fn courses(&self) -> Vec<(World, Event)> {
         let State::Busy(job) = self.state() else { return vec![] };
         let failed = |failure: Failure| Event::Failed(failure.because("modelled"));

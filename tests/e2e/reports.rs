@@ -1,0 +1,76 @@
+//! What back ends read, in the order in which they can read it.
+
+use std::sync::mpsc::Receiver;
+
+use hub_emulator::{Event, EventKind};
+use serde_json::{Map, Value};
+
+use super::support::{Checked, Recipe};
+use super::{Bench, MIB, V2};
+
+/// Every state the object `firmware` was in for whoever watches the twin, one after the other.
+fn told(events: &Receiver<Event>) -> Vec<Map<String, Value>> {
+    let mut firmware = Map::new();
+    let mut all = Vec::new();
+    for event in events.try_iter() {
+        let EventKind::Reported { patch, .. } = event.kind else { continue };
+        let Some(members) = patch["firmware"].as_object() else { continue };
+        for (name, value) in members {
+            firmware.insert(name.clone(), value.clone());
+        }
+        all.push(firmware.clone());
+    }
+    all
+}
+
+/// The status words, each once in a row.
+fn words(told: &[Map<String, Value>]) -> Vec<&str> {
+    let mut words: Vec<_> =
+        told.iter().filter_map(|firmware| firmware.get("fwUpdateStatus")?.as_str()).collect();
+    words.dedup();
+    words
+}
+
+#[test]
+fn a_good_update_is_told_step_by_step() -> Checked {
+    let bench = Bench::off("")?;
+    let events = bench.cloud.emulator.events();
+    bench.device.power_on()?;
+    bench.runs("1.0.0")?;
+    bench.update("2.0.0", &V2)?;
+    let told = told(&events);
+    println!("{told:#?}");
+    // Quick steps may be told as one.
+    let words = words(&told);
+    assert_eq!((words.first(), words.last()), (Some(&"current"), Some(&"current")), "{words:?}");
+    let order = ["current", "downloading", "verifying", "applying", "rebooting"];
+    let places: Vec<_> =
+        words[..words.len() - 1].iter().map(|word| order.iter().position(|known| known == word)).collect();
+    assert!(places.is_sorted() && !places.contains(&None), "{words:?}");
+    assert!(words.contains(&"downloading") && words.contains(&"rebooting"), "{words:?}");
+    // Until it is kept, the new version is pending and not current.
+    for firmware in &told {
+        if firmware["currentFwVersion"] == "2.0.0" {
+            assert_eq!(firmware["fwUpdateStatus"], "current", "{firmware:?}");
+            assert_eq!(firmware["pendingFwVersion"], "", "{firmware:?}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_rollback_is_an_error_first_and_told_as_done_by_the_old_system() -> Checked {
+    let bench = Bench::off("")?;
+    let events = bench.cloud.emulator.events();
+    bench.device.power_on()?;
+    bench.runs("1.0.0")?;
+    let image = bench.publish("2.0.0", &Recipe::unhealthy("2.0.0", MIB).make());
+    bench.cloud.desire(image.desired())?;
+    bench.fails("rolledback", "health.failed")?;
+    let told = told(&events);
+    let words = words(&told);
+    assert_eq!(words[words.len() - 2..], ["error", "rolledback"], "{words:?}");
+    // Whoever counts devices by version never counted it: it was not kept.
+    assert!(told.iter().all(|firmware| firmware["currentFwVersion"] == "1.0.0"), "{told:#?}");
+    Ok(())
+}

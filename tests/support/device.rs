@@ -1,0 +1,351 @@
+//! A board made of files: power, bootloader, slots, and the real daemon.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::daemon::{self, Daemon};
+use super::env::{Environment, Variables};
+use super::firmware::Installed;
+use super::journal::{Checked, Entry, Fault, Happening, Journal};
+use super::layout::lay_out;
+use super::loader::{self, Slot};
+
+/// How often the supervisor looks at the machine.
+const PAUSE: Duration = Duration::from_millis(10);
+/// More resets than any trial allows boots.
+const RESETS: u32 = 20;
+
+/// How a device shall be.
+pub(crate) struct Options<'a> {
+    /// The image in slot A.
+    pub(crate) factory: &'a [u8],
+    /// Its connection string.
+    pub(crate) connection: &'a str,
+    /// The certificate authority to trust, in PEM.
+    pub(crate) ca: &'a str,
+    /// A drop-in for the configuration.
+    pub(crate) config: &'a str,
+    /// Bytes of each slot.
+    pub(crate) slot_size: u64,
+    /// How long a reset takes: nothing for tests, a moment where people watch.
+    pub(crate) reset: Duration,
+}
+
+/// A simulated device. Switched off and removed when dropped.
+pub(crate) struct SimDevice {
+    board: Arc<Board>,
+    supervisor: Option<JoinHandle<()>>,
+}
+
+struct Board {
+    directory: TempDir,
+    environment: Environment,
+    journal: Arc<Journal>,
+    power: Mutex<Power>,
+    removed: AtomicBool,
+    reset: Duration,
+}
+
+#[derive(Default)]
+struct Power {
+    daemon: Option<Daemon>,
+    booted: Option<Slot>,
+    boots: u32,
+}
+
+impl SimDevice {
+    /// Makes a device, switched off.
+    pub(crate) fn new(options: &Options<'_>) -> Checked<Self> {
+        let directory = tempfile::Builder::new().prefix("twinboot-").tempdir()?;
+        let environment = Environment::new(directory.path());
+        lay_out(directory.path(), options)?;
+        let variables = [
+            ("bootdelay", "0"),
+            ("bootcmd", "run boot_slot"),
+            ("altbootcmd", "run flip_slot; saveenv; run boot_slot"),
+            ("bootlimit", "3"),
+            ("slot", "a"),
+            ("upgrade_available", "0"),
+            ("bootcount", "0"),
+            ("serial#", "0042"),
+        ];
+        environment.format(&Variables::new(&variables))?;
+        let board = Arc::new(Board {
+            directory,
+            environment,
+            journal: Arc::default(),
+            power: Mutex::default(),
+            removed: AtomicBool::new(false),
+            reset: options.reset,
+        });
+        let supervisor = {
+            let board = Arc::clone(&board);
+            thread::spawn(move || board.supervise())
+        };
+        Ok(Self { board, supervisor: Some(supervisor) })
+    }
+
+    /// Gives it power: the loader chooses a slot, the daemon in it starts.
+    pub(crate) fn power_on(&self) -> Checked {
+        let mut power = self.board.power();
+        self.board.journal.add(Happening::PowerOn);
+        self.board.boot(&mut power)
+    }
+
+    /// Takes the power away at this instant.
+    pub(crate) fn power_cut(&self) {
+        let mut power = self.board.power();
+        power.daemon = None;
+        power.booted = None;
+        self.board.journal.add(Happening::PowerCut);
+    }
+
+    /// Cuts the power and gives it back.
+    pub(crate) fn power_cycle(&self) -> Checked {
+        self.power_cut();
+        self.power_on()
+    }
+
+    /// Kills the daemon and starts it anew in the same boot, as a service manager would.
+    pub(crate) fn kill_daemon(&self) -> Checked {
+        let mut power = self.board.power();
+        power.daemon = None;
+        self.board.start(&mut power)
+    }
+
+    /// Asks the daemon to end, as `systemctl stop` does; how long it took.
+    pub(crate) fn stop_daemon(&self) -> Checked<Duration> {
+        let mut power = self.board.power();
+        let daemon = power.daemon.take().ok_or_else(|| Fault("no daemon runs".into()))?;
+        let took = daemon.stop()?;
+        self.board.journal.add(Happening::Stopped(took));
+        Ok(took)
+    }
+
+    /// Starts the daemon again after [`stop_daemon`](Self::stop_daemon).
+    pub(crate) fn start_daemon(&self) -> Checked {
+        self.board.start(&mut self.board.power())
+    }
+
+    /// The slot that runs; `None` without power.
+    pub(crate) fn booted(&self) -> Option<Slot> {
+        self.board.power().booted
+    }
+
+    /// How many times the machine came up.
+    pub(crate) fn boots(&self) -> u32 {
+        self.board.power().boots
+    }
+
+    /// The slot that boots when nothing is on trial; `None` if no environment is sound.
+    pub(crate) fn default(&self) -> Option<Slot> {
+        loader::default(&self.board.environment)
+    }
+
+    /// The bootloader's environment.
+    pub(crate) fn environment(&self) -> &Environment {
+        &self.board.environment
+    }
+
+    /// The first `len` bytes of a slot.
+    pub(crate) fn slot_bytes(&self, slot: Slot, len: usize) -> Checked<Vec<u8>> {
+        let mut bytes = vec![0; len];
+        File::open(self.board.slot(slot))?.read_exact_at(&mut bytes, 0)?;
+        Ok(bytes)
+    }
+
+    /// What a loader finds in a slot.
+    pub(crate) fn installed(&self, slot: Slot) -> Option<Installed> {
+        Installed::read(&self.board.slot(slot))
+    }
+
+    /// A file of the device.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.board.path(name)
+    }
+
+    /// Asks the daemon for its status.
+    pub(crate) fn status(&self) -> Checked<Value> {
+        Ok(self.ask(&json!({"request": "status"}))?["status"].take())
+    }
+
+    /// Sends the daemon a request as its command line would.
+    pub(crate) fn ask(&self, request: &Value) -> Checked<Value> {
+        daemon::ask(&self.path("control.sock"), request)
+    }
+
+    /// Runs the program's command line on this device; exit code and output.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Checked<(Option<i32>, String)> {
+        daemon::command(&self.path("twinboot.toml"), arguments)
+    }
+
+    /// All that happens from now on.
+    pub(crate) fn listen(&self) -> Receiver<Entry> {
+        self.board.journal.listen()
+    }
+
+    /// A place in the journal, to wait from.
+    pub(crate) fn now(&self) -> usize {
+        self.board.journal.len()
+    }
+
+    /// What happened since.
+    pub(crate) fn since(&self, from: usize) -> Vec<Entry> {
+        self.board.journal.since(from)
+    }
+
+    /// The journal's end, for messages.
+    pub(crate) fn tail(&self) -> String {
+        self.board.journal.tail()
+    }
+
+    /// Waits for something that happens after `from`.
+    pub(crate) fn wait<T>(
+        &self,
+        what: &str,
+        from: usize,
+        limit: Duration,
+        wanted: impl FnMut(&Happening) -> Option<T>,
+    ) -> Checked<T> {
+        self.board.journal.wait(what, from, limit, wanted)
+    }
+
+    /// Waits for a status that is told after `from`.
+    pub(crate) fn wait_status(
+        &self,
+        what: &str,
+        from: usize,
+        limit: Duration,
+        mut wanted: impl FnMut(&Value) -> bool,
+    ) -> Checked<Value> {
+        self.wait(what, from, limit, |happening| {
+            let Happening::Status(status) = happening else { return None };
+            wanted(status).then(|| status.clone())
+        })
+    }
+}
+
+impl Drop for SimDevice {
+    fn drop(&mut self) {
+        self.board.removed.store(true, Ordering::Relaxed);
+        if let Some(supervisor) = self.supervisor.take() {
+            let _ = supervisor.join();
+        }
+        self.board.power().daemon = None;
+    }
+}
+
+impl Board {
+    /// Looks after the machine: reboots it when the daemon wants that, and tells of a daemon that ended by itself.
+    fn supervise(&self) {
+        let request = self.path("machine/reboot-requested");
+        while !self.removed.load(Ordering::Relaxed) {
+            let mut power = self.power();
+            if let Some(daemon) = &mut power.daemon {
+                let outcome = if request.exists() {
+                    self.reboot(&mut power)
+                } else if let Some(status) = daemon.ended() {
+                    power.daemon = None;
+                    Err(Fault(format!("the daemon ended by itself: {status}")))
+                } else {
+                    Ok(())
+                };
+                if let Err(why) = outcome {
+                    self.journal.add(Happening::Broken(why.0));
+                }
+            }
+            drop(power);
+            thread::sleep(PAUSE);
+        }
+    }
+
+    /// What the service manager and the kernel do.
+    fn reboot(&self, power: &mut Power) -> Checked {
+        self.journal.add(Happening::RebootRequested);
+        if let Some(daemon) = power.daemon.take() {
+            self.journal.add(Happening::Stopped(daemon.stop()?));
+        }
+        power.booted = None;
+        self.boot(power)
+    }
+
+    /// From power-on to the daemon. What does not boot resets the machine, and the loader's rules apply again.
+    fn boot(&self, power: &mut Power) -> Checked {
+        power.daemon = None;
+        for _ in 0..RESETS {
+            thread::sleep(self.reset);
+            let decision = loader::power_on(&self.environment)?;
+            if !decision.note.is_empty() {
+                self.journal.add(Happening::Loader(decision.note));
+            }
+            match Installed::read(&self.slot(decision.slot)).filter(|installed| installed.boots) {
+                Some(system) => {
+                    self.come_up(decision.slot, &system)?;
+                    power.booted = Some(decision.slot);
+                    power.boots += 1;
+                    self.journal.add(Happening::Booted(decision.slot, system.version().to_owned()));
+                    return self.start(power);
+                }
+                None => self.journal.add(Happening::Hung(decision.slot)),
+            }
+        }
+        Err(Fault(format!("the machine does not boot any more: {RESETS} resets in a row")))
+    }
+
+    /// Makes the machine's files say what a kernel of this slot would say.
+    fn come_up(&self, slot: Slot, system: &Installed) -> io::Result<()> {
+        let machine = self.path("machine");
+        let now = clock_gettime(ClockId::Boottime);
+        let id = fs::read_to_string("/proc/sys/kernel/random/uuid")?;
+        for (name, text) in [
+            ("proc/cmdline", format!("quiet root={} ro\n", self.slot(slot).display())),
+            ("proc/sys/kernel/random/boot_id", id),
+            ("booted-at", format!("{}.{:09}\n", now.tv_sec, now.tv_nsec)),
+            ("etc/os-release", system.os_release.clone()),
+        ] {
+            fs::write(machine.join(name), text)?;
+        }
+        remove(&machine.join("reboot-requested"))?;
+        remove(&machine.join("etc/app-ok"))?;
+        if system.is_healthy {
+            fs::write(machine.join("etc/app-ok"), "ok\n")?;
+        }
+        Ok(())
+    }
+
+    fn start(&self, power: &mut Power) -> Checked {
+        let (config, socket) = (self.path("twinboot.toml"), self.path("control.sock"));
+        power.daemon = Some(Daemon::start(&config, &socket, &self.journal)?);
+        Ok(())
+    }
+
+    fn slot(&self, slot: Slot) -> PathBuf {
+        self.path(&format!("slot-{}", slot.letter()))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn power(&self) -> MutexGuard<'_, Power> {
+        self.power.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}

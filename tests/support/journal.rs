@@ -1,0 +1,155 @@
+//! What happened to a device, in order, and waiting for what is to happen.
+
+use std::fmt;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use serde_json::Value;
+
+use super::loader::Slot;
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) at: SystemTime,
+    pub(crate) what: Happening,
+}
+
+/// What can happen to a device.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Happening {
+    /// The machine gets power.
+    PowerOn,
+    /// The bootloader has something to say.
+    Loader(String),
+    /// What was chosen does not boot; the machine resets.
+    Hung(Slot),
+    /// A system runs, of this version.
+    Booted(Slot, String),
+    /// A line of the daemon's.
+    Said(String),
+    /// The daemon's status, as its control socket told it.
+    Status(Value),
+    /// The daemon wants the machine to reboot.
+    RebootRequested,
+    /// The daemon was asked to end, and did, after this time.
+    Stopped(Duration),
+    /// The daemon was killed and the machine has no power.
+    PowerCut,
+    /// The daemon ended, though nobody asked it to; or the machine does not boot any more.
+    Broken(String),
+}
+
+/// What a failed wait or check has to say; shown to people as it is.
+pub(crate) struct Fault(pub(crate) String);
+
+impl fmt::Debug for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<E: std::error::Error> From<E> for Fault {
+    fn from(error: E) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// A check's outcome.
+pub(crate) type Checked<T = ()> = Result<T, Fault>;
+
+/// Everything that happened, and who waits for more.
+#[derive(Default)]
+pub(crate) struct Journal {
+    entries: Mutex<Vec<Entry>>,
+    changed: Condvar,
+    listeners: Mutex<Vec<Sender<Entry>>>,
+}
+
+impl Journal {
+    /// Adds what happened now.
+    pub(crate) fn add(&self, what: Happening) {
+        let entry = Entry { at: SystemTime::now(), what };
+        let mut entries = self.lock();
+        // Within the lock, so that listeners see the journal's order.
+        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        listeners.retain(|listener| listener.send(entry.clone()).is_ok());
+        entries.push(entry);
+        drop(entries);
+        self.changed.notify_all();
+    }
+
+    /// All that is still to come.
+    pub(crate) fn listen(&self) -> Receiver<Entry> {
+        let (sender, receiver) = channel();
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
+        receiver
+    }
+
+    /// How many entries there are.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Everything from entry number `from` on.
+    pub(crate) fn since(&self, from: usize) -> Vec<Entry> {
+        self.lock().get(from..).unwrap_or_default().to_vec()
+    }
+
+    /// Waits until something that happened since entry number `from` is what `wanted` looks for.
+    pub(crate) fn wait<T>(
+        &self,
+        what: &str,
+        from: usize,
+        limit: Duration,
+        mut wanted: impl FnMut(&Happening) -> Option<T>,
+    ) -> Checked<T> {
+        let deadline = Instant::now() + limit;
+        let mut seen = from;
+        let mut entries = self.lock();
+        loop {
+            for entry in entries.get(seen..).unwrap_or_default() {
+                if let Some(found) = wanted(&entry.what) {
+                    return Ok(found);
+                }
+                if let Happening::Broken(why) = &entry.what {
+                    return Err(Fault(format!("waiting for {what}: {why}\n{}", tail(&entries))));
+                }
+            }
+            seen = entries.len().max(from);
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Fault(format!("waited {limit:?} for {what}\n{}", tail(&entries))));
+            }
+            entries = self.changed.wait_timeout(entries, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// The end of the journal, for messages.
+    pub(crate) fn tail(&self) -> String {
+        tail(&self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn tail(entries: &[Entry]) -> String {
+    const LINES: usize = 40;
+    let lines: Vec<_> = entries
+        .iter()
+        .filter(|entry| !matches!(entry.what, Happening::Status(_)))
+        .map(|entry| format!("  {:?}", entry.what))
+        .collect();
+    let last = entries.iter().rev().find(|entry| matches!(entry.what, Happening::Status(_)));
+    let status = last.map(|entry| format!("\n  {:?}", entry.what)).unwrap_or_default();
+    format!("the device's journal ends:\n{}{status}", lines[lines.len().saturating_sub(LINES)..].join("\n"))
+}
