@@ -117,15 +117,22 @@ impl Device {
 
     /// Waits for the reboot that was asked for, and plays it.
     async fn reboot(&mut self, daemon: Daemon) -> Daemon {
-        let request = self.path("reboot-requested");
-        while !request.exists() {
-            tokio::task::yield_now().await;
-            tokio::task::spawn_blocking(|| std::thread::sleep(Duration::from_millis(1))).await.unwrap();
-        }
-        fs::remove_file(request).unwrap();
+        self.rebooting().await;
         daemon.stop().await;
         self.power_cycle();
         self.start()
+    }
+
+    /// Waits for the reboot that was asked for. By the real clock: the test's stands still while a work goes on.
+    async fn rebooting(&self) {
+        let request = self.path("reboot-requested");
+        for _ in 0..10_000 {
+            if fs::remove_file(&request).is_ok() {
+                return;
+            }
+            tokio::task::spawn_blocking(|| std::thread::sleep(Duration::from_millis(1))).await.unwrap();
+        }
+        panic!("no reboot was asked for");
     }
 
     fn power_cycle(&mut self) {
@@ -245,18 +252,11 @@ async fn an_end_that_could_not_be_saved_is_saved_later() {
     let mut device = Device::new();
     let mut daemon = device.start();
     daemon.wish(device.desired("v2")).await;
-    device.store.refuse(false);
-    daemon = {
-        let request = device.path("reboot-requested");
-        while !request.exists() {
-            tokio::task::spawn_blocking(|| std::thread::sleep(Duration::from_millis(1))).await.unwrap();
-        }
-        fs::remove_file(request).unwrap();
-        device.store.refuse(true);
-        daemon.stop().await;
-        device.power_cycle();
-        device.start()
-    };
+    device.rebooting().await;
+    device.store.refuse(true);
+    daemon.stop().await;
+    device.power_cycle();
+    daemon = device.start();
     let status = daemon.until_ended().await;
     assert_eq!(status["last"]["outcome"], "succeeded", "the trial ends with or without a disk");
     assert!(status["blocked"].is_null(), "what is over is not blocked");
