@@ -115,6 +115,7 @@ fn tell_all() {
     control_unavailable("in use");
     daemon_failed("no such slot");
     not_provisioned("/etc/twinboot/connection-string");
+    network_unusable("no certificate authority is trusted");
 }
 
 #[test]
