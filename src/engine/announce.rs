@@ -2,8 +2,7 @@
 
 use super::Engine;
 use crate::events::{self, About};
-use crate::model::Reason;
-use crate::update::{Job, Phase, Record};
+use crate::update::{Phase, Record};
 
 impl Engine {
     /// What a line is about, as things stand.
@@ -50,7 +49,7 @@ impl Engine {
         match same {
             None => events::update_accepted(&self.about(), new.origin),
             Some(old) if old.phase != new.phase => {
-                events::transition(&self.about(), old.phase.name(), new.phase.name(), why(new));
+                events::transition(&self.about(), old.phase.name(), new.phase.name(), new.phase.undoing());
             }
             Some(_) => {}
         }
@@ -58,19 +57,5 @@ impl Engine {
         if begins {
             events::trial_started(&self.about(), self.view.as_ref().and_then(|view| view.tries_left));
         }
-    }
-}
-
-fn why(job: &Job) -> Option<&Reason> {
-    match &job.phase {
-        Phase::RollingBack { why } | Phase::Returning { why, .. } => Some(why),
-        Phase::Accepted
-        | Phase::Downloading
-        | Phase::Verifying
-        | Phase::Staged
-        | Phase::Applying
-        | Phase::Rebooting { .. }
-        | Phase::Confirming
-        | Phase::Committing => None,
     }
 }

@@ -28,7 +28,7 @@ impl Engine {
             }
             HubEvent::Lost { why, retry_in } => {
                 self.connected(false);
-                let line = format!("{why}; trying again in {} s", retry_in.as_secs().max(1));
+                let line = format!("{why}; trying again in {retry_in:.1?}");
                 self.hub_lines.lost(self.host.since_boot(), &line);
             }
             HubEvent::Desired(parsed) => self.wanted(parsed).await,

@@ -25,7 +25,7 @@ const BOOT_PAUSE: Duration = Duration::from_secs(2);
 /// How long a reboot that was asked for may take before it is asked for again.
 const REBOOT_LIMIT: Duration = Duration::from_secs(300);
 /// How often health checks that have no verdict yet are asked again.
-const HEALTH_PAUSE: Duration = Duration::from_secs(2);
+const HEALTH_PAUSE: Duration = Duration::from_millis(500);
 /// Where the position of a download is kept, in the state directory.
 const CHECKPOINT: &str = "download";
 

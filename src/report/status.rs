@@ -213,17 +213,7 @@ impl Status {
 
 impl JobView {
     fn new(job: &Job) -> Self {
-        let undoing = match &job.phase {
-            Phase::RollingBack { why } | Phase::Returning { why, .. } => Some(why.clone()),
-            Phase::Accepted
-            | Phase::Downloading
-            | Phase::Verifying
-            | Phase::Staged
-            | Phase::Applying
-            | Phase::Rebooting { .. }
-            | Phase::Confirming
-            | Phase::Committing => None,
-        };
+        let undoing = job.phase.undoing().cloned();
         let version = match job.plan {
             Plan::Install(_) | Plan::GoBack => job.version.clone(),
             Plan::Rescue => None,

@@ -125,20 +125,7 @@ impl Job {
             }
             None => {
                 let why = Failure::Exhausted.because("too many steps without an end");
-                let undoing = match &self.phase {
-                    Phase::RollingBack { why } | Phase::Returning { why, .. } => {
-                        why.failure == Failure::Exhausted
-                    }
-                    Phase::Accepted
-                    | Phase::Downloading
-                    | Phase::Verifying
-                    | Phase::Staged
-                    | Phase::Applying
-                    | Phase::Rebooting { .. }
-                    | Phase::Confirming
-                    | Phase::Committing => false,
-                };
-                if undoing {
+                if self.phase.undoing().is_some_and(|why| why.failure == Failure::Exhausted) {
                     return Some(Outcome::Failed(why));
                 }
                 self.steps_left = Self::ROLLBACK_STEPS;

@@ -71,6 +71,21 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// Why it is being undone, if it is.
+    pub fn undoing(&self) -> Option<&Reason> {
+        match self {
+            Self::RollingBack { why } | Self::Returning { why, .. } => Some(why),
+            Self::Accepted
+            | Self::Downloading
+            | Self::Verifying
+            | Self::Staged
+            | Self::Applying
+            | Self::Rebooting { .. }
+            | Self::Confirming
+            | Self::Committing => None,
+        }
+    }
+
     /// Its name in journals, statuses and hooks.
     pub fn name(&self) -> &'static str {
         match self {
