@@ -10,14 +10,13 @@ use tokio::sync::watch;
 use crate::host::service;
 use crate::hub::{Commands, Report};
 use crate::image::Snapshot;
-use crate::model::{Reason, Slot};
+use crate::model::Reason;
 use crate::report::{Activity, Dialect, HubLink, Progress, Status, document};
 use crate::update::{Facts, Gate, Phase, Record};
 
 /// The live part of the status, and who is told.
 pub(super) struct Live {
     pub(super) hub: HubLink,
-    pub(super) default: Option<Slot>,
     pub(super) gate: Option<Gate>,
     pub(super) blocked: Option<Reason>,
     pub(super) warnings: BTreeSet<String>,
@@ -40,7 +39,6 @@ impl Live {
     pub(super) fn new(status: watch::Sender<Value>, dialects: Vec<Dialect>) -> Self {
         Self {
             hub: HubLink::default(),
-            default: None,
             gate: None,
             blocked: None,
             warnings: BTreeSet::new(),
@@ -71,7 +69,6 @@ impl Live {
             }
         });
         status.hub = self.hub;
-        status.default = self.default;
         status.blocked.clone_from(&self.blocked);
         status.warnings = self.warnings.iter().cloned().collect();
         status

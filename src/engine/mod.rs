@@ -155,6 +155,7 @@ impl Engine {
         let facts = Facts {
             boot,
             booted,
+            default: view.as_ref().map(|view| view.default),
             trial: view.as_ref().and_then(|view| view.trial),
             version: host.image_version(),
             booted_at: host.boot_time(),
@@ -362,8 +363,7 @@ impl Engine {
         if let Some(unreadable) = self.unreadable.take() {
             self.live.warnings.remove(&unreadable);
         }
-        self.facts.trial = view.trial;
-        self.live.default = Some(view.default);
+        (self.facts.default, self.facts.trial) = (Some(view.default), view.trial);
         if self.view.as_ref().is_none_or(|known| known.warnings != view.warnings) {
             for warning in &view.warnings {
                 events::env_one_copy_bad(&self.about(), warning);

@@ -188,7 +188,7 @@ impl Status {
         Self {
             phase: Activity::of(&record.state),
             booted: now.booted,
-            default: None,
+            default: now.default,
             trial: now.trial,
             version: Versions {
                 running: record.running(now).cloned(),

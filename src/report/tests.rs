@@ -11,6 +11,7 @@ fn facts(boot: &str, booted: Slot, trial: Option<Slot>, version: &str) -> Facts 
     Facts {
         boot: BootId(boot.into()),
         booted,
+        default: trial.map_or(Some(booted), |trial| Some(!trial)),
         trial,
         version: version.parse().ok(),
         booted_at: Some(Timestamp(9)),

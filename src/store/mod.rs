@@ -125,7 +125,14 @@ mod tests {
     use crate::update::{Event, Facts};
 
     fn facts() -> Facts {
-        Facts { boot: BootId("1".into()), booted: Slot::A, trial: None, version: None, booted_at: None }
+        Facts {
+            boot: BootId("1".into()),
+            booted: Slot::A,
+            default: Some(Slot::A),
+            trial: None,
+            version: None,
+            booted_at: None,
+        }
     }
 
     #[test]

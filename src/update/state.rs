@@ -110,6 +110,8 @@ pub struct Facts {
     pub boot: BootId,
     /// The slot we run from.
     pub booted: Slot,
+    /// The slot that boots when none is on trial; `None` when the bootloader cannot be asked.
+    pub default: Option<Slot>,
     /// The slot that is armed, or on trial right now; `None` also when the bootloader cannot be asked.
     pub trial: Option<Slot>,
     /// What the running system calls itself, if its image says so.
@@ -119,6 +121,11 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// Whether the bootloader says that the running system is the one to stay with.
+    pub fn is_committed(&self) -> bool {
+        self.trial.is_none() && self.default == Some(self.booted)
+    }
+
     /// Whether the running system is not the default one but on trial.
     pub fn on_trial(&self) -> bool {
         self.trial == Some(self.booted)

@@ -59,6 +59,11 @@ impl Job {
             Downloading => Step::Enter(Downloading),
             // The witness of an earlier read-back died with its process: read back again.
             Verifying | Staged => Step::Enter(Verifying),
+            // The bootloader says that it is committed: the record is older than the world. It needs no second verdict,
+            // which long after the boot could only be that the time is over.
+            Applying | Rebooting { .. } | Confirming | Committing if on_target && now.is_committed() => {
+                Step::Enter(Committing)
+            }
             Applying | Rebooting { .. } if on_target => Step::Enter(Confirming),
             Applying => Step::Enter(Verifying),
             Rebooting { since } if *since != now.boot => Self::roll_back(

@@ -28,7 +28,14 @@ fn failed(failure: Failure) -> Event {
 
 fn facts(boot: &str, booted: Slot) -> Facts {
     let trial = (booted == NEW).then_some(NEW);
-    Facts { boot: BootId(boot.into()), booted, trial, version: "v1".parse().ok(), booted_at: None }
+    Facts {
+        boot: BootId(boot.into()),
+        booted,
+        default: Some(OLD),
+        trial,
+        version: "v1".parse().ok(),
+        booted_at: None,
+    }
 }
 
 fn here() -> BootId {
@@ -200,4 +207,38 @@ fn a_reboot_that_is_refused_does_not_keep_updates_out() {
     assert_eq!(record.state.work(), Work::Reboot);
     run(&mut record, &old, [failed(Failure::RebootRefused)]);
     assert_eq!(record.state.work(), Work::Await(Stage::Download));
+}
+
+/// The record of a commit may be lost with the newest generation; the commit is not.
+#[test]
+fn what_the_bootloader_holds_committed_is_not_judged_again() {
+    let rebooting = Phase::Rebooting { since: here() };
+    for phase in [Phase::Applying, rebooting, Phase::Confirming, Phase::Committing] {
+        let mut record = record(phase, 1);
+        let now = Facts { default: Some(NEW), trial: None, ..facts("there", NEW) };
+        record.step(&now, None, Event::Started).unwrap();
+        assert_eq!(record.state.work(), Work::Commit(NEW));
+        record.step(&now, None, Event::Done).unwrap();
+        assert_eq!(record.last.as_ref().unwrap().outcome, Outcome::Succeeded);
+    }
+}
+
+/// A bootloader that cannot be told any more must not make the machine reboot for hours.
+#[test]
+fn a_rollback_that_cannot_be_told_ends_after_few_reboots() {
+    let mut record = record(Phase::Confirming, 1);
+    let (mut now, mut reboots) = (facts("0", NEW), 0);
+    record.step(&now, None, failed(Failure::Unhealthy)).unwrap();
+    while record.state.work() != Work::Rest {
+        assert!(reboots < 32, "{:?}", record.state);
+        if record.state.work() == Work::Reboot {
+            reboots += 1;
+            now = facts(&reboots.to_string(), NEW);
+            record.step(&now, None, Event::Started).unwrap();
+        } else {
+            record.step(&now, None, failed(Failure::BootUnwritable)).unwrap();
+        }
+    }
+    let Outcome::Failed(why) = &record.last.as_ref().unwrap().outcome else { panic!("{:?}", record.last) };
+    assert_eq!(why.failure, Failure::Exhausted);
 }

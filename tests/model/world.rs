@@ -114,6 +114,7 @@ impl World {
         Facts {
             boot: BootId(self.boot.to_string()),
             booted: self.booted,
+            default: Some(self.default),
             trial: self.trial.map(|(slot, _)| slot),
             version: None,
             booted_at: None,
