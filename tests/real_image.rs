@@ -29,7 +29,7 @@ const MEMORY: u64 = 32 << 10;
 fn peers_a_debian_image_survives_twenty_kills() {
     let images = images();
     for packed in ["debian.ext4.zst", "debian.ext4.gz"] {
-        let board = Board::new(&images);
+        let board = Board::new(&images, 3);
         let seed = std::env::var("SEED").map_or(7, |seed| seed.parse().unwrap());
         println!("{packed}: killing {KILLS} times, SEED={seed}");
         let twice = board.update_with_kills(&images, packed, seed);
@@ -50,7 +50,7 @@ fn peers_a_debian_image_survives_twenty_kills() {
 fn peers_a_debian_image_is_installed_in_little_memory() {
     let images = images();
     for packed in ["debian.ext4.zst", "debian.ext4.gz"] {
-        let board = Board::new(&images);
+        let board = Board::new(&images, 30);
         let begun = Instant::now();
         let mut daemon = board.start();
         board.install(&images, packed);
@@ -81,7 +81,8 @@ struct Board {
 }
 
 impl Board {
-    fn new(images: &Path) -> Self {
+    /// `rate` in MiB a second is what the server sends: slow enough for the daemon to start many times before the end.
+    fn new(images: &Path, rate: u32) -> Self {
         let directory = tempfile::tempdir_in(images).unwrap();
         let at = |name: &str| directory.path().join(name);
         let loops = ["a", "b"].map(|name| {
@@ -108,7 +109,7 @@ impl Board {
                 .arg(at("defaults"))
                 .args(["touched", "1"]));
         }
-        let (server, port) = nginx(directory.path(), images);
+        let (server, port) = nginx(directory.path(), images, rate);
         let config = format!(
             "[hub]\nconnection_string_file = \"{d}/none\"\n[tls]\nca_files = [\"{d}/ca.pem\"]\nsystem_roots = false\n\
              [slots]\na = \"{}\"\nb = \"{}\"\n[boot]\nfw_env_config = \"{d}/fw_env.config\"\n[download]\nbackoff = [\"100ms\", \"1s\"]\n\
@@ -255,7 +256,7 @@ impl Drop for Board {
 }
 
 /// nginx with TLS, as fast as a good uplink and no faster: then what it sent is what arrived.
-fn nginx(directory: &Path, images: &Path) -> (Child, u16) {
+fn nginx(directory: &Path, images: &Path, rate: u32) -> (Child, u16) {
     let key = rcgen::KeyPair::generate().unwrap();
     let certificate =
         rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
@@ -266,7 +267,7 @@ fn nginx(directory: &Path, images: &Path) -> (Child, u16) {
     let config = format!(
         "daemon off; master_process off; pid {d}/nginx.pid; error_log {d}/error.log; user root;\n\
          events {{}}\nhttp {{\n log_format requests '$request_uri|$http_range|$body_bytes_sent';\n\
-         access_log {d}/access.log requests;\n limit_rate 6m;\n\
+         access_log {d}/access.log requests;\n limit_rate {rate}m;\n\
          client_body_temp_path {d}/t1; proxy_temp_path {d}/t2; fastcgi_temp_path {d}/t3; uwsgi_temp_path {d}/t4; scgi_temp_path {d}/t5;\n\
          server {{ listen 127.0.0.1:{port} ssl; ssl_certificate {d}/ca.pem; ssl_certificate_key {d}/key.pem; root {}; }}\n}}\n",
         images.display()
