@@ -46,7 +46,7 @@ impl Job {
     /// Steps a job may take. A flawless update takes seven; every restart while it runs costs one or two more, so a
     /// long download survives a hundred power cuts, and a loop ends in a rollback.
     pub const STEPS: u8 = 200;
-    /// Steps that undoing may take, and once more if that was not enough.
+    /// Steps that undoing may take once [`Job::STEPS`] are used up.
     pub const ROLLBACK_STEPS: u8 = 16;
     /// How many times a target may be sent on trial: once, and three times more if a trial is cut short before there
     /// is a verdict. An interrupted trial says nothing about the image.
@@ -118,7 +118,6 @@ impl Job {
     pub(super) fn enter(&mut self, phase: Phase, at: Option<Timestamp>) -> Option<Outcome> {
         let was_trial = matches!(self.phase, Phase::Confirming | Phase::Committing);
         let was_arming = self.phase == Phase::Applying;
-        let was_undoing = self.phase.undoing().is_some();
         self.phase = match self.steps_left.checked_sub(1) {
             Some(left) => {
                 self.steps_left = left;
@@ -133,10 +132,6 @@ impl Job {
                 Phase::RollingBack { why }
             }
         };
-        if !was_undoing && self.phase.undoing().is_some() {
-            // Undoing takes three steps. Where the bootloader cannot be told, each turn of the loop is a reboot.
-            self.steps_left = self.steps_left.min(Self::ROLLBACK_STEPS);
-        }
         match self.phase {
             Phase::Applying => {
                 self.armed = true;

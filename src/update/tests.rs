@@ -222,23 +222,3 @@ fn what_the_bootloader_holds_committed_is_not_judged_again() {
         assert_eq!(record.last.as_ref().unwrap().outcome, Outcome::Succeeded);
     }
 }
-
-/// A bootloader that cannot be told any more must not make the machine reboot for hours.
-#[test]
-fn a_rollback_that_cannot_be_told_ends_after_few_reboots() {
-    let mut record = record(Phase::Confirming, 1);
-    let (mut now, mut reboots) = (facts("0", NEW), 0);
-    record.step(&now, None, failed(Failure::Unhealthy)).unwrap();
-    while record.state.work() != Work::Rest {
-        assert!(reboots < 32, "{:?}", record.state);
-        if record.state.work() == Work::Reboot {
-            reboots += 1;
-            now = facts(&reboots.to_string(), NEW);
-            record.step(&now, None, Event::Started).unwrap();
-        } else {
-            record.step(&now, None, failed(Failure::BootUnwritable)).unwrap();
-        }
-    }
-    let Outcome::Failed(why) = &record.last.as_ref().unwrap().outcome else { panic!("{:?}", record.last) };
-    assert_eq!(why.failure, Failure::Exhausted);
-}
