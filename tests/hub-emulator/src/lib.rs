@@ -5,10 +5,13 @@
 //! protocol, so that a misreading there cannot be cancelled out by the same misreading here. Used by twinboot's
 //! tests and demo through [`Emulator`], and by people through the program of the same name.
 //!
+//! Beside the hub there are simulated devices ([`device`]): boards made of files, on which the real daemon runs.
+//!
 //! Not here yet: provisioning (DPS), WebSocket, X.509 devices, modules, jobs, cloud-to-device messages, AMQP.
 
 mod clock;
 mod configurations;
+pub mod device;
 mod emulator;
 mod error;
 mod escape;
