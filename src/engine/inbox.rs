@@ -95,9 +95,10 @@ impl Engine {
                 let asked = self.ask(Event::GoBack(Origin::Method), Origin::Method).await;
                 asked.map(|()| MethodReply::ok("Rollback started"))
             }
-            MethodCall::Apply => {
-                self.ask(Event::Apply, Origin::Method).await.map(|()| MethodReply::ok("Apply started"))
-            }
+            MethodCall::Apply => self
+                .ask(Event::Apply(Origin::Method), Origin::Method)
+                .await
+                .map(|()| MethodReply::ok("Apply started")),
             MethodCall::Status => Ok(MethodReply { status: 200, body: self.live.status.borrow().clone() }),
             MethodCall::Unknown => Ok(MethodReply::unknown_method()),
         };
@@ -123,7 +124,8 @@ impl Engine {
                 | Refused::TooLate
                 | Refused::NotOnTrial
                 | Refused::NothingStaged
-                | Refused::NothingToRetry => Failure::RequestInvalid,
+                | Refused::NothingToRetry
+                | Refused::NoFactoryReset => Failure::RequestInvalid,
             };
             let reason = failure.because(refused.to_string());
             events::refused(&self.about(), origin, &reason);
@@ -149,7 +151,7 @@ impl Engine {
     /// What a local request amounts to, or its answer if that can be given at once.
     fn event(&self, request: Request) -> Result<(Event, &'static str), Box<Response>> {
         Ok(match request {
-            Request::Apply => (Event::Apply, "switching over as soon as the image is ready"),
+            Request::Apply => (Event::Apply(Origin::Local), "switching over as soon as the image is ready"),
             Request::Cancel => (Event::Cancel, "cancelled, if an update was under way"),
             Request::Confirm => (Event::Confirm, "the system on trial is being made permanent"),
             Request::Install(artifact) => (Event::Asked(self.local(artifact)?), "update accepted"),
@@ -187,6 +189,7 @@ fn code(refused: Refused) -> &'static str {
         Refused::NoPrevious => Failure::NoPrevious.code(),
         Refused::Unsaved => Failure::StateUnwritable.code(),
         Refused::NothingToRetry => "request.nothing-to-retry",
+        Refused::NoFactoryReset => "request.no-factory-reset",
     }
 }
 
@@ -198,5 +201,6 @@ fn remedy(refused: Refused) -> &'static str {
         Refused::NoPrevious => "install the version you want instead",
         Refused::Unsaved => "make room in the state directory, or mount it writable",
         Refused::NothingToRetry => "set the desired property, or use twinboot install",
+        Refused::NoFactoryReset => "declare one: [factory_reset] image or program",
     }
 }
