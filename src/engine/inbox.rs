@@ -22,15 +22,9 @@ pub(super) async fn next_event(hub: &mut Option<Hub>) -> Option<HubEvent> {
 impl Engine {
     pub(super) async fn hear(&mut self, event: HubEvent) {
         match event {
-            HubEvent::Connected => {
-                self.connected(true);
-                self.hub_lines.connected(&self.hub_name);
-            }
-            HubEvent::Lost { why, retry_in } => {
-                self.connected(false);
-                let line = format!("{why}; trying again in {retry_in:.1?}");
-                self.hub_lines.lost(self.host.since_boot(), &line);
-            }
+            HubEvent::Connected => self.link_made(),
+            HubEvent::Lost { why, retry_in } => self.link_lost(&why, retry_in),
+            HubEvent::Uncontested => self.live.hub_warning.clear(),
             HubEvent::Desired(parsed) => self.wanted(parsed).await,
             HubEvent::Method { call, reply } => self.called(call, reply).await,
             HubEvent::ReportDelivered(_) => {}
@@ -38,14 +32,6 @@ impl Engine {
                 events::hub_refused(&format!("report {generation} was refused with status {status}"));
             }
         }
-    }
-
-    fn connected(&mut self, connected: bool) {
-        if self.live.hub.connected != connected {
-            self.live.hub.connected = connected;
-            self.live.hub.since = self.now();
-        }
-        self.reached.send_replace(connected);
     }
 
     async fn wanted(&mut self, parsed: Parsed) {

@@ -24,6 +24,7 @@
 mod announce;
 mod inbox;
 mod keep;
+mod link;
 mod live;
 mod tools;
 mod worker;
