@@ -149,7 +149,7 @@ impl Emulator {
     pub fn create_device_with_key(&self, id: &str, key: Option<&str>, tags: Value) -> Result<String, Error> {
         let keys = json!({"primaryKey": key.unwrap_or_default(), "secondaryKey": ""});
         self.shared.with(|hub| {
-            hub.put_device(id, &json!({"authentication": {"type": "sas", "symmetricKey": keys}}), None)?;
+            hub.put_identity(id, &json!({"authentication": {"type": "sas", "symmetricKey": keys}}), None)?;
             hub.update_twin(id, &json!({ "tags": tags }), false, None)
         })?;
         self.device_connection_string(id)
@@ -160,7 +160,8 @@ impl Emulator {
     /// # Errors
     /// If there is no such device.
     pub fn device_connection_string(&self, id: &str) -> Result<String, Error> {
-        let key = self.shared.read(|hub| hub.device(id).map(|device| device.primary_key.clone()))?;
+        let key =
+            self.shared.read(|hub| hub.device(id).map(|device| device.authentication.keys[0].clone()))?;
         Ok(format!("HostName={};DeviceId={id};SharedAccessKey={key}", self.host))
     }
 

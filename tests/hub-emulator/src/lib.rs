@@ -19,6 +19,7 @@ mod events;
 mod faults;
 mod hub;
 mod images;
+mod limits;
 mod mqtt;
 mod policies;
 mod query;

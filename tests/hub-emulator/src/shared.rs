@@ -74,7 +74,7 @@ impl Shared {
     ) -> Result<(i64, Value), Error> {
         let mut ticks = self.tick.subscribe();
         let takes_methods = async {
-            while self.read(|hub| hub.devices.contains_key(id) && !hub.takes_methods(id)) {
+            while self.read(|hub| hub.find(id).is_some() && !hub.takes_methods(id)) {
                 // The sender lives as long as self.
                 let _ = ticks.changed().await;
             }

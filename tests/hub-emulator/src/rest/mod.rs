@@ -6,6 +6,7 @@
 mod configurations;
 mod devices;
 mod emulator;
+mod query;
 mod twins;
 
 use std::convert::Infallible;
@@ -53,6 +54,11 @@ impl Reply {
         Reply { status: 204, headers: Vec::new(), body: None }
     }
 
+    fn status(mut self, status: u16) -> Reply {
+        self.status = status;
+        self
+    }
+
     fn with(mut self, name: &'static str, value: impl Into<String>) -> Reply {
         self.headers.push((name, value.into()));
         self
@@ -67,7 +73,11 @@ impl Reply {
     fn error(error: &Error) -> Reply {
         let body = json!({"Message": error.body().to_string(), "ExceptionMessage": ""});
         let reply = Reply { status: error.code.status(), headers: Vec::new(), body: Some(body) };
-        reply.with("iothub-errorcode", error.code.name())
+        let reply = reply.with("iothub-errorcode", error.code.name());
+        match error.retry_after {
+            Some(seconds) => reply.with("Retry-After", seconds.to_string()),
+            None => reply,
+        }
     }
 
     fn into_response(self) -> Response<Body> {
@@ -96,8 +106,16 @@ impl Request {
     }
 
     /// `?top=`, up to the service's own limit.
-    fn top(&self, limit: usize) -> usize {
-        escape::first(&self.query, "top").and_then(|top| top.parse().ok()).unwrap_or(limit).min(limit)
+    fn top(&self, limit: usize) -> Result<usize, Error> {
+        match escape::first(&self.query, "top") {
+            None | Some("") => Ok(limit),
+            Some(text) => match text.parse::<usize>() {
+                Ok(top) if top > 0 => Ok(top.min(limit)),
+                Ok(_) | Err(_) => {
+                    Err(Error::invalid(format!("top={text} is not a number from 1 to {limit}")))
+                }
+            },
+        }
     }
 
     /// Holds the Authorization header against the policies.

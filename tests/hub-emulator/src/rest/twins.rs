@@ -1,4 +1,4 @@
-//! `/twins`: device twins and direct methods.
+//! `/twins`: twins of devices and modules, and direct methods.
 
 use std::time::Duration;
 
@@ -12,13 +12,24 @@ use crate::shared::Shared;
 pub(super) async fn route(shared: &Shared, request: &Request, rest: &[&str]) -> Result<Reply, Error> {
     request.authorize(shared, Right::ServiceConnect)?;
     match (request.method.as_str(), rest) {
-        ("GET", [id]) => Ok(Reply::tagged(shared.read(|hub| hub.device(id).map(|_| hub.twin(id)))?)),
-        ("PATCH" | "PUT", [id]) => {
+        (_, [id]) => twin(shared, request, id),
+        (_, [id, "modules", module]) => twin(shared, request, &format!("{id}/{module}")),
+        ("POST", [id, "methods"]) => invoke(shared, request, id).await,
+        ("POST", [id, "modules", module, "methods"]) => {
+            invoke(shared, request, &format!("{id}/{module}")).await
+        }
+        _ => Err(unknown(request)),
+    }
+}
+
+fn twin(shared: &Shared, request: &Request, key: &str) -> Result<Reply, Error> {
+    match request.method.as_str() {
+        "GET" => Ok(Reply::tagged(shared.read(|hub| hub.device(key).map(|_| hub.twin(key)))?)),
+        "PATCH" | "PUT" => {
             let replace = request.method == "PUT";
-            let twin = shared.with(|hub| hub.update_twin(id, &request.body, replace, request.if_match()))?;
+            let twin = shared.with(|hub| hub.update_twin(key, &request.body, replace, request.if_match()))?;
             Ok(Reply::tagged(twin))
         }
-        ("POST", [id, "methods"]) => invoke(shared, request, id).await,
         _ => Err(unknown(request)),
     }
 }
