@@ -45,7 +45,16 @@ FAULTS
   Images:   dropAfter {bytes}  stallAfter {bytes}  slow {bytesPerSecond}  truncate {bytes}  changeAfter {bytes}
             status {status, retryAfter}  redirect {location}  ignoreRanges  wrongContentRange  noValidators
   Devices:  refuseAuth  refuseConnect  delayTwin {millis}  loseTwin  failTwin {status}  duplicateDesired
-            loseDesired  loseMethodAnswer  forgetSession
+            loseDesired  loseMethodAnswer  forgetSession  failRegistration {status, retryAfter} (target: registration)
+
+PROVISIONING
+  The provisioning service is on the same ports: give clients this host where the SDKs' samples say
+  global.azure-devices-provisioning.net, and the id scope below (--id-scope). A group and a device of it:
+    hub-emulator --enrollment-group factory,key=8isrFI1sGsIlvvFSSFRiMfCNzv21fjbE/+ah/lSh3lF8e2YG1Te7w1KpZhJFFXJrqYKi9yegxkqIChbqOS9Egw==
+  Certificates, initial twins and policies go in through the doors, with the bodies of the service's REST API:
+    PUT /emulator/enrollments/ID, PUT /emulator/enrollmentGroups/NAME (GET, DELETE too; GET /emulator/provisioning
+    is all of it), PATCH /emulator/provisioning {polls, retryAfter, assignedHub},
+    POST /emulator/authorities {"certificate": PEM}
 
 OTHER DOORS
   GET /emulator/state     everything it knows; SIGUSR1 prints the same
@@ -75,9 +84,25 @@ pub(crate) struct Arguments {
     /// Where to write the CA certificate.
     #[arg(long, value_name = "FILE", default_value = "/tmp/hub-emulator-ca.pem")]
     pub(crate) ca: PathBuf,
-    /// A device to create: ID[,key=BASE64][,tag.NAME=VALUE]...; can be repeated.
+    /// A device to create: ID[,key=BASE64|,thumbprint=HEX|,x509][,tag.NAME=VALUE]...; can be repeated. With
+    /// thumbprint (twice, if there are two) or x509 it proves itself with a certificate: that one, or one of a
+    /// --client-ca with ID as its common name.
     #[arg(long, value_name = "DEVICE", value_parser = device)]
     pub(crate) device: Vec<Device>,
+    /// A file with authorities, in PEM, that may sign the certificates of devices; can be repeated.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) client_ca: Vec<PathBuf>,
+    /// A device that may register with the provisioning service, by a symmetric key: ID[,key=BASE64][,hub=HOST]
+    /// [,device=ID]; can be repeated.
+    #[arg(long, value_name = "ENROLLMENT", value_parser = enrollment)]
+    pub(crate) enrollment: Vec<Value>,
+    /// A group of devices that may register, by keys derived from the group's: NAME[,key=BASE64][,hub=HOST]; can be
+    /// repeated.
+    #[arg(long, value_name = "GROUP", value_parser = enrollment_group)]
+    pub(crate) enrollment_group: Vec<Value>,
+    /// The id scope of the provisioning service.
+    #[arg(long, value_name = "SCOPE", default_value = "0ne00000001")]
+    id_scope: String,
     /// A directory whose files are served below /images/.
     #[arg(long, value_name = "DIRECTORY")]
     pub(crate) images: Option<PathBuf>,
@@ -106,6 +131,8 @@ pub(crate) struct Arguments {
 pub(crate) struct Device {
     pub(crate) id: String,
     pub(crate) key: Option<String>,
+    /// None is a device of tokens; empty is any certificate of a known authority.
+    pub(crate) thumbprints: Option<Vec<String>>,
     pub(crate) tags: Value,
 }
 
@@ -121,6 +148,7 @@ impl Arguments {
             mqtt_port: self.mqtt_port,
             names: self.name.iter().chain([&self.host]).cloned().collect(),
             owner_key: self.owner_key.clone(),
+            id_scope: self.id_scope.clone(),
         }
     }
 }
@@ -128,17 +156,51 @@ impl Arguments {
 fn device(text: &str) -> Result<Device, String> {
     let mut parts = text.split(',');
     let id = parts.next().unwrap_or_default().to_owned();
-    let (mut key, mut tags) = (None, Map::new());
+    let (mut key, mut thumbprints, mut tags) = (None, None, Map::new());
     for part in parts {
         match part.split_once('=') {
             Some(("key", value)) => key = Some(value.to_owned()),
             Some((name, value)) if name.starts_with("tag.") => {
                 tags.insert(name["tag.".len()..].to_owned(), json!(value));
             }
-            Some(_) | None => return Err(format!("{part:?} is neither key=BASE64 nor tag.NAME=VALUE")),
+            Some(("thumbprint", value)) => {
+                thumbprints.get_or_insert_with(Vec::new).push(value.to_owned());
+            }
+            None if part == "x509" => drop(thumbprints.get_or_insert_with(Vec::new)),
+            Some(_) | None => {
+                return Err(format!("{part:?} is none of key=BASE64, thumbprint=HEX, x509, tag.NAME=VALUE"));
+            }
         }
     }
-    Ok(Device { id, key, tags: Value::Object(tags) })
+    if key.is_some() && thumbprints.is_some() {
+        return Err("a device has either a key or a certificate".to_owned());
+    }
+    Ok(Device { id, key, thumbprints, tags: Value::Object(tags) })
+}
+
+fn enrollment(text: &str) -> Result<Value, String> {
+    enrolled(text, "registrationId")
+}
+
+fn enrollment_group(text: &str) -> Result<Value, String> {
+    enrolled(text, "enrollmentGroupId")
+}
+
+/// The body that the service's REST API takes.
+fn enrolled(text: &str, name: &str) -> Result<Value, String> {
+    let mut parts = text.split(',');
+    let mut body = json!({ name: parts.next().unwrap_or_default() });
+    for part in parts {
+        match part.split_once('=') {
+            Some(("key", key)) => {
+                body["attestation"] = json!({"type": "symmetricKey", "symmetricKey": {"primaryKey": key}});
+            }
+            Some(("hub", host)) => body["iotHubHostName"] = json!(host),
+            Some(("device", device)) if name == "registrationId" => body["deviceId"] = json!(device),
+            Some(_) | None => return Err(format!("{part:?} is not key=BASE64, hub=HOST or device=ID")),
+        }
+    }
+    Ok(body)
 }
 
 fn fault(text: &str) -> Result<Fault, String> {
@@ -155,8 +217,23 @@ mod tests {
     #[test]
     fn the_command_line_holds_together() {
         Arguments::command().debug_assert();
-        let expected = Device { id: "d".to_owned(), key: Some("ab==".to_owned()), tags: json!({"a": "x=y"}) };
+        let expected = Device {
+            id: "d".to_owned(),
+            key: Some("ab==".to_owned()),
+            thumbprints: None,
+            tags: json!({"a": "x=y"}),
+        };
         assert_eq!(device("d,tag.a=x=y,key=ab=="), Ok(expected));
+        assert_eq!(device("d,x509").unwrap().thumbprints, Some(Vec::new()));
+        let both = device("d,thumbprint=AA,thumbprint=BB").unwrap();
+        assert_eq!(both.thumbprints, Some(vec!["AA".to_owned(), "BB".to_owned()]));
+        assert!(device("d,key=ab==,x509").is_err());
+        let keyed = json!({"type": "symmetricKey", "symmetricKey": {"primaryKey": "ab=="}});
+        assert_eq!(
+            enrollment("r,key=ab==,device=d"),
+            Ok(json!({"registrationId": "r", "attestation": keyed, "deviceId": "d"}))
+        );
+        assert!(enrollment_group("g,device=d").is_err());
         assert!(device("d,colour=red").is_err());
     }
 
@@ -182,6 +259,7 @@ mod tests {
             r#"{"fault": "duplicateDesired"}"#,
             r#"{"fault": "loseDesired"}"#,
             r#"{"fault": "loseMethodAnswer"}"#,
+            r#"{"fault": "failRegistration", "status": 429, "retryAfter": 1}"#,
             r#"{"fault": "forgetSession"}"#,
         ] {
             let parsed = fault(text).unwrap();

@@ -1,6 +1,8 @@
 //! Starting an emulator and holding it: the thread it runs in, and the handle for tests and the demo. Not the
 //! listening, which is `server`.
 
+mod identities;
+
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
@@ -20,6 +22,7 @@ use crate::faults::Faults;
 use crate::hub::Hub;
 use crate::images::Images;
 use crate::policies::Policies;
+use crate::provisioning::ID_SCOPE;
 use crate::server::{Server, listen};
 use crate::shared::Shared;
 use crate::tls::Identity;
@@ -39,6 +42,8 @@ pub struct Options {
     pub host: String,
     /// The port for REST and images; 0 picks a free one.
     pub https_port: u16,
+    /// The id scope of the provisioning service.
+    pub id_scope: String,
     /// The port for devices; 0 picks a free one.
     pub mqtt_port: u16,
     /// Names for the server certificate besides localhost, the loopback addresses and *.azure-devices.net.
@@ -57,6 +62,7 @@ impl Default for Options {
             configuration_period: Duration::ZERO,
             host: "localhost".to_owned(),
             https_port: 0,
+            id_scope: ID_SCOPE.to_owned(),
             mqtt_port: 0,
             names: Vec::new(),
             owner_key: None,
@@ -94,7 +100,11 @@ impl Emulator {
         let shared = Arc::new(share(&options, https_port));
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel();
-        let server = Server { shared: Arc::clone(&shared), acceptor: TlsAcceptor::from(identity.server) };
+        let server = Server {
+            shared: Arc::clone(&shared),
+            acceptor: TlsAcceptor::from(identity.server),
+            host: options.host.clone(),
+        };
         let period = options.configuration_period;
         let thread = std::thread::Builder::new().name("hub-emulator".to_owned()).spawn(move || {
             runtime.block_on(async move {
@@ -294,7 +304,8 @@ fn share(options: &Options, https_port: u16) -> Shared {
     let faults = Faults::new(Arc::clone(&events));
     let policies = Policies::new(options.owner_key.clone(), options.clock_skew.as_secs());
     let immediate = options.configuration_period.is_zero();
-    let hub = Hub::new(policies, Arc::clone(&events), faults.clone(), immediate);
+    let mut hub = Hub::new(policies, Arc::clone(&events), faults.clone(), immediate);
+    hub.provisioning.id_scope.clone_from(&options.id_scope);
     let images = Images::new(faults.clone(), format!("https://{}:{https_port}", options.host));
     Shared::new(hub, events, faults, images)
 }

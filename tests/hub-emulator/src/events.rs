@@ -112,6 +112,15 @@ pub enum EventKind {
         /// Length of the body in bytes.
         bytes: usize,
     },
+    /// A device asked the provisioning service to be registered.
+    Registered {
+        /// Registration id.
+        registration: String,
+        /// The device it became; empty if it became none.
+        device: String,
+        /// `assigned`, `disabled`, `failed`, `unassigned` or `refused with ` and the HTTP status.
+        status: String,
+    },
     /// A device was created in the registry.
     DeviceCreated {
         /// Device id.
@@ -195,6 +204,9 @@ impl fmt::Display for EventKind {
                 write!(f, "{device}  method answered {status} {payload}")
             }
             Self::Telemetry { device, bytes, .. } => write!(f, "{device}  telemetry, {bytes} bytes"),
+            Self::Registered { registration, device, status } => {
+                write!(f, "{registration}  registration {status} {device}")
+            }
             Self::DeviceCreated { device } => write!(f, "{device}  created"),
             Self::DeviceDeleted { device } => write!(f, "{device}  deleted"),
             Self::Configuration { id, what } => write!(f, "configuration {id} {what}"),

@@ -1,5 +1,6 @@
-//! An Azure IoT Hub for one machine: the device protocol (MQTT 3.1.1 over TLS or secure WebSocket), the service's REST API, automatic
-//! configurations, an image server, and faults on demand. Good enough for Microsoft's SDKs unchanged.
+//! An Azure IoT Hub for one machine: the device protocol (MQTT 3.1.1 over TLS or secure WebSocket, tokens and client
+//! certificates), the provisioning service, the service's REST API, automatic configurations, an image server, and
+//! faults on demand. Good enough for Microsoft's SDKs unchanged.
 //!
 //! It is not a broker, keeps nothing on disk, and shares no code with twinboot: it is written from the public
 //! protocol, so that a misreading there cannot be cancelled out by the same misreading here. Used by twinboot's
@@ -7,8 +8,9 @@
 //!
 //! Beside the hub there are simulated devices ([`device`]): boards made of files, on which the real daemon runs.
 //!
-//! Not here yet: provisioning (DPS), X.509 devices, modules, jobs, cloud-to-device messages, AMQP.
+//! Not here yet: jobs, cloud-to-device messages, AMQP.
 
+mod certificates;
 mod clock;
 mod configurations;
 pub mod device;
@@ -22,6 +24,7 @@ mod images;
 mod limits;
 mod mqtt;
 mod policies;
+mod provisioning;
 mod query;
 mod random;
 mod registry;

@@ -38,10 +38,17 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     println!("CA        {}", arguments.ca.display());
     println!("service connection string: {}", emulator.service_connection_string());
     for device in &arguments.device {
-        let created = emulator.create_device_with_key(&device.id, device.key.as_deref(), device.tags.clone());
+        let created = match &device.thumbprints {
+            None => emulator.create_device_with_key(&device.id, device.key.as_deref(), device.tags.clone()),
+            Some(thumbprints) => {
+                let thumbprints: Vec<&str> = thumbprints.iter().map(String::as_str).collect();
+                emulator.create_x509_device(&device.id, &thumbprints, device.tags.clone())
+            }
+        };
         let text = created.map_err(|error| format!("device {}: {error}", device.id))?;
         println!("device connection string: {text}");
     }
+    enroll(&emulator, arguments)?;
     let quiet = arguments.quiet;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let stopped = runtime.and_then(|runtime| {
@@ -61,6 +68,28 @@ fn run(arguments: &Arguments) -> Result<(), String> {
         print_state(&emulator.state());
     }
     stopped.map_err(|error| format!("listening for signals: {error}"))
+}
+
+/// Authorities and enrolments of the command line; prints what their devices need.
+fn enroll(emulator: &Emulator, arguments: &Arguments) -> Result<(), String> {
+    for path in &arguments.client_ca {
+        let named = |why: String| format!("{}: {why}", path.display());
+        let pem = std::fs::read_to_string(path).map_err(|error| named(error.to_string()))?;
+        emulator.add_ca(&pem).map_err(|error| named(error.to_string()))?;
+    }
+    if !(arguments.enrollment.is_empty() && arguments.enrollment_group.is_empty()) {
+        println!("id scope: {}", emulator.id_scope());
+    }
+    let key = |document: &Value| document["attestation"]["symmetricKey"]["primaryKey"].clone();
+    for body in &arguments.enrollment {
+        let made = emulator.create_enrollment(body.clone()).map_err(|error| error.to_string())?;
+        println!("enrolment {} key: {}", made["registrationId"], key(&made));
+    }
+    for body in &arguments.enrollment_group {
+        let made = emulator.create_enrollment_group(body.clone()).map_err(|error| error.to_string())?;
+        println!("enrolment group {} key: {}", made["enrollmentGroupId"], key(&made));
+    }
+    Ok(())
 }
 
 /// One line of at most 200 characters: whole twins would bury the rest.

@@ -1,8 +1,8 @@
 //! The throw-away certificate authority and the TLS that listeners speak. Not a PKI: the CA's key is forgotten as
 //! soon as the one server certificate is signed. Called by `emulator` at start.
 //!
-//! TLS 1.2 must be on: Microsoft's Python SDK speaks nothing newer. Client certificates are not asked for yet; the
-//! verifier for X.509 devices belongs here.
+//! TLS 1.2 must be on: Microsoft's Python SDK speaks nothing newer. Clients are asked for a certificate and may have
+//! none; what is made of it is `certificates`' and decided at CONNECT.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,6 +13,8 @@ use rcgen::{
 };
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, version};
+
+use crate::certificates::AnyCertificate;
 
 /// Names that the server certificate is good for, besides those asked for.
 const NAMES: [&str; 4] = ["localhost", "127.0.0.1", "::1", "*.azure-devices.net"];
@@ -50,7 +52,9 @@ impl Identity {
         let chain = vec![certificate.der().clone(), ca.der().clone()];
         let server = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_protocol_versions(&[&version::TLS13, &version::TLS12])
-            .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
+            .and_then(|builder| {
+                builder.with_client_cert_verifier(AnyCertificate::new()).with_single_cert(chain, key)
+            })
             .map_err(|error| Failed(error.to_string()))?;
         Ok(Identity { ca_pem: ca.pem(), server: Arc::new(server) })
     }

@@ -117,6 +117,15 @@ pub enum FaultKind {
     LoseDesired,
     /// The device's answer to a method gets lost on its way to the caller.
     LoseMethodAnswer,
+    /// Requests to the provisioning service are answered with this status and an error body.
+    #[serde(rename_all = "camelCase")]
+    FailRegistration {
+        /// 401, 404, 429, 500, ...
+        status: u16,
+        /// Seconds after which another try is welcome.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        retry_after: Option<u64>,
+    },
     /// Stored sessions are forgotten at CONNECT.
     ForgetSession,
 }
@@ -143,6 +152,7 @@ impl FaultKind {
             Self::DuplicateDesired => "duplicateDesired",
             Self::LoseDesired => "loseDesired",
             Self::LoseMethodAnswer => "loseMethodAnswer",
+            Self::FailRegistration { .. } => "failRegistration",
             Self::ForgetSession => "forgetSession",
         }
     }
@@ -168,6 +178,7 @@ impl FaultKind {
             | Self::DuplicateDesired
             | Self::LoseDesired
             | Self::LoseMethodAnswer
+            | Self::FailRegistration { .. }
             | Self::ForgetSession => false,
         }
     }

@@ -63,6 +63,13 @@ impl Hub {
         (self.serial, session_present)
     }
 
+    /// The Plug-and-Play model that an identity named when it came in; none leaves the one before.
+    pub(crate) fn note_model(&mut self, id: &str, model: Option<String>) {
+        if let (Some(device), Some(model)) = (self.find_mut(id), model) {
+            device.model_id = model;
+        }
+    }
+
     /// The connection with this number has ended. Nothing if it was cut from here.
     pub(crate) fn disconnect(&mut self, id: &str, serial: u64, why: &str) {
         if self.links.get(id).is_some_and(|link| link.serial == serial) {

@@ -5,6 +5,7 @@ mod identities;
 mod links;
 mod messages;
 mod methods;
+mod registrations;
 mod twins;
 
 use std::collections::BTreeMap;
@@ -13,11 +14,13 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
 
+use crate::certificates::Authorities;
 use crate::configurations::Configuration;
 use crate::events::{EventKind, Events};
 use crate::faults::Faults;
 use crate::limits::Limits;
 use crate::policies::Policies;
+use crate::provisioning::{ID_SCOPE, Provisioning};
 use crate::query::{self, Query, Source};
 use crate::registry::Device;
 
@@ -38,6 +41,9 @@ pub struct Hub {
     /// Configurations are evaluated at every change rather than by the clock alone.
     pub(crate) immediate: bool,
     pub(crate) limits: Limits,
+    /// Who may sign the certificates of devices.
+    pub(crate) authorities: Authorities,
+    pub(crate) provisioning: Provisioning,
     links: BTreeMap<String, Link>,
     sessions: BTreeMap<String, Session>,
     /// Method calls that wait for an answer, by device and request id.
@@ -57,6 +63,8 @@ impl Hub {
             faults,
             immediate,
             limits: Limits::default(),
+            authorities: Authorities::default(),
+            provisioning: Provisioning::new(ID_SCOPE),
             links: BTreeMap::new(),
             sessions: BTreeMap::new(),
             calls: BTreeMap::new(),

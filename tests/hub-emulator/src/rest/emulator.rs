@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Reply, Request, unknown};
+use super::{Reply, Request, registrations, unknown};
 use crate::error::Error;
 use crate::faults::Fault;
 use crate::shared::Shared;
@@ -30,6 +30,9 @@ pub(super) fn route(shared: &Shared, request: &Request, rest: &[&str]) -> Result
             Ok(Reply::ok(json!({"dropped": dropped})))
         }
         ("GET", ["images"]) => Ok(Reply::ok(json!(shared.images.log()))),
+        (_, ["provisioning" | "enrollments" | "enrollmentGroups" | "authorities", ..]) => {
+            registrations::doors(shared, request, rest)
+        }
         _ => Err(unknown(request)),
     }
 }

@@ -7,6 +7,7 @@ mod configurations;
 mod devices;
 mod emulator;
 mod query;
+mod registrations;
 mod twins;
 
 use std::convert::Infallible;
@@ -23,6 +24,7 @@ use crate::escape;
 use crate::images::{self, Body, full};
 use crate::policies::Right;
 use crate::sas::Token;
+use crate::server::Caller;
 use crate::shared::Shared;
 
 const BODY_LIMIT: usize = 1024 * 1024;
@@ -34,6 +36,7 @@ pub(crate) struct Request {
     segments: Vec<String>,
     query: Vec<(String, String)>,
     headers: HeaderMap,
+    caller: Caller,
     body: Value,
 }
 
@@ -135,6 +138,7 @@ impl Request {
 pub(crate) async fn respond(
     shared: Arc<Shared>,
     request: hyper::Request<Incoming>,
+    caller: Caller,
 ) -> Result<Response<Body>, Infallible> {
     let (head, body) = request.into_parts();
     let path = head.uri.path();
@@ -153,6 +157,7 @@ pub(crate) async fn respond(
         segments: path.split('/').filter(|part| !part.is_empty()).map(escape::decode).collect(),
         query: escape::pairs(head.uri.query().unwrap_or_default()),
         headers: head.headers,
+        caller,
         body: json.as_ref().cloned().unwrap_or_default(),
     };
     let reply = match json {
@@ -170,6 +175,7 @@ async fn route(shared: &Shared, request: &Request) -> Result<Reply, Error> {
         ["configurations", ref rest @ ..] => configurations::route(shared, request, rest),
         ["statistics", ref rest @ ..] => devices::statistics(shared, request, rest),
         ["emulator", ref rest @ ..] => emulator::route(shared, request, rest),
+        [scope, "registrations", ref rest @ ..] => registrations::route(shared, request, scope, rest),
         _ => Err(unknown(request)),
     }
 }

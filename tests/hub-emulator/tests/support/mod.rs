@@ -2,6 +2,7 @@
 //! the emulator's own codec is not repeated by its tests.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
+pub mod pki;
 pub mod websocket;
 
 use std::io::{ErrorKind, Read, Write};
