@@ -5,7 +5,7 @@
 //! protocol, so that a misreading there cannot be cancelled out by the same misreading here. Used by twinboot's
 //! tests and demo through [`Emulator`], and by people through the program of the same name.
 //!
-//! Not here yet: provisioning (DPS), WebSocket, X.509 devices, modules, jobs, cloud-to-device messages, AMQP.
+//! Not here yet: provisioning (DPS), WebSocket, X.509 devices, cloud-to-device messages, AMQP.
 
 mod clock;
 mod configurations;
@@ -16,6 +16,7 @@ mod events;
 mod faults;
 mod hub;
 mod images;
+mod jobs;
 mod limits;
 mod mqtt;
 mod policies;
@@ -26,6 +27,7 @@ mod rest;
 mod sas;
 mod server;
 mod shared;
+mod throttle;
 mod tls;
 mod twin;
 
@@ -36,3 +38,4 @@ pub use faults::{Fault, FaultKind, Faults};
 pub use hub::Hub;
 pub use images::{Images, Request};
 pub use sas::sign;
+pub use throttle::Tier;
