@@ -1,16 +1,16 @@
 //! The cloud of one device: the hub emulator with its image server.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use hub_emulator::{Emulator, EventKind, FaultKind, Request};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::device::{Options, SimDevice};
-use super::journal::{Checked, Fault};
+use super::{Checked, Fault, Options, SimDevice};
 
-/// The size of the slots, unless a test has a reason for another.
-const SLOT_SIZE: u64 = 64 << 20;
+/// The built program.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_twinboot");
 
 /// How long a device may take to come back.
 const RECONNECT: Duration = Duration::from_secs(30);
@@ -59,7 +59,8 @@ impl Cloud {
         let port = self.emulator.mqtt_port();
         let connection = connection.replacen(";DeviceId=", &format!(":{port};DeviceId="), 1);
         let ca = self.emulator.ca_pem();
-        SimDevice::new(&Options { factory, connection: &connection, ca, config, slot_size: SLOT_SIZE, reset })
+        let options = Options::new(Path::new(PROGRAM), factory, &connection, ca);
+        SimDevice::new(&Options { config, reset, ..options })
     }
 
     /// The device's secret key, to look for where it must not be.

@@ -1,23 +1,12 @@
-//! A simulated board and its cloud, for the tests and for `cargo demo`.
-//!
-//! [`SimDevice`] is a directory with two slots, a redundant bootloader environment, shared state and a "machine". The
-//! daemon in it is the real `twinboot run`; the reboot is played, by a bootloader that reads the environment from
-//! disk with its own code. [`Cloud`] is the hub emulator with one device, and its image server.
+//! The board and the cloud of a test: [`SimDevice`] from the emulator's crate, which is a board made of files with the
+//! real daemon in it, and [`Cloud`], the hub emulator with one device and its image server.
 //!
 //! Each test program uses a part of it.
 #![allow(dead_code, unused_imports, clippy::unwrap_used)]
 
 mod cloud;
-mod daemon;
-mod device;
-pub(crate) mod env;
-mod firmware;
-mod journal;
-mod layout;
-mod loader;
 
 pub(crate) use cloud::{Cloud, Published};
-pub(crate) use device::{Options, SimDevice};
-pub(crate) use firmware::{Installed, Recipe};
-pub(crate) use journal::{Checked, Entry, Fault, Happening};
-pub(crate) use loader::Slot;
+pub(crate) use hub_emulator::device::{
+    Checked, Entry, Failure as Fault, Happening, Installed, Options, Recipe, SimDevice, Slot, env,
+};

@@ -1,14 +1,17 @@
-//! An Azure IoT Hub for one machine: the device protocol (MQTT 3.1.1 over TLS), the service's REST API, automatic
+//! An Azure IoT Hub for one machine: the device protocol (MQTT 3.1.1 over TLS or secure WebSocket), the service's REST API, automatic
 //! configurations, an image server, and faults on demand. Good enough for Microsoft's SDKs unchanged.
 //!
 //! It is not a broker, keeps nothing on disk, and shares no code with twinboot: it is written from the public
 //! protocol, so that a misreading there cannot be cancelled out by the same misreading here. Used by twinboot's
 //! tests and demo through [`Emulator`], and by people through the program of the same name.
 //!
-//! Not here yet: provisioning (DPS), WebSocket, X.509 devices, cloud-to-device messages, AMQP.
+//! Beside the hub there are simulated devices ([`device`]): boards made of files, on which the real daemon runs.
+//!
+//! Not here yet: provisioning (DPS), X.509 devices, cloud-to-device messages, AMQP.
 
 mod clock;
 mod configurations;
+pub mod device;
 mod emulator;
 mod error;
 mod escape;
@@ -30,6 +33,7 @@ mod shared;
 mod throttle;
 mod tls;
 mod twin;
+mod websocket;
 
 pub use emulator::{Emulator, Options};
 pub use error::{Code, Error};

@@ -10,34 +10,34 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 /// Bytes of one copy.
-pub(crate) const SIZE: usize = 16 * 1024;
+pub const SIZE: usize = 16 * 1024;
 /// Checksum and serial number.
 const HEADER: usize = 5;
 
 /// The loader's variables, in their order.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(crate) struct Variables(Vec<(String, String)>);
+pub struct Variables(Vec<(String, String)>);
 
 impl Variables {
     /// Variables with these values.
-    pub(crate) fn new(values: &[(&str, &str)]) -> Self {
+    pub fn new(values: &[(&str, &str)]) -> Self {
         let mut variables = Self::default();
         values.iter().for_each(|(name, value)| variables.set(name, value));
         variables
     }
 
     /// The value, or an empty one.
-    pub(crate) fn text(&self, name: &str) -> &str {
+    pub fn text(&self, name: &str) -> &str {
         self.0.iter().rfind(|(known, _)| known == name).map_or("", |(_, value)| value)
     }
 
     /// The value as a decimal number; what is no number is 0, as it is for U-Boot.
-    pub(crate) fn number(&self, name: &str) -> u64 {
+    pub fn number(&self, name: &str) -> u64 {
         self.text(name).parse().unwrap_or(0)
     }
 
     /// Sets or adds a variable.
-    pub(crate) fn set(&mut self, name: &str, value: &str) {
+    pub fn set(&mut self, name: &str, value: &str) {
         match self.0.iter_mut().find(|(known, _)| known == name) {
             Some((_, old)) => *old = value.to_owned(),
             None => self.0.push((name.to_owned(), value.to_owned())),
@@ -75,39 +75,46 @@ impl Variables {
 
 /// The two copies on the board's "disk".
 #[derive(Clone, Debug)]
-pub(crate) struct Environment {
+pub struct Environment {
     copies: [PathBuf; 2],
 }
 
 impl Environment {
     /// The copies `env0` and `env1` in `directory`.
-    pub(crate) fn new(directory: &Path) -> Self {
+    #[must_use]
+    pub fn new(directory: &Path) -> Self {
         Self { copies: ["env0", "env1"].map(|name| directory.join(name)) }
     }
 
     /// Where a copy is.
-    pub(crate) fn copy(&self, index: usize) -> &Path {
+    pub fn copy(&self, index: usize) -> &Path {
         &self.copies[index]
     }
 
     /// Writes both copies anew, as a factory does.
-    pub(crate) fn format(&self, variables: &Variables) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// Those of writing a file.
+    pub fn format(&self, variables: &Variables) -> io::Result<()> {
         fs::write(&self.copies[0], variables.encode(1))?;
         fs::write(&self.copies[1], variables.encode(0))
     }
 
     /// The variables that count; `None` if no copy is sound.
-    pub(crate) fn load(&self) -> Option<Variables> {
+    pub fn load(&self) -> Option<Variables> {
         self.current().map(|(_, _, variables)| variables)
     }
 
     /// How many copies are sound.
-    pub(crate) fn sound_copies(&self) -> usize {
+    pub fn sound_copies(&self) -> usize {
         self.decoded().iter().flatten().count()
     }
 
     /// Writes the copy that does not count, and makes it count.
-    pub(crate) fn save(&self, variables: &Variables) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// Those of writing a file.
+    pub fn save(&self, variables: &Variables) -> io::Result<()> {
         let (index, serial) = self.current().map_or((1, 0), |(index, serial, _)| (index, serial));
         let file = File::options().write(true).open(&self.copies[1 - index])?;
         file.write_all_at(&variables.encode(serial.wrapping_add(1)), 0)?;
@@ -115,7 +122,10 @@ impl Environment {
     }
 
     /// Damages a copy: one bit of one value.
-    pub(crate) fn corrupt(&self, index: usize) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// Those of reading and writing a file.
+    pub fn corrupt(&self, index: usize) -> io::Result<()> {
         let mut bytes = fs::read(&self.copies[index])?;
         bytes[HEADER + 2] ^= 0x10;
         fs::write(&self.copies[index], bytes)

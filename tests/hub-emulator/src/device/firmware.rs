@@ -20,35 +20,35 @@ const MADE: u32 = 1_767_225_600;
 
 /// How an image shall be.
 #[derive(Clone, Debug)]
-pub(crate) struct Recipe {
+pub struct Recipe {
     /// `IMAGE_VERSION` in its os-release.
-    pub(crate) version: String,
+    pub version: String,
     /// Roughly how many bytes the image has.
-    pub(crate) size: usize,
+    pub size: usize,
     /// Whether it has a kernel.
-    pub(crate) boots: bool,
+    pub boots: bool,
     /// Whether its application works.
-    pub(crate) is_healthy: bool,
+    pub is_healthy: bool,
 }
 
 impl Recipe {
     /// A good image of this version and about this many bytes.
-    pub(crate) fn good(version: &str, size: usize) -> Self {
+    pub fn good(version: &str, size: usize) -> Self {
         Self { version: version.to_owned(), size, boots: true, is_healthy: true }
     }
 
     /// One that boots, and whose application does not work.
-    pub(crate) fn unhealthy(version: &str, size: usize) -> Self {
+    pub fn unhealthy(version: &str, size: usize) -> Self {
         Self { is_healthy: false, ..Self::good(version, size) }
     }
 
     /// One that does not boot.
-    pub(crate) fn unbootable(version: &str, size: usize) -> Self {
+    pub fn unbootable(version: &str, size: usize) -> Self {
         Self { boots: false, ..Self::good(version, size) }
     }
 
     /// Makes it.
-    pub(crate) fn make(&self) -> Vec<u8> {
+    pub fn make(&self) -> Vec<u8> {
         let mut image = FilesystemWriter::default();
         let gzip = FilesystemCompressor::new(Compressor::Gzip, None).expect("gzip needs no options");
         image.set_compressor(gzip);
@@ -122,18 +122,18 @@ impl Filling {
 
 /// What a loader and a kernel find in a slot.
 #[derive(Clone, Debug)]
-pub(crate) struct Installed {
+pub struct Installed {
     /// The text of its os-release.
-    pub(crate) os_release: String,
+    pub os_release: String,
     /// Whether there is a kernel.
-    pub(crate) boots: bool,
+    pub boots: bool,
     /// Whether its application works.
-    pub(crate) is_healthy: bool,
+    pub is_healthy: bool,
 }
 
 impl Installed {
     /// Reads the file system in `slot`; `None` if there is none.
-    pub(crate) fn read(slot: &Path) -> Option<Self> {
+    pub fn read(slot: &Path) -> Option<Self> {
         let image = FilesystemReader::from_reader(BufReader::new(File::open(slot).ok()?)).ok()?;
         let content = |wanted: &str| {
             let node = image.files().find(|node| node.fullpath == Path::new("/").join(wanted))?;
@@ -152,7 +152,7 @@ impl Installed {
     }
 
     /// `IMAGE_VERSION`, or nothing.
-    pub(crate) fn version(&self) -> &str {
+    pub fn version(&self) -> &str {
         self.os_release.lines().find_map(|line| line.strip_prefix("IMAGE_VERSION=")).unwrap_or("")
     }
 }

@@ -17,47 +17,74 @@ use tempfile::TempDir;
 use super::daemon::{self, Daemon};
 use super::env::{Environment, Variables};
 use super::firmware::Installed;
-use super::journal::{Checked, Entry, Fault, Happening, Journal};
+use super::journal::{Checked, Entry, Failure, Happening, Journal};
 use super::layout::lay_out;
 use super::loader::{self, Slot};
 
-/// How often the supervisor looks at the machine.
-const PAUSE: Duration = Duration::from_millis(10);
 /// More resets than any trial allows boots.
 const RESETS: u32 = 20;
 
 /// How a device shall be.
-pub(crate) struct Options<'a> {
+#[derive(Clone, Debug)]
+pub struct Options<'a> {
+    /// The daemon's program, which must understand `--config FILE run`.
+    pub program: &'a Path,
     /// The image in slot A.
-    pub(crate) factory: &'a [u8],
-    /// Its connection string.
-    pub(crate) connection: &'a str,
+    pub factory: &'a [u8],
+    /// Its connection string, with the hub's port if that is not the usual one.
+    pub connection: &'a str,
     /// The certificate authority to trust, in PEM.
-    pub(crate) ca: &'a str,
+    pub ca: &'a str,
     /// A drop-in for the configuration.
-    pub(crate) config: &'a str,
+    pub config: &'a str,
     /// Bytes of each slot.
-    pub(crate) slot_size: u64,
+    pub slot_size: u64,
     /// How long a reset takes: nothing for tests, a moment where people watch.
-    pub(crate) reset: Duration,
+    pub reset: Duration,
+    /// How often its supervisor looks at the machine: whether the daemon lives, and whether it wants a reboot.
+    pub attention: Duration,
+    /// Whether the daemon's status is followed through its control socket and told as [`Happening::Status`].
+    pub followed: bool,
+}
+
+impl<'a> Options<'a> {
+    /// As tests want them: resets take no time, nothing escapes notice, slots of 64 MiB, no drop-in.
+    pub fn new(program: &'a Path, factory: &'a [u8], connection: &'a str, ca: &'a str) -> Self {
+        Self {
+            program,
+            factory,
+            connection,
+            ca,
+            config: "",
+            slot_size: 64 << 20,
+            reset: Duration::ZERO,
+            attention: Duration::from_millis(10),
+            followed: true,
+        }
+    }
 }
 
 /// A simulated device. Switched off and removed when dropped.
-pub(crate) struct SimDevice {
+#[derive(Debug)]
+pub struct SimDevice {
     board: Arc<Board>,
     supervisor: Option<JoinHandle<()>>,
 }
 
+#[derive(Debug)]
 struct Board {
+    program: PathBuf,
     directory: TempDir,
     environment: Environment,
     journal: Arc<Journal>,
     power: Mutex<Power>,
     removed: AtomicBool,
     reset: Duration,
+    attention: Duration,
+    followed: bool,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Power {
     daemon: Option<Daemon>,
     booted: Option<Slot>,
@@ -66,7 +93,10 @@ struct Power {
 
 impl SimDevice {
     /// Makes a device, switched off.
-    pub(crate) fn new(options: &Options<'_>) -> Checked<Self> {
+    ///
+    /// # Errors
+    /// If its files cannot be written, or the factory image does not fit into a slot.
+    pub fn new(options: &Options<'_>) -> Checked<Self> {
         let directory = tempfile::Builder::new().prefix("twinboot-").tempdir()?;
         let environment = Environment::new(directory.path());
         lay_out(directory.path(), options)?;
@@ -82,12 +112,15 @@ impl SimDevice {
         ];
         environment.format(&Variables::new(&variables))?;
         let board = Arc::new(Board {
+            program: options.program.to_owned(),
             directory,
             environment,
             journal: Arc::default(),
             power: Mutex::default(),
             removed: AtomicBool::new(false),
             reset: options.reset,
+            attention: options.attention,
+            followed: options.followed,
         });
         let supervisor = {
             let board = Arc::clone(&board);
@@ -97,14 +130,17 @@ impl SimDevice {
     }
 
     /// Gives it power: the loader chooses a slot, the daemon in it starts.
-    pub(crate) fn power_on(&self) -> Checked {
+    ///
+    /// # Errors
+    /// If no slot boots, or the program cannot be started.
+    pub fn power_on(&self) -> Checked {
         let mut power = self.board.power();
         self.board.journal.add(Happening::PowerOn);
         self.board.boot(&mut power)
     }
 
     /// Takes the power away at this instant.
-    pub(crate) fn power_cut(&self) {
+    pub fn power_cut(&self) {
         let mut power = self.board.power();
         power.daemon = None;
         power.booted = None;
@@ -112,106 +148,133 @@ impl SimDevice {
     }
 
     /// Cuts the power and gives it back.
-    pub(crate) fn power_cycle(&self) -> Checked {
+    ///
+    /// # Errors
+    /// As for [`power_on`](Self::power_on).
+    pub fn power_cycle(&self) -> Checked {
         self.power_cut();
         self.power_on()
     }
 
     /// Kills the daemon and starts it anew in the same boot, as a service manager would.
-    pub(crate) fn kill_daemon(&self) -> Checked {
+    ///
+    /// # Errors
+    /// If the program cannot be started.
+    pub fn kill_daemon(&self) -> Checked {
         let mut power = self.board.power();
         power.daemon = None;
         self.board.start(&mut power)
     }
 
     /// Asks the daemon to end, as `systemctl stop` does; how long it took.
-    pub(crate) fn stop_daemon(&self) -> Checked<Duration> {
+    ///
+    /// # Errors
+    /// If none runs, or it does not end in time, or ends with a failure.
+    pub fn stop_daemon(&self) -> Checked<Duration> {
         let mut power = self.board.power();
-        let daemon = power.daemon.take().ok_or_else(|| Fault("no daemon runs".into()))?;
+        let daemon = power.daemon.take().ok_or_else(|| Failure("no daemon runs".into()))?;
         let took = daemon.stop()?;
         self.board.journal.add(Happening::Stopped(took));
         Ok(took)
     }
 
     /// Starts the daemon again after [`stop_daemon`](Self::stop_daemon).
-    pub(crate) fn start_daemon(&self) -> Checked {
+    ///
+    /// # Errors
+    /// If the program cannot be started.
+    pub fn start_daemon(&self) -> Checked {
         self.board.start(&mut self.board.power())
     }
 
     /// The slot that runs; `None` without power.
-    pub(crate) fn booted(&self) -> Option<Slot> {
+    pub fn booted(&self) -> Option<Slot> {
         self.board.power().booted
     }
 
     /// How many times the machine came up.
-    pub(crate) fn boots(&self) -> u32 {
+    pub fn boots(&self) -> u32 {
         self.board.power().boots
     }
 
     /// The slot that boots when nothing is on trial; `None` if no environment is sound.
-    pub(crate) fn default(&self) -> Option<Slot> {
+    pub fn default(&self) -> Option<Slot> {
         loader::default(&self.board.environment)
     }
 
     /// The bootloader's environment.
-    pub(crate) fn environment(&self) -> &Environment {
+    pub fn environment(&self) -> &Environment {
         &self.board.environment
     }
 
     /// The first `len` bytes of a slot.
-    pub(crate) fn slot_bytes(&self, slot: Slot, len: usize) -> Checked<Vec<u8>> {
+    ///
+    /// # Errors
+    /// If it cannot be read, or is shorter.
+    pub fn slot_bytes(&self, slot: Slot, len: usize) -> Checked<Vec<u8>> {
         let mut bytes = vec![0; len];
         File::open(self.board.slot(slot))?.read_exact_at(&mut bytes, 0)?;
         Ok(bytes)
     }
 
     /// What a loader finds in a slot.
-    pub(crate) fn installed(&self, slot: Slot) -> Option<Installed> {
+    pub fn installed(&self, slot: Slot) -> Option<Installed> {
         Installed::read(&self.board.slot(slot))
     }
 
     /// A file of the device.
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.board.path(name)
     }
 
     /// Asks the daemon for its status.
-    pub(crate) fn status(&self) -> Checked<Value> {
+    ///
+    /// # Errors
+    /// As for [`ask`](Self::ask).
+    pub fn status(&self) -> Checked<Value> {
         Ok(self.ask(&json!({"request": "status"}))?["status"].take())
     }
 
     /// Sends the daemon a request as its command line would.
-    pub(crate) fn ask(&self, request: &Value) -> Checked<Value> {
+    ///
+    /// # Errors
+    /// If it is not there, or does not answer in JSON.
+    pub fn ask(&self, request: &Value) -> Checked<Value> {
         daemon::ask(&self.path("control.sock"), request)
     }
 
-    /// Runs the program's command line on this device; exit code and output.
-    pub(crate) fn command(&self, arguments: &[&str]) -> Checked<(Option<i32>, String)> {
-        daemon::command(&self.path("twinboot.toml"), arguments)
+    /// Runs the program's command line on this device; exit code (none if a signal ended it) and output.
+    ///
+    /// # Errors
+    /// If the program cannot be started.
+    pub fn command(&self, arguments: &[&str]) -> Checked<(Option<i32>, String)> {
+        daemon::command(&self.board.program, &self.path("twinboot.toml"), arguments)
     }
 
     /// All that happens from now on.
-    pub(crate) fn listen(&self) -> Receiver<Entry> {
+    pub fn listen(&self) -> Receiver<Entry> {
         self.board.journal.listen()
     }
 
     /// A place in the journal, to wait from.
-    pub(crate) fn now(&self) -> usize {
+    pub fn now(&self) -> usize {
         self.board.journal.len()
     }
 
     /// What happened since.
-    pub(crate) fn since(&self, from: usize) -> Vec<Entry> {
+    pub fn since(&self, from: usize) -> Vec<Entry> {
         self.board.journal.since(from)
     }
 
     /// The journal's end, for messages.
-    pub(crate) fn tail(&self) -> String {
+    pub fn tail(&self) -> String {
         self.board.journal.tail()
     }
 
-    /// Waits for something that happens after `from`.
-    pub(crate) fn wait<T>(
+    /// Waits for something that happens after `from`; what `wanted` made of it.
+    ///
+    /// # Errors
+    /// If it does not happen in time, or the device is broken before; with the journal's end.
+    pub fn wait<T>(
         &self,
         what: &str,
         from: usize,
@@ -222,7 +285,10 @@ impl SimDevice {
     }
 
     /// Waits for a status that is told after `from`.
-    pub(crate) fn wait_status(
+    ///
+    /// # Errors
+    /// As for [`wait`](Self::wait).
+    pub fn wait_status(
         &self,
         what: &str,
         from: usize,
@@ -257,7 +323,7 @@ impl Board {
                     self.reboot(&mut power)
                 } else if let Some(status) = daemon.ended() {
                     power.daemon = None;
-                    Err(Fault(format!("the daemon ended by itself: {status}")))
+                    Err(Failure(format!("the daemon ended by itself: {status}")))
                 } else {
                     Ok(())
                 };
@@ -266,7 +332,7 @@ impl Board {
                 }
             }
             drop(power);
-            thread::sleep(PAUSE);
+            thread::sleep(self.attention);
         }
     }
 
@@ -300,7 +366,7 @@ impl Board {
                 None => self.journal.add(Happening::Hung(decision.slot)),
             }
         }
-        Err(Fault(format!("the machine does not boot any more: {RESETS} resets in a row")))
+        Err(Failure(format!("the machine does not boot any more: {RESETS} resets in a row")))
     }
 
     /// Makes the machine's files say what a kernel of this slot would say.
@@ -326,7 +392,8 @@ impl Board {
 
     fn start(&self, power: &mut Power) -> Checked {
         let (config, socket) = (self.path("twinboot.toml"), self.path("control.sock"));
-        power.daemon = Some(Daemon::start(&config, &socket, &self.journal)?);
+        let follow = self.followed.then_some(socket.as_path());
+        power.daemon = Some(Daemon::start(&self.program, &config, follow, &self.journal)?);
         Ok(())
     }
 

@@ -7,14 +7,16 @@ use super::env::Environment;
 
 /// One of the two slots.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Slot {
+pub enum Slot {
+    /// The slot that the factory writes.
     A,
+    /// The other slot.
     B,
 }
 
 impl Slot {
     /// `a` or `b`.
-    pub(crate) fn letter(self) -> &'static str {
+    pub fn letter(self) -> &'static str {
         match self {
             Self::A => "a",
             Self::B => "b",
@@ -22,7 +24,7 @@ impl Slot {
     }
 
     /// The other one.
-    pub(crate) fn other(self) -> Self {
+    pub fn other(self) -> Self {
         match self {
             Self::A => Self::B,
             Self::B => Self::A,
@@ -36,15 +38,15 @@ impl Slot {
 
 /// What was decided, and why if it is worth a word.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Decision {
-    pub(crate) slot: Slot,
-    pub(crate) note: String,
+pub(super) struct Decision {
+    pub(super) slot: Slot,
+    pub(super) note: String,
 }
 
 /// One power-on: counts the boot if a trial is armed, falls back if it was one too many, and chooses.
 ///
 /// Without any sound copy the variables compiled into the loader count; this board's boot slot A.
-pub(crate) fn power_on(environment: &Environment) -> io::Result<Decision> {
+pub(super) fn power_on(environment: &Environment) -> io::Result<Decision> {
     let Some(mut variables) = environment.load() else {
         let note = "no environment is sound: the compiled-in one boots slot a".to_owned();
         return Ok(Decision { slot: Slot::A, note });
@@ -71,7 +73,7 @@ pub(crate) fn power_on(environment: &Environment) -> io::Result<Decision> {
 }
 
 /// The slot that boots when nothing is on trial, or when the trial fails; `None` if no environment is sound.
-pub(crate) fn default(environment: &Environment) -> Option<Slot> {
+pub(super) fn default(environment: &Environment) -> Option<Slot> {
     let variables = environment.load()?;
     let slot = Slot::named(variables.text("slot"));
     Some(if variables.number("upgrade_available") == 0 { slot } else { slot.other() })

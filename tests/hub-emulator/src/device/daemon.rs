@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,31 +12,35 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use super::journal::{Checked, Fault, Happening, Journal};
+use super::journal::{Checked, Failure, Happening, Journal};
 
 /// How long a daemon that was asked to end may take before that counts as a fault. It promises five seconds.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// The built program.
-pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_twinboot");
-
 /// A running daemon.
-pub(crate) struct Daemon {
+#[derive(Debug)]
+pub(super) struct Daemon {
     child: Child,
     gone: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Daemon {
-    /// Starts it. Its lines and its status go into the journal.
-    pub(crate) fn start(config: &Path, socket: &Path, journal: &Arc<Journal>) -> std::io::Result<Self> {
-        let mut command = Command::new(PROGRAM);
+    /// Starts it. Its lines go into the journal, and so does what it says of its status on the socket to follow.
+    pub(super) fn start(
+        program: &Path,
+        config: &Path,
+        follow: Option<&Path>,
+        journal: &Arc<Journal>,
+    ) -> Checked<Self> {
+        let mut command = Command::new(program);
         command.arg("--config").arg(config).args(["run", "--verbose"]);
         // Nothing of the service manager, or of the journal, that may be above us.
         command.env_clear().env("PATH", "/usr/bin:/bin").env("RUST_BACKTRACE", "1");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn()?;
+        let spawned = command.spawn();
+        let mut child = spawned.map_err(|error| Failure(format!("{}: {error}", program.display())))?;
         let gone = Arc::new(AtomicBool::new(false));
         let stderr = child.stderr.take().expect("it is piped");
         let lines = {
@@ -47,20 +51,21 @@ impl Daemon {
                 }
             })
         };
-        let status = {
+        let mut threads = vec![lines];
+        if let Some(socket) = follow {
             let (journal, gone, socket) = (Arc::clone(journal), Arc::clone(&gone), socket.to_owned());
-            thread::spawn(move || watch(&socket, &gone, &journal))
-        };
-        Ok(Self { child, gone, threads: vec![lines, status] })
+            threads.push(thread::spawn(move || watch(&socket, &gone, &journal)));
+        }
+        Ok(Self { child, gone, threads })
     }
 
     /// How it ended, if it did.
-    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+    pub(super) fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
 
     /// Sends SIGTERM and waits; how long it took.
-    pub(crate) fn stop(mut self) -> Checked<Duration> {
+    pub(super) fn stop(mut self) -> Checked<Duration> {
         let begin = Instant::now();
         if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
             // It may have ended just now.
@@ -70,7 +75,7 @@ impl Daemon {
             match self.ended() {
                 Some(status) => break status,
                 None if begin.elapsed() > STOP_LIMIT => {
-                    return Err(Fault(format!("the daemon did not end within {STOP_LIMIT:?} of SIGTERM")));
+                    return Err(Failure(format!("the daemon did not end within {STOP_LIMIT:?} of SIGTERM")));
                 }
                 None => thread::sleep(PAUSE),
             }
@@ -79,7 +84,7 @@ impl Daemon {
         if status.success() {
             Ok(took)
         } else {
-            Err(Fault(format!("after SIGTERM the daemon ended with {status}")))
+            Err(Failure(format!("after SIGTERM the daemon ended with {status}")))
         }
     }
 }
@@ -116,7 +121,7 @@ fn watch(socket: &Path, gone: &AtomicBool, journal: &Journal) {
 }
 
 /// Asks the daemon behind `socket` for something; its answer.
-pub(crate) fn ask(socket: &Path, request: &Value) -> Checked<Value> {
+pub(super) fn ask(socket: &Path, request: &Value) -> Checked<Value> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(Duration::from_secs(70)))?;
     stream.write_all(format!("{request}\n").as_bytes())?;
@@ -126,8 +131,8 @@ pub(crate) fn ask(socket: &Path, request: &Value) -> Checked<Value> {
 }
 
 /// Runs the program with other arguments than `run`; exit code and both outputs.
-pub(crate) fn command(config: &Path, arguments: &[&str]) -> Checked<(Option<i32>, String)> {
-    let mut command = Command::new(PathBuf::from(PROGRAM));
+pub(super) fn command(program: &Path, config: &Path, arguments: &[&str]) -> Checked<(Option<i32>, String)> {
+    let mut command = Command::new(program);
     command.arg("--config").arg(config).args(arguments).env_clear().stdin(Stdio::null());
     let output = command.output()?;
     let text = [output.stdout, output.stderr].concat();

@@ -11,14 +11,16 @@ use super::loader::Slot;
 
 /// Something that happened.
 #[derive(Clone, Debug)]
-pub(crate) struct Entry {
-    pub(crate) at: SystemTime,
-    pub(crate) what: Happening,
+pub struct Entry {
+    /// When.
+    pub at: SystemTime,
+    /// What.
+    pub what: Happening,
 }
 
 /// What can happen to a device.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Happening {
+pub enum Happening {
     /// The machine gets power.
     PowerOn,
     /// The bootloader has something to say.
@@ -41,33 +43,34 @@ pub(crate) enum Happening {
     Broken(String),
 }
 
-/// What a failed wait or check has to say; shown to people as it is.
-pub(crate) struct Fault(pub(crate) String);
+/// What a failed wait or check has to say; shown to people as it is. No [`std::error::Error`], so that every one of
+/// those becomes one by `?`.
+pub struct Failure(pub String);
 
-impl fmt::Debug for Fault {
+impl fmt::Debug for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl<E: std::error::Error> From<E> for Fault {
+impl<E: std::error::Error> From<E> for Failure {
     fn from(error: E) -> Self {
         Self(error.to_string())
     }
 }
 
 /// A check's outcome.
-pub(crate) type Checked<T = ()> = Result<T, Fault>;
+pub type Checked<T = ()> = Result<T, Failure>;
 
 /// Everything that happened, and who waits for more.
-#[derive(Default)]
-pub(crate) struct Journal {
+#[derive(Debug, Default)]
+pub(super) struct Journal {
     entries: Mutex<Vec<Entry>>,
     changed: Condvar,
     listeners: Mutex<Vec<Sender<Entry>>>,
@@ -75,7 +78,7 @@ pub(crate) struct Journal {
 
 impl Journal {
     /// Adds what happened now.
-    pub(crate) fn add(&self, what: Happening) {
+    pub(super) fn add(&self, what: Happening) {
         let entry = Entry { at: SystemTime::now(), what };
         let mut entries = self.lock();
         // Within the lock, so that listeners see the journal's order.
@@ -87,24 +90,24 @@ impl Journal {
     }
 
     /// All that is still to come.
-    pub(crate) fn listen(&self) -> Receiver<Entry> {
+    pub(super) fn listen(&self) -> Receiver<Entry> {
         let (sender, receiver) = channel();
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
         receiver
     }
 
     /// How many entries there are.
-    pub(crate) fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.lock().len()
     }
 
     /// Everything from entry number `from` on.
-    pub(crate) fn since(&self, from: usize) -> Vec<Entry> {
+    pub(super) fn since(&self, from: usize) -> Vec<Entry> {
         self.lock().get(from..).unwrap_or_default().to_vec()
     }
 
     /// Waits until something that happened since entry number `from` is what `wanted` looks for.
-    pub(crate) fn wait<T>(
+    pub(super) fn wait<T>(
         &self,
         what: &str,
         from: usize,
@@ -120,20 +123,20 @@ impl Journal {
                     return Ok(found);
                 }
                 if let Happening::Broken(why) = &entry.what {
-                    return Err(Fault(format!("waiting for {what}: {why}\n{}", tail(&entries))));
+                    return Err(Failure(format!("waiting for {what}: {why}\n{}", tail(&entries))));
                 }
             }
             seen = entries.len().max(from);
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(Fault(format!("waited {limit:?} for {what}\n{}", tail(&entries))));
+                return Err(Failure(format!("waited {limit:?} for {what}\n{}", tail(&entries))));
             }
             entries = self.changed.wait_timeout(entries, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
     /// The end of the journal, for messages.
-    pub(crate) fn tail(&self) -> String {
+    pub(super) fn tail(&self) -> String {
         tail(&self.lock())
     }
 

@@ -5,10 +5,10 @@ use std::io;
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::Path;
 
-use super::device::Options;
+use super::board::Options;
 
 /// Everything but the environment's content.
-pub(crate) fn lay_out(directory: &Path, options: &Options<'_>) -> io::Result<()> {
+pub(super) fn lay_out(directory: &Path, options: &Options<'_>) -> io::Result<()> {
     for name in ["state", "health.d", "conf.d", "machine/etc", "machine/proc/sys/kernel/random"] {
         fs::create_dir_all(directory.join(name))?;
         // Whatever the umask: a directory of health checks that others can write is not trusted.
