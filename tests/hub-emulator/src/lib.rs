@@ -8,7 +8,7 @@
 //!
 //! Beside the hub there are simulated devices ([`device`]): boards made of files, on which the real daemon runs.
 //!
-//! Not here yet: jobs, cloud-to-device messages, AMQP.
+//! Not here yet: cloud-to-device messages, AMQP.
 
 mod certificates;
 mod clock;
@@ -21,6 +21,7 @@ mod events;
 mod faults;
 mod hub;
 mod images;
+mod jobs;
 mod limits;
 mod mqtt;
 mod policies;
@@ -32,6 +33,7 @@ mod rest;
 mod sas;
 mod server;
 mod shared;
+mod throttle;
 mod tls;
 mod twin;
 mod websocket;
@@ -43,3 +45,4 @@ pub use faults::{Fault, FaultKind, Faults};
 pub use hub::Hub;
 pub use images::{Images, Request};
 pub use sas::sign;
+pub use throttle::Tier;

@@ -49,6 +49,11 @@ impl Shared {
         self.with(|_| ());
     }
 
+    /// Changes of the hub, for tasks.
+    pub(crate) fn ticks(&self) -> watch::Receiver<u64> {
+        self.tick.subscribe()
+    }
+
     /// Waits, not in a task, until the hub satisfies a condition; whether it did in time.
     pub(crate) fn wait_for(&self, mut condition: impl FnMut(&Hub) -> bool, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;

@@ -1,6 +1,7 @@
 //! The whole state of the hub in one place: devices, connections, sessions, configurations. Every change is a
 //! method here and happens under one lock (`shared`). Not protocol: MQTT and REST are `mqtt` and `rest`.
 
+mod call;
 mod identities;
 mod links;
 mod messages;
@@ -8,7 +9,7 @@ mod methods;
 mod registrations;
 mod twins;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
@@ -18,15 +19,19 @@ use crate::certificates::Authorities;
 use crate::configurations::Configuration;
 use crate::events::{EventKind, Events};
 use crate::faults::Faults;
+use crate::jobs::Job;
 use crate::limits::Limits;
 use crate::policies::Policies;
 use crate::provisioning::{ID_SCOPE, Provisioning};
 use crate::query::{self, Query, Source};
 use crate::registry::Device;
+use crate::throttle::Throttle;
 
+pub(crate) use call::MethodCall;
 use links::Session;
 pub(crate) use links::{Link, Push};
 pub(crate) use methods::Answer;
+pub(crate) use twins::apply as apply_patch;
 
 /// What the emulated hub knows. Tests read it through [`Emulator::wait_for`](crate::Emulator::wait_for).
 #[derive(Debug)]
@@ -35,6 +40,10 @@ pub struct Hub {
     /// Modules of devices by `device/module`, which is also their client id.
     pub(crate) modules: BTreeMap<String, Device>,
     pub(crate) configurations: BTreeMap<String, Configuration>,
+    /// Scheduled jobs, those that have ended too.
+    pub(crate) jobs: BTreeMap<String, Job>,
+    /// Jobs that a task of this process is at work on.
+    pub(crate) job_workers: BTreeSet<String>,
     pub(crate) policies: Policies,
     pub(crate) events: Arc<Events>,
     pub(crate) faults: Faults,
@@ -44,6 +53,7 @@ pub struct Hub {
     /// Who may sign the certificates of devices.
     pub(crate) authorities: Authorities,
     pub(crate) provisioning: Provisioning,
+    pub(crate) throttle: Option<Throttle>,
     links: BTreeMap<String, Link>,
     sessions: BTreeMap<String, Session>,
     /// Method calls that wait for an answer, by device and request id.
@@ -58,6 +68,8 @@ impl Hub {
             devices: BTreeMap::new(),
             modules: BTreeMap::new(),
             configurations: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            job_workers: BTreeSet::new(),
             policies,
             events,
             faults,
@@ -65,6 +77,7 @@ impl Hub {
             limits: Limits::default(),
             authorities: Authorities::default(),
             provisioning: Provisioning::new(ID_SCOPE),
+            throttle: None,
             links: BTreeMap::new(),
             sessions: BTreeMap::new(),
             calls: BTreeMap::new(),
@@ -126,7 +139,8 @@ impl Hub {
             .collect();
         let configurations: Vec<Value> =
             self.configurations.values().map(|found| self.configuration_document(found)).collect();
-        json!({"devices": devices, "configurations": configurations, "faults": self.faults.list()})
+        let jobs = self.job_list(None, None);
+        json!({"devices": devices, "configurations": configurations, "jobs": jobs, "faults": self.faults.list()})
     }
 
     /// Nothing of a deleted identity may be found by a later one of the same name.
@@ -149,7 +163,7 @@ impl Hub {
         let documents = match query.source {
             Source::Devices => self.devices.keys().map(|id| self.twin(id)).collect(),
             Source::Modules => self.modules.keys().map(|id| self.twin(id)).collect(),
-            Source::Jobs => Vec::new(),
+            Source::Jobs => self.job_rows(),
         };
         query::run(query, documents)
     }

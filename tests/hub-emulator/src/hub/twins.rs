@@ -105,7 +105,7 @@ impl Hub {
 
 /// Changes a twin as a PATCH (merge) or a PUT (replace what is named) wants it; the change of desired properties that
 /// its device is to be told. After an error the device is to be thrown away: some of it may have changed.
-pub(super) fn apply(
+pub(crate) fn apply(
     device: &mut Device,
     body: &Value,
     replace: bool,

@@ -6,12 +6,14 @@
 mod configurations;
 mod devices;
 mod emulator;
+mod jobs;
 mod query;
 mod registrations;
 mod twins;
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Instant;
 
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
@@ -38,6 +40,8 @@ pub(crate) struct Request {
     headers: HeaderMap,
     caller: Caller,
     body: Value,
+    /// Bytes of body.
+    length: usize,
 }
 
 /// An answer in the making.
@@ -159,6 +163,7 @@ pub(crate) async fn respond(
         headers: head.headers,
         caller,
         body: json.as_ref().cloned().unwrap_or_default(),
+        length: bytes.len(),
     };
     let reply = match json {
         Ok(_) => route(&shared, &request).await,
@@ -169,10 +174,16 @@ pub(crate) async fn respond(
 
 async fn route(shared: &Shared, request: &Request) -> Result<Reply, Error> {
     let segments: Vec<&str> = request.segments.iter().map(String::as_str).collect();
+    let now = Instant::now();
+    shared.read(|hub| match &hub.throttle {
+        Some(throttle) => throttle.pass(request.method.as_str(), &segments, request.length, now),
+        None => Ok(()),
+    })?;
     match segments[..] {
         ["devices", ref rest @ ..] => devices::route(shared, request, rest),
         ["twins", ref rest @ ..] => twins::route(shared, request, rest).await,
         ["configurations", ref rest @ ..] => configurations::route(shared, request, rest),
+        ["jobs", ref rest @ ..] => jobs::route(shared, request, rest),
         ["statistics", ref rest @ ..] => devices::statistics(shared, request, rest),
         ["emulator", ref rest @ ..] => emulator::route(shared, request, rest),
         [scope, "registrations", ref rest @ ..] => registrations::route(shared, request, scope, rest),
