@@ -16,8 +16,8 @@ const AFTER_HELP: &str = r#"POINTING A CLIENT AT IT
     Node SDKs               NODE_EXTRA_CA_CERTS=/tmp/hub-emulator-ca.pem
     curl                    --cacert /tmp/hub-emulator-ca.pem
 
-  Which ports SDKs insist on: devices always 8883 (Node takes HostName=localhost:PORT), the Node service 443, the
-  Python service 443 unless the connection string says HostName=localhost:PORT. To serve them all at once:
+  Which ports SDKs insist on: devices always 8883 (Node takes HostName=localhost:PORT) or, through WebSockets, 443;
+  the Node service 443, the Python service 443 unless the connection string says HostName=localhost:PORT. To serve them all at once:
     hub-emulator --https-port 443              (as root, or after: sysctl net.ipv4.ip_unprivileged_port_start=443)
 
   To use a name as in Azure, on this machine: add to /etc/hosts
@@ -63,7 +63,7 @@ pub(crate) struct Arguments {
     /// Port for devices (MQTT over TLS); 0 picks a free one.
     #[arg(long, value_name = "PORT", default_value_t = 8883)]
     mqtt_port: u16,
-    /// Port for the service REST API and images; 0 picks a free one.
+    /// Port for the service REST API, images and devices through WebSockets; 0 picks a free one.
     #[arg(long, value_name = "PORT", default_value_t = 8443)]
     https_port: u16,
     /// Host name in connection strings and image addresses.

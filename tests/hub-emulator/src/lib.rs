@@ -1,4 +1,4 @@
-//! An Azure IoT Hub for one machine: the device protocol (MQTT 3.1.1 over TLS), the service's REST API, automatic
+//! An Azure IoT Hub for one machine: the device protocol (MQTT 3.1.1 over TLS or secure WebSocket), the service's REST API, automatic
 //! configurations, an image server, and faults on demand. Good enough for Microsoft's SDKs unchanged.
 //!
 //! It is not a broker, keeps nothing on disk, and shares no code with twinboot: it is written from the public
@@ -7,7 +7,7 @@
 //!
 //! Beside the hub there are simulated devices ([`device`]): boards made of files, on which the real daemon runs.
 //!
-//! Not here yet: provisioning (DPS), WebSocket, X.509 devices, modules, jobs, cloud-to-device messages, AMQP.
+//! Not here yet: provisioning (DPS), X.509 devices, modules, jobs, cloud-to-device messages, AMQP.
 
 mod clock;
 mod configurations;
@@ -30,6 +30,7 @@ mod server;
 mod shared;
 mod tls;
 mod twin;
+mod websocket;
 
 pub use emulator::{Emulator, Options};
 pub use error::{Code, Error};

@@ -1,20 +1,23 @@
-//! Listening, TLS handshakes, and which protocol is spoken where. Not the protocols. Called by `emulator` at start; a
-//! WebSocket door for devices belongs here.
+//! Listening, TLS handshakes, and which protocol is spoken where. Not the protocols. Called by `emulator` at start.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use crate::hub::Hub;
+use crate::images::Body;
 use crate::shared::Shared;
-use crate::{mqtt, rest};
+use crate::{mqtt, rest, websocket};
 
 /// A TLS handshake that takes longer is given up.
 const HANDSHAKE: Duration = Duration::from_secs(20);
@@ -79,13 +82,21 @@ impl Server {
         match protocol {
             Protocol::Mqtt => mqtt::serve(stream, self.shared).await,
             Protocol::Https => {
-                let service = service_fn(|request| rest::respond(Arc::clone(&self.shared), request));
+                let service = service_fn(|request| self.clone().answer(request));
                 let mut http = http1::Builder::new();
                 http.timer(TokioTimer::new()).max_buf_size(128 * 1024);
                 // Clients end connections in all sorts of ways, and faults do so on purpose.
-                let _ = http.serve_connection(TokioIo::new(stream), service).await;
+                let _ = http.serve_connection(TokioIo::new(stream), service).with_upgrades().await;
             }
         }
+    }
+
+    /// Devices and the service share the port: they are told apart by the path.
+    async fn answer(self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+        if websocket::is_meant(&request) {
+            return Ok(websocket::respond(self.shared, request));
+        }
+        rest::respond(self.shared, request).await
     }
 
     /// Starts evaluating configurations by the clock, unless the period is zero.

@@ -2,6 +2,8 @@
 //! the emulator's own codec is not repeated by its tests.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
+pub mod websocket;
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -64,8 +66,12 @@ pub struct Dialect {
     pub password: Option<String>,
 }
 
+/// What a device speaks through.
+pub trait Stream: Read + Write {}
+impl<S: Read + Write> Stream for S {}
+
 pub struct Device {
-    pub tls: Tls,
+    pub stream: Box<dyn Stream>,
     pub id: String,
     next_id: u16,
     /// Messages that arrived while something else was waited for.
@@ -102,8 +108,12 @@ impl Device {
 
     /// Connects in a dialect; the two bytes of the CONNACK are session-present and return code.
     pub fn try_connect(emulator: &Emulator, id: &str, dialect: &Dialect) -> (Device, [u8; 2]) {
-        let tls = dial(emulator, emulator.mqtt_port());
-        let mut device = Device { tls, id: id.to_owned(), next_id: 0, waiting: Vec::new() };
+        Device::over(Box::new(dial(emulator, emulator.mqtt_port())), id, dialect)
+    }
+
+    /// The same on a stream of the caller's.
+    pub fn over(stream: Box<dyn Stream>, id: &str, dialect: &Dialect) -> (Device, [u8; 2]) {
+        let mut device = Device { stream, id: id.to_owned(), next_id: 0, waiting: Vec::new() };
         let flags = 0x80 | if dialect.password.is_some() { 0x40 } else { 0 } | u8::from(dialect.clean) << 1;
         let mut body = b"\x00\x04MQTT\x04".to_vec();
         body.push(flags);
@@ -192,8 +202,8 @@ impl Device {
         }
         packet.push(length as u8);
         packet.extend(body);
-        self.tls.write_all(&packet).unwrap();
-        self.tls.flush().unwrap();
+        self.stream.write_all(&packet).unwrap();
+        self.stream.flush().unwrap();
     }
 
     fn id(&mut self) -> [u8; 2] {
@@ -234,7 +244,7 @@ impl Device {
     }
 
     fn fill(&mut self, buffer: &mut [u8]) -> bool {
-        match self.tls.read_exact(buffer) {
+        match self.stream.read_exact(buffer) {
             Ok(()) => true,
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                 panic!("nothing came within {PATIENCE:?}")
