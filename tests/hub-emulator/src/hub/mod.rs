@@ -3,7 +3,9 @@
 
 mod links;
 mod methods;
+mod mishaps;
 mod twins;
+mod view;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -111,7 +113,7 @@ impl Hub {
             .collect();
         let configurations: Vec<Value> =
             self.configurations.values().map(|found| self.configuration_document(found)).collect();
-        json!({"devices": devices, "configurations": configurations, "faults": self.faults.list()})
+        json!({"devices": devices, "configurations": configurations, "faults": self.faults.switches()})
     }
 
     pub(crate) fn device(&self, id: &str) -> Result<&Device, Error> {

@@ -23,7 +23,7 @@ pub(super) async fn route(shared: &Shared, request: &Request, rest: &[&str]) -> 
     }
 }
 
-async fn invoke(shared: &Shared, request: &Request, id: &str) -> Result<Reply, Error> {
+pub(super) async fn invoke(shared: &Shared, request: &Request, id: &str) -> Result<Reply, Error> {
     let name = request.body.get("methodName").and_then(Value::as_str);
     let name = name.ok_or_else(|| Error::invalid("the body has no methodName"))?;
     let respond = seconds(&request.body, "responseTimeoutInSeconds", 30, 5)?;
