@@ -20,12 +20,11 @@ use twinboot::health::HubMode;
 use twinboot::host::{self, Host};
 use twinboot::hub::{self, Hub, Identity, Session};
 use twinboot::image::{self, Net};
-use twinboot::model::Timestamp;
+use twinboot::model::{Rules, Timestamp};
 use twinboot::report::Dialect;
 use twinboot::slots::{self, SlotMap};
 use twinboot::store::FileStore;
 use twinboot::tls;
-use twinboot::update::{Rules, Window};
 use twinboot::{cli, events};
 
 fn main() -> ExitCode {
@@ -130,8 +129,11 @@ fn engine(config: &Config, machine: Machine, hub: Option<Hub>) -> anyhow::Result
     let store = Box::new(FileStore::new(state.clone()));
     let tools = Tools { bootloader, slots, host: host.clone(), image, net, health, state, verified: None };
     let rules = Rules {
-        window: config.policy.window.map(|window| Window { from: window.from, to: window.to }),
+        window: config.policy.window,
         consent: config.policy.consent,
+        rate_limit: config.download.rate_limit,
+        progress_every: config.report.progress_every,
+        ..Rules::default()
     };
     let dialect = |dialect: &config::ReportDialect| match dialect {
         config::ReportDialect::Firmware => Dialect::Firmware,

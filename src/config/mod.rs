@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 
 pub use sections::{
     Backoff, Boot, BootOrder, Control, Download, Health, Hub, HubCheck, Loader, Policy, Report,
-    ReportDialect, Simulator, Slots, State, Tls, Trust, UbootDialect, UpgradeAvailable, Window,
+    ReportDialect, Simulator, Slots, State, Tls, Trust, UbootDialect, UpgradeAvailable,
 };
 use value::Value;
 

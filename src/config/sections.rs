@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::model::PerSlot;
+use crate::model::{PerSlot, Window};
 
 const fn minutes(n: u64) -> Duration {
     Duration::from_secs(60 * n)
@@ -263,16 +263,6 @@ pub struct Policy {
     pub window: Option<Window>,
     /// Only after somebody agreed.
     pub consent: bool,
-}
-
-/// A time of day to another, in UTC, in minutes since midnight: from `from` up to but without `to`. It spans
-/// midnight if `to` is the smaller one.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Window {
-    /// First minute inside, 0 to 1439.
-    pub from: u16,
-    /// First minute outside, 0 to 1440 (`24:00`).
-    pub to: u16,
 }
 
 /// `[report]`: what the hub is told.

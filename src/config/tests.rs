@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::file::Source;
 use super::*;
+use crate::model::Window;
 
 const SHIPPED: &str = include_str!("../../config/twinboot.toml");
 

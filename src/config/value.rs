@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::sections::{Backoff, HubCheck, Loader, ReportDialect, UbootDialect, Window};
+use super::sections::{Backoff, HubCheck, Loader, ReportDialect, UbootDialect};
+use crate::model::Window;
 
 /// Something that can stand behind a key.
 pub(super) trait Value {
@@ -181,13 +182,12 @@ impl Value for Option<Window> {
     fn set(&mut self, value: &DeValue<'_>) -> Result<(), String> {
         const WANTED: &str = "two different times of day such as \"02:00-04:30\"";
         let DeValue::String(text) = value else { return Err(unlike(WANTED, value)) };
-        *self = Some(parse_window(text).ok_or_else(|| unlike(WANTED, value))?);
+        *self = Some(text.parse().map_err(|_| unlike(WANTED, value))?);
         Ok(())
     }
 
     fn print(&self) -> Option<String> {
-        let time = |minute: u16| format!("{:02}:{:02}", minute / 60, minute % 60);
-        self.map(|window| quote(&format!("{}-{}", time(window.from), time(window.to))))
+        self.map(|window| quote(&window.to_string()))
     }
 }
 
@@ -224,22 +224,6 @@ fn duration(value: &DeValue<'_>) -> Result<Duration, String> {
 
 fn parse_size(text: &str) -> Option<u64> {
     with_unit(text, &SIZES).or_else(|| digits(text))
-}
-
-fn parse_window(text: &str) -> Option<Window> {
-    let time = |text: &str| {
-        let (hour, minute) = text.split_once(':')?;
-        let (hour, minute) = (two_digits(hour)?, two_digits(minute)?);
-        let all = hour * 60 + minute;
-        (minute < 60 && all <= 24 * 60).then_some(all)
-    };
-    let (from, to) = text.split_once('-')?;
-    let (from, to) = (time(from)?, time(to)?);
-    (from != to && from < 24 * 60).then_some(Window { from, to })
-}
-
-fn two_digits(text: &str) -> Option<u16> {
-    (text.len() == 2).then(|| digits(text))??.try_into().ok()
 }
 
 /// A whole number directly followed by a unit.

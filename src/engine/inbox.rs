@@ -22,15 +22,9 @@ pub(super) async fn next_event(hub: &mut Option<Hub>) -> Option<HubEvent> {
 impl Engine {
     pub(super) async fn hear(&mut self, event: HubEvent) {
         match event {
-            HubEvent::Connected => {
-                self.connected(true);
-                self.hub_lines.connected(&self.hub_name);
-            }
-            HubEvent::Lost { why, retry_in } => {
-                self.connected(false);
-                let line = format!("{why}; trying again in {retry_in:.1?}");
-                self.hub_lines.lost(self.host.since_boot(), &line);
-            }
+            HubEvent::Connected => self.link_made(),
+            HubEvent::Lost { why, retry_in } => self.link_lost(&why, retry_in),
+            HubEvent::Uncontested => self.live.hub_warning.clear(),
             HubEvent::Desired(parsed) => self.wanted(parsed).await,
             HubEvent::Method { call, reply } => self.called(call, reply).await,
             HubEvent::ReportDelivered(_) => {}
@@ -38,14 +32,6 @@ impl Engine {
                 events::hub_refused(&format!("report {generation} was refused with status {status}"));
             }
         }
-    }
-
-    fn connected(&mut self, connected: bool) {
-        if self.live.hub.connected != connected {
-            self.live.hub.connected = connected;
-            self.live.hub.since = self.now();
-        }
-        self.reached.send_replace(connected);
     }
 
     async fn wanted(&mut self, parsed: Parsed) {
@@ -95,9 +81,10 @@ impl Engine {
                 let asked = self.ask(Event::GoBack(Origin::Method), Origin::Method).await;
                 asked.map(|()| MethodReply::ok("Rollback started"))
             }
-            MethodCall::Apply => {
-                self.ask(Event::Apply, Origin::Method).await.map(|()| MethodReply::ok("Apply started"))
-            }
+            MethodCall::Apply => self
+                .ask(Event::Apply(Origin::Method), Origin::Method)
+                .await
+                .map(|()| MethodReply::ok("Apply started")),
             MethodCall::Status => Ok(MethodReply { status: 200, body: self.live.status.borrow().clone() }),
             MethodCall::Unknown => Ok(MethodReply::unknown_method()),
         };
@@ -123,7 +110,8 @@ impl Engine {
                 | Refused::TooLate
                 | Refused::NotOnTrial
                 | Refused::NothingStaged
-                | Refused::NothingToRetry => Failure::RequestInvalid,
+                | Refused::NothingToRetry
+                | Refused::NoFactoryReset => Failure::RequestInvalid,
             };
             let reason = failure.because(refused.to_string());
             events::refused(&self.about(), origin, &reason);
@@ -149,7 +137,7 @@ impl Engine {
     /// What a local request amounts to, or its answer if that can be given at once.
     fn event(&self, request: Request) -> Result<(Event, &'static str), Box<Response>> {
         Ok(match request {
-            Request::Apply => (Event::Apply, "switching over as soon as the image is ready"),
+            Request::Apply => (Event::Apply(Origin::Local), "switching over as soon as the image is ready"),
             Request::Cancel => (Event::Cancel, "cancelled, if an update was under way"),
             Request::Confirm => (Event::Confirm, "the system on trial is being made permanent"),
             Request::Install(artifact) => (Event::Asked(self.local(artifact)?), "update accepted"),
@@ -187,6 +175,7 @@ fn code(refused: Refused) -> &'static str {
         Refused::NoPrevious => Failure::NoPrevious.code(),
         Refused::Unsaved => Failure::StateUnwritable.code(),
         Refused::NothingToRetry => "request.nothing-to-retry",
+        Refused::NoFactoryReset => "request.no-factory-reset",
     }
 }
 
@@ -198,5 +187,6 @@ fn remedy(refused: Refused) -> &'static str {
         Refused::NoPrevious => "install the version you want instead",
         Refused::Unsaved => "make room in the state directory, or mount it writable",
         Refused::NothingToRetry => "set the desired property, or use twinboot install",
+        Refused::NoFactoryReset => "declare one: [factory_reset] image or program",
     }
 }

@@ -20,6 +20,8 @@ pub(super) struct Live {
     pub(super) gate: Option<Gate>,
     pub(super) blocked: Option<Reason>,
     pub(super) warnings: BTreeSet<String>,
+    /// What is wrong between us and the hub that an operator must see to; empty if nothing is.
+    pub(super) hub_warning: String,
     pub(super) status: watch::Sender<Value>,
     dialects: Vec<Dialect>,
     rate: Rate,
@@ -42,6 +44,7 @@ impl Live {
             gate: None,
             blocked: None,
             warnings: BTreeSet::new(),
+            hub_warning: String::new(),
             status,
             dialects,
             rate: Rate::default(),
@@ -70,7 +73,8 @@ impl Live {
         });
         status.hub = self.hub;
         status.blocked.clone_from(&self.blocked);
-        status.warnings = self.warnings.iter().cloned().collect();
+        let hub = Some(&self.hub_warning).filter(|warning| !warning.is_empty());
+        status.warnings = self.warnings.iter().chain(hub).cloned().collect();
         status
     }
 

@@ -24,6 +24,7 @@
 mod announce;
 mod inbox;
 mod keep;
+mod link;
 mod live;
 mod tools;
 mod worker;
@@ -45,10 +46,10 @@ use crate::events;
 use crate::host::{Host, service};
 use crate::hub::Hub;
 use crate::image::{Cancel, Progress};
-use crate::model::{Slot, Timestamp};
+use crate::model::{Rules, Slot, Timestamp};
 use crate::report::Dialect;
 use crate::store::{Loaded, StateStore};
-use crate::update::{Conditions, Event, Facts, Record, Rules, State, Wish, Work, gate};
+use crate::update::{Conditions, Event, Facts, Record, State, Wish, Work, gate};
 
 use live::Live;
 pub use tools::{Health, Tools};
@@ -293,7 +294,7 @@ impl Engine {
     fn gate_is_closed(&mut self, work: Work) -> bool {
         let (Work::Await(stage), Some(job)) = (work, self.record.state.job()) else { return false };
         let now = Conditions { minute: self.now().map(|now| (now.0 / 60_000 % 1440) as u16) };
-        let closed = gate(stage, job, &self.rules, &now);
+        let closed = gate(stage, job, &self.rules.tuned(&self.record.tuning), &now);
         if let Some(gate) = closed
             && self.live.gate != Some(gate)
         {

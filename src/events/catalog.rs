@@ -43,6 +43,8 @@ pub const STATE_UNWRITABLE: &str = "24e154b81da6430338efb6cbeffb15df";
 pub const HUB_CONNECTED: &str = "2961c09217cf98df306a791b66a1c61d";
 /// The connection to the hub is lost.
 pub const HUB_LOST: &str = "ff43026ac589e3a44baa7f4880ef2b8e";
+/// Another device seems to use this device's identity.
+pub const HUB_CONTESTED: &str = "e26c65097e71bddbe31f9adf63ee566f";
 /// The hub refuses a report.
 pub const HUB_REFUSED: &str = "c09d37f957c73d8661f35feb2d4b0496";
 /// The control socket could not be opened.
@@ -78,6 +80,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("STATE_UNWRITABLE", STATE_UNWRITABLE),
     ("HUB_CONNECTED", HUB_CONNECTED),
     ("HUB_LOST", HUB_LOST),
+    ("HUB_CONTESTED", HUB_CONTESTED),
     ("HUB_REFUSED", HUB_REFUSED),
     ("CONTROL_UNAVAILABLE", CONTROL_UNAVAILABLE),
     ("DAEMON_FAILED", DAEMON_FAILED),

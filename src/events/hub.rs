@@ -14,6 +14,7 @@ const QUIET: Duration = Duration::from_secs(600);
 pub struct HubLines {
     told_connected: bool,
     told_lost: Option<Duration>,
+    told_contested: Option<Duration>,
     untold: u32,
 }
 
@@ -44,6 +45,15 @@ impl HubLines {
             "no connection to the hub, trying again: {}{untold}",
             Line(why)
         );
-        *self = Self { told_connected: false, told_lost: Some(now), untold: 0 };
+        *self = Self { told_connected: false, told_lost: Some(now), untold: 0, ..*self };
+    }
+
+    /// Another device seems to use this identity. Told at most every ten minutes, however many losses were.
+    pub fn contested(&mut self, now: Duration, why: &str) {
+        if self.told_contested.is_some_and(|told| now.saturating_sub(told) < QUIET) {
+            return;
+        }
+        self.told_contested = Some(now);
+        tell!(warn, HUB_CONTESTED, &About::default(), [], "{}", Line(why));
     }
 }

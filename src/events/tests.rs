@@ -111,6 +111,7 @@ fn tell_all() {
     let mut hub = HubLines::default();
     hub.connected("hub.example");
     hub.lost(Duration::ZERO, "timed out");
+    hub.contested(Duration::ZERO, "duplicate identity?");
     hub_refused("bad user name or password");
     control_unavailable("in use");
     daemon_failed("no such slot");
@@ -225,6 +226,19 @@ fn a_flapping_link_does_not_fill_the_journal() {
             connected,
         ]
     );
+}
+
+#[test]
+fn a_contested_identity_is_told_at_once_and_then_every_ten_minutes() {
+    let entries = written(|| {
+        let mut hub = HubLines::default();
+        hub.lost(Duration::ZERO, "reset");
+        for second in 1..1500 {
+            hub.contested(Duration::from_secs(second), "duplicate identity?");
+        }
+    });
+    assert_eq!(entries.len(), 1 + 3, "{entries:?}");
+    assert_eq!(entries[1]["message"], "duplicate identity?");
 }
 
 #[test]

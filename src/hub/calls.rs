@@ -1,5 +1,7 @@
 //! The method calls of one link: which wait for the engine, and whose answers wait for the hub. Pure.
 
+use std::collections::VecDeque;
+
 use super::methods::MethodReply;
 use super::mqtt::Sent;
 use super::topics::Topic;
@@ -8,11 +10,14 @@ use super::topics::Topic;
 const MAX_WAITING: usize = 16;
 /// Most answers whose acknowledgement is still expected: a hub that never acknowledges costs no memory.
 const MAX_UNACKNOWLEDGED: usize = 64;
+/// How many answered calls are remembered, so that one delivered again is not carried out again.
+const MAX_ANSWERED: usize = 64;
 
 /// Calls and answers under way.
 #[derive(Debug, Default)]
 pub(super) struct Calls {
     waiting: Vec<String>,
+    answered: VecDeque<String>,
     unacknowledged: Vec<u16>,
     last_id: u16,
 }
@@ -31,7 +36,7 @@ pub(super) enum Admission {
 impl Calls {
     /// Judges a call and remembers it if it is admitted.
     pub(super) fn admit(&mut self, rid: &str) -> Admission {
-        if self.waiting.iter().any(|waiting| waiting == rid) {
+        if self.waiting.iter().chain(&self.answered).any(|known| known == rid) {
             return Admission::Repeated;
         }
         if self.waiting.len() >= MAX_WAITING {
@@ -44,6 +49,10 @@ impl Calls {
     /// The packet that answers the call `rid`. It asks to be acknowledged: a flush must know that it arrived.
     pub(super) fn answer(&mut self, rid: &str, reply: &MethodReply) -> Sent {
         self.waiting.retain(|waiting| waiting != rid);
+        if self.answered.len() == MAX_ANSWERED {
+            self.answered.pop_front();
+        }
+        self.answered.push_back(rid.to_owned());
         let (status, payload) = reply.encode();
         let topic = Topic::MethodAnswer { status, rid: rid.to_owned() }.to_string();
         if self.unacknowledged.len() == MAX_UNACKNOWLEDGED {
@@ -96,6 +105,11 @@ mod tests {
         assert_eq!(calls.admit("17"), Admission::TooMany);
         calls.answer("1", &MethodReply::started());
         assert_eq!(calls.admit("17"), Admission::Admitted);
+        assert_eq!(calls.admit("1"), Admission::Repeated, "answered already");
+        for rid in 100..1000 {
+            calls.answer(&rid.to_string(), &MethodReply::started());
+        }
+        assert_eq!(calls.answered.len(), MAX_ANSWERED);
         assert!(!calls.is_quiet());
     }
 

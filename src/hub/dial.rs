@@ -1,9 +1,11 @@
 //! From an identity to a link that is ready: name, TCP, TLS, greeting, subscriptions, each with its own limit.
 //!
 //! Not the conversation that follows. A proxy or a WebSocket would take the place of [`tcp`] or wrap the stream
-//! before the greeting; nothing after it would notice.
+//! before the greeting; nothing after it would notice. The session knows no more of all this than [`Dial`].
 
+use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,11 +16,13 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
 
+use super::dialogue::MAX_KEEP_ALIVE;
 use super::identity::Identity;
-use super::mqtt::{Link, Received, Sent};
+use super::mqtt::{Link, Received, Sent, Stream};
 use super::sas::{Token, percent_encoded};
 use super::settings::Settings;
 use super::{Lost, topics};
+use crate::model::Timestamp;
 
 /// Most addresses tried.
 const MAX_ADDRESSES: usize = 8;
@@ -27,8 +31,6 @@ const MAX_ADDRESSES: usize = 8;
 const HEAD_START: Duration = Duration::from_millis(300);
 /// Most packets kept that arrive among the answers to the subscriptions.
 const MAX_EARLY: usize = 32;
-/// Largest keep-alive the hub honours, in seconds.
-const MAX_KEEP_ALIVE: u64 = 1177;
 /// The version of the hub's protocol.
 const API_VERSION: &str = "2021-04-12";
 
@@ -37,28 +39,74 @@ pub(super) struct Opened {
     pub link: Link,
     /// What came before it was ready.
     pub early: Vec<Received>,
+    /// How long the credential lives that it was opened with: the hub ends the link after that. `None` if it is not
+    /// ours to renew.
+    pub lives: Option<Duration>,
 }
 
-/// Connects and subscribes.
-pub(super) async fn open(
-    identity: Arc<Identity>,
-    token: Token,
+/// A link on its way.
+pub(super) type Opening<'a> = Pin<Box<dyn Future<Output = Result<Opened, Lost>> + Send + 'a>>;
+
+/// Whoever gets links: all that the session knows of the network.
+pub(super) trait Dial: Send {
+    /// A link with everything subscribed, or why there is none. `now` is for what is dated. The future may be
+    /// dropped at any await.
+    fn open(&mut self, now: Timestamp) -> Opening<'_>;
+
+    /// Whose links they are, for messages.
+    fn device(&self) -> &str;
+}
+
+/// Dials over TCP and TLS, with a fresh token every time.
+pub(super) struct Direct {
+    pub identity: Identity,
+    pub tls: Arc<ClientConfig>,
+    pub settings: Arc<Settings>,
+}
+
+impl Dial for Direct {
+    fn open(&mut self, now: Timestamp) -> Opening<'_> {
+        Box::pin(async move {
+            let stream = connect(&self.identity, self.tls.clone(), &self.settings).await?;
+            ready(stream, &self.identity, &self.settings, now).await
+        })
+    }
+
+    fn device(&self) -> &str {
+        &self.identity.device
+    }
+}
+
+/// Bytes both ways, with whom the certificate says.
+async fn connect(
+    identity: &Identity,
     tls: Arc<ClientConfig>,
-    settings: Arc<Settings>,
-) -> Result<Opened, Lost> {
+    settings: &Settings,
+) -> Result<impl Stream + use<>, Lost> {
     let host = identity.dialled();
     let stream = tcp(host, identity.port, settings.connect_timeout).await?;
     let failed = |detail: String| Lost::Tls { host: host.to_owned(), detail };
     let name = ServerName::try_from(host.to_owned()).map_err(|error| failed(error.to_string()))?;
-    let stream = match timeout(settings.tls_timeout, TlsConnector::from(tls).connect(name, stream)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return Err(failed(error.to_string())),
-        Err(_) => return Err(failed("the handshake takes too long".to_owned())),
-    };
+    match timeout(settings.tls_timeout, TlsConnector::from(tls).connect(name, stream)).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) => Err(failed(error.to_string())),
+        Err(_) => Err(failed("the handshake takes too long".to_owned())),
+    }
+}
+
+/// Greets and subscribes over whatever carries the bytes.
+pub(super) async fn ready(
+    stream: impl Stream + 'static,
+    identity: &Identity,
+    settings: &Settings,
+    now: Timestamp,
+) -> Result<Opened, Lost> {
     let mut link = Link::new(stream);
-    greet(&mut link, &identity, token, &settings).await?;
+    let lifetime = settings.token_lifetime.max(Duration::from_secs(1));
+    let token = Token::of_device(identity, now.0 / 1000 + lifetime.as_secs());
+    greet(&mut link, identity, token, settings).await?;
     let early = subscribe(&mut link, settings.answer_timeout).await?;
-    Ok(Opened { link, early })
+    Ok(Opened { link, early, lives: Some(settings.token_lifetime) })
 }
 
 /// Tries all addresses, each for `limit`, with the next one joining in after a failure or a moment.
@@ -118,8 +166,7 @@ async fn greet(
     let kind = percent_encoded(concat!("twinboot/", env!("CARGO_PKG_VERSION")));
     let username =
         format!("{}/{}/?api-version={API_VERSION}&DeviceClientType={kind}", identity.host, identity.device);
-    let seconds = settings.keep_alive.as_secs_f64().ceil() as u64;
-    let keep_alive = seconds.clamp(1, MAX_KEEP_ALIVE) as u16;
+    let keep_alive = settings.keep_alive.min(MAX_KEEP_ALIVE).as_secs_f64().ceil().max(1.0) as u16;
     let connect = Sent::Connect { client: identity.device.clone(), username, password, keep_alive };
     link.send(connect, settings.greeting_timeout).await?;
     match timeout(settings.greeting_timeout, link.receive()).await {

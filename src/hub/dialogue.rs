@@ -9,8 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::backoff::Backoff;
-use super::calls::{Admission, Calls};
+use super::calls::Admission;
 use super::methods::{self, MethodCall, MethodReply};
 use super::mqtt::{Received, Sent};
 use super::outbox::{Answered, Next, Outbox};
@@ -22,8 +21,15 @@ use super::twin::{Noticed, Twin, Whole};
 use super::wish::{self, Parsed};
 use super::{Lost, merge};
 
+mod link;
+
+use link::{Get, LinkState};
+
 /// Any version: the twin must be asked whatever is known.
 const ANY: u64 = u64::MAX;
+
+/// The longest keep-alive of use: the hub waits one and a half times as long, and at most 1767 seconds.
+pub(super) const MAX_KEEP_ALIVE: Duration = Duration::from_secs(1177);
 
 /// Both sides of the conversation.
 pub(super) struct Dialogue {
@@ -37,40 +43,18 @@ pub(super) struct Dialogue {
     outbox: Outbox,
     told: Option<Parsed>,
     told_connected: bool,
+    told_contested: bool,
     flushes: Vec<(u64, oneshot::Sender<()>)>,
     rids: u64,
     links: u64,
     link: Option<LinkState>,
 }
 
-/// What ends with the link.
-struct LinkState {
-    number: u64,
-    last_in: Instant,
-    last_out: Instant,
-    pong_due: Option<Instant>,
-    get: Get,
-    /// A version that the next whole twin must have reached; if it has not, it is asked for once more.
-    again: Option<u64>,
-    get_backoff: Backoff,
-    is_up: bool,
-    calls: Calls,
-    /// When to leave for a new token: if nothing is under way, and in any case.
-    renew: [Instant; 2],
-}
-
-/// The request for the whole twin.
-enum Get {
-    Idle,
-    Asked { rid: String, due: Instant },
-    Waiting { until: Instant },
-}
-
 impl Dialogue {
     pub(super) fn new(settings: Settings, port: &Port, random: fn() -> u64) -> Self {
         Self {
-            outbox: Outbox::new(Backoff::full(settings.backoff)),
-            settings,
+            outbox: Outbox::new(&settings),
+            settings: Settings { keep_alive: settings.keep_alive.min(MAX_KEEP_ALIVE), ..settings },
             answers: port.answers.clone(),
             random,
             events: Queue::default(),
@@ -78,6 +62,7 @@ impl Dialogue {
             twin: Twin::default(),
             told: None,
             told_connected: false,
+            told_contested: false,
             flushes: Vec::new(),
             rids: 0,
             links: 0,
@@ -85,22 +70,12 @@ impl Dialogue {
         }
     }
 
-    /// A link is ready and everything is subscribed: ask for the twin.
-    pub(super) fn connected(&mut self, now: Instant) {
+    /// A link is ready and everything is subscribed: ask for the twin. `lives` is how long the hub lets it be.
+    pub(super) fn connected(&mut self, now: Instant, lives: Option<Duration>) {
         self.links += 1;
-        let life = self.settings.token_lifetime;
-        self.link = Some(LinkState {
-            number: self.links,
-            last_in: now,
-            last_out: now,
-            pong_due: None,
-            get: Get::Idle,
-            again: None,
-            get_backoff: Backoff::full(self.settings.backoff),
-            is_up: false,
-            calls: Calls::default(),
-            renew: [now + life.mul_f64(0.8), now + life.mul_f64(0.9)],
-        });
+        let mut link = LinkState::new(self.links, now, lives, &self.settings);
+        link.uncontested = self.told_contested.then_some(now + self.settings.contested_within);
+        self.link = Some(link);
         self.ask(now, ANY);
     }
 
@@ -117,6 +92,7 @@ impl Dialogue {
     /// Tells the engine that there is no connection.
     pub(super) fn tell_lost(&mut self, why: Lost, retry_in: Duration) {
         self.told_connected = false;
+        self.told_contested |= matches!(why, Lost::Contested { .. });
         self.events.push(HubEvent::Lost { why, retry_in });
     }
 
@@ -133,24 +109,15 @@ impl Dialogue {
     /// When to call [`Dialogue::tick`] at the latest.
     pub(super) fn deadline(&self, now: Instant) -> Instant {
         let Some(link) = &self.link else { return now + self.settings.keep_alive };
-        let ping = link.pong_due.unwrap_or(link.last_in.min(link.last_out) + self.settings.keep_alive);
-        let get = match link.get {
-            Get::Idle => None,
-            Get::Asked { due, .. } => Some(due),
-            Get::Waiting { until } => Some(until),
-        };
         let report = self.outbox.due(now, self.settings.report_interval, !self.flushes.is_empty());
-        let renew = link.renew.into_iter().find(|at| *at > now);
-        [get, report, renew].into_iter().flatten().fold(ping, Instant::min)
+        let link = link.deadline(now, self.settings.keep_alive);
+        report.map_or(link, |report| report.min(link))
     }
 
     /// Whether the token should be renewed now: late in its life, at a moment when nothing is lost by it.
     pub(super) fn is_renewal_due(&self, now: Instant) -> bool {
         let Some(link) = &self.link else { return false };
-        let quiet =
-            !self.outbox.is_waiting() && !matches!(link.get, Get::Asked { .. }) && link.calls.is_quiet();
-        let [wished, latest] = link.renew;
-        latest <= now || wished <= now && quiet
+        link.is_renewal_due(now, !self.outbox.is_waiting())
     }
 
     /// Does what time asks for.
@@ -164,6 +131,10 @@ impl Dialogue {
             link.pong_due = Some(now + self.settings.ping_timeout);
             self.sends.push(Sent::Ping);
         }
+        if link.uncontested.take_if(|until| *until <= now).is_some() {
+            self.told_contested = false;
+            self.events.push(HubEvent::Uncontested);
+        }
         match link.get {
             Get::Asked { due, .. } if due <= now => return Err(Lost::Silent("a request for the twin")),
             Get::Waiting { until } if until <= now => {
@@ -172,7 +143,7 @@ impl Dialogue {
             }
             Get::Idle | Get::Asked { .. } | Get::Waiting { .. } => {}
         }
-        if self.outbox.is_overdue(now) {
+        if self.outbox.is_overdue(now, (self.random)()) {
             debug!("a reported patch was not answered: asking what the hub holds");
             self.ask(now, ANY);
         }
@@ -229,7 +200,7 @@ impl Dialogue {
             Answered::Refused(generation, status) => {
                 self.events.push(HubEvent::ReportRefused { generation, status });
             }
-            Answered::Again { ask: true } => self.ask_after_trouble(now),
+            Answered::Again { ask: true } => self.ask_after_trouble(status, now),
             Answered::Again { ask: false } => {}
             Answered::NotOurs => debug!("an answer to no request of ours was ignored"),
         }
@@ -238,11 +209,11 @@ impl Dialogue {
     fn whole_twin(&mut self, status: u16, payload: &[u8], now: Instant) {
         if status != 200 {
             debug!(status, "the hub does not give the twin: asking again later");
-            return self.ask_after_trouble(now);
+            return self.ask_after_trouble(status, now);
         }
         let Some(link) = &mut self.link else { return };
         link.get = Get::Idle;
-        link.get_backoff.reset();
+        link.answered();
         let first = !std::mem::replace(&mut link.is_up, true);
         let again = link.again.take();
         if !std::mem::replace(&mut self.told_connected, true) {
@@ -294,9 +265,9 @@ impl Dialogue {
         }
     }
 
-    fn ask_after_trouble(&mut self, now: Instant) {
+    fn ask_after_trouble(&mut self, status: u16, now: Instant) {
         let Some(link) = &mut self.link else { return };
-        link.get = Get::Waiting { until: now + link.get_backoff.next((self.random)()) };
+        link.wait(status, now, (self.random)());
     }
 
     fn rid(&mut self) -> String {

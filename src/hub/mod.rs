@@ -36,12 +36,14 @@ pub mod wish;
 mod calls;
 mod dial;
 mod dialogue;
+mod limits;
 mod mqtt;
 mod outbox;
 mod port;
 mod queue;
 mod session;
 mod settings;
+mod waits;
 
 #[cfg(test)]
 mod tests;
@@ -90,9 +92,10 @@ pub enum Lost {
     /// The hub closed the connection.
     #[error("the hub closed the connection")]
     Closed,
-    /// The hub closes again and again right after connecting.
+    /// The hub closes again and again soon after connecting.
     #[error(
-        "closed right after connecting, {times} times in a row: does another device connect as '{device}'?"
+        "duplicate identity? The hub ended {times} connections in a row soon after they were made; does another \
+         device connect as '{device}'?"
     )]
     Contested {
         /// The identity that seems to be in use twice.

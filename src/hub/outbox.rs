@@ -13,7 +13,9 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::backoff::Backoff;
+use super::limits;
 use super::merge::{self, Object};
+use super::settings::Settings;
 
 /// A whole reported document.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,11 +72,12 @@ pub(super) struct Outbox {
     shrunk: u64,
     last_sent: Option<Instant>,
     not_before: Option<Instant>,
-    backoff: Backoff,
+    usual: Backoff,
+    slow: Backoff,
 }
 
 impl Outbox {
-    pub(super) fn new(backoff: Backoff) -> Self {
+    pub(super) fn new(settings: &Settings) -> Self {
         Self {
             newest: None,
             urgent_to: 0,
@@ -85,7 +88,8 @@ impl Outbox {
             shrunk: 0,
             last_sent: None,
             not_before: None,
-            backoff,
+            usual: Backoff::full(settings.backoff),
+            slow: Backoff::slow(settings.slow_backoff),
         }
     }
 
@@ -157,7 +161,7 @@ impl Outbox {
         }
         let minimal = self.shrunk == report.generation;
         let document = report.minimal.as_ref().filter(|_| minimal).unwrap_or(&report.full);
-        let patch = merge::difference(known, document);
+        let patch = merge::difference(known, &limits::fit(document));
         if patch.is_empty() {
             self.settled = report.generation;
             let news = self.told < report.generation;
@@ -189,36 +193,42 @@ impl Outbox {
             200..=299 => {
                 (self.known, self.settled) = (Some(flight.after), flight.generation);
                 self.told = self.told.max(flight.generation);
-                self.backoff.reset();
+                self.usual.reset();
+                self.slow.reset();
                 Answered::Delivered(flight.generation)
             }
             400 | 413 if !flight.minimal && has_smaller => {
                 self.shrunk = flight.generation;
-                self.not_before = Some(now + self.backoff.next(random));
+                self.not_before = Some(now + self.usual.next(random));
                 Answered::Again { ask: false }
             }
             400 | 413 => {
                 self.settled = flight.generation;
                 // The next generation may fare no better: not at every step of a download.
-                self.not_before = Some(now + self.backoff.next(random));
+                self.not_before = Some(now + self.usual.next(random));
                 Answered::Refused(flight.generation, status)
             }
+            403 | 429 => {
+                // Refused before anything was changed, and asking again soon is what is refused.
+                self.not_before = Some(now + self.slow.next(random));
+                Answered::Again { ask: false }
+            }
             _ => {
-                // Throttling refuses before anything is changed; of all else it is not known what it did.
-                let ask = status != 429;
-                self.known = self.known.take().filter(|_| !ask);
-                self.not_before = Some(now + self.backoff.next(random));
-                Answered::Again { ask }
+                // It is not known what it did.
+                self.known = None;
+                self.not_before = Some(now + self.usual.next(random));
+                Answered::Again { ask: true }
             }
         }
     }
 
-    /// Whether the answer to the patch is overdue. If so, nothing is in flight any more and what the hub holds is
-    /// in doubt.
-    pub(super) fn is_overdue(&mut self, now: Instant) -> bool {
+    /// Whether the answer to the patch is overdue. If so, nothing is in flight any more, what the hub holds is in
+    /// doubt, and the next patch waits: a hub that never answers is not to be told three times a minute.
+    pub(super) fn is_overdue(&mut self, now: Instant, random: u64) -> bool {
         let overdue = self.flight.take_if(|flight| flight.due <= now).is_some();
         if overdue {
             self.known = None;
+            self.not_before = Some(now + self.usual.next(random));
         }
         overdue
     }

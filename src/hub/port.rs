@@ -30,6 +30,9 @@ pub enum HubEvent {
         /// When the next attempt is made.
         retry_in: Duration,
     },
+    /// After a loss to another device with this identity ([`Lost::Contested`]): the link has lasted so long now that
+    /// nobody seems to contend for it any more.
+    Uncontested,
     /// What the desired property `firmware` says: after every connection, and whenever it changed. The same may
     /// come again.
     Desired(Parsed),

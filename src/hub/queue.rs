@@ -41,6 +41,7 @@ fn kind(event: &HubEvent) -> Option<u8> {
         HubEvent::Method { .. } => None,
         HubEvent::ReportDelivered(_) => Some(2),
         HubEvent::ReportRefused { .. } => Some(3),
+        HubEvent::Uncontested => Some(4),
     }
 }
 

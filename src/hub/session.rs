@@ -11,14 +11,13 @@ use tokio_rustls::rustls::ClientConfig;
 use tracing::debug;
 
 use super::Lost;
-use super::backoff::Backoff;
-use super::dial::{self, Opened};
+use super::dial::{Dial, Direct, Opened};
 use super::dialogue::Dialogue;
 use super::identity::Identity;
 use super::port::{HubCommand, Port, Slot};
 use super::queue::Queue;
-use super::sas::Token;
 use super::settings::Settings;
+use super::waits::Waits;
 use crate::model::Timestamp;
 
 /// No clock that tells an earlier time than this is right: it is the day this line was written, 2026-11-21. A device
@@ -28,14 +27,11 @@ use crate::model::Timestamp;
 const CLOCK_FLOOR: Timestamp = Timestamp(1_795_219_200_000);
 /// How long an orderly end may take.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// So many connections in a row that the hub ended right after they began are no accident.
-const CONTESTED_AFTER: u32 = 3;
 
 /// The task.
 pub struct Session {
-    identity: Arc<Identity>,
-    tls: Arc<ClientConfig>,
-    settings: Arc<Settings>,
+    dial: Box<dyn Dial>,
+    settings: Settings,
     clock: Box<dyn Fn() -> Timestamp + Send>,
     inbox: Inbox,
     dialogue: Dialogue,
@@ -58,58 +54,71 @@ impl Session {
         settings: Settings,
         clock: impl Fn() -> Timestamp + Send + 'static,
     ) -> Self {
-        let dialogue = Dialogue::new(settings.clone(), &port, random);
+        let dial = Direct { identity, tls, settings: Arc::new(settings.clone()) };
+        Self::over(port, Box::new(dial), settings, clock)
+    }
+
+    /// Over links that somebody else gets.
+    pub(super) fn over(
+        port: Port,
+        dial: Box<dyn Dial>,
+        settings: Settings,
+        clock: impl Fn() -> Timestamp + Send + 'static,
+    ) -> Self {
         Self {
             waits: Waits::new(&settings),
-            identity: Arc::new(identity),
-            tls,
-            settings: Arc::new(settings),
+            dialogue: Dialogue::new(settings.clone(), &port, random),
+            dial,
+            settings,
             clock: Box::new(clock),
             inbox: Inbox { port },
-            dialogue,
         }
     }
 
     /// Runs until it is told to shut down, or the engine has gone.
     pub async fn run(mut self) {
         loop {
-            let token = Token::of_device(&self.identity, self.expiry());
-            let open = dial::open(self.identity.clone(), token, self.tls.clone(), self.settings.clone());
+            let begun = Instant::now();
+            self.waits.attempt(begun);
+            let now = (self.clock)().max(CLOCK_FLOOR);
             let opened = tokio::select! {
-                opened = open => opened,
+                opened = self.dial.open(now) => opened,
                 () = self.inbox.serve(&mut self.dialogue) => return,
             };
-            let begun = Instant::now();
+            let ready = Instant::now();
             let (end, lived) = match opened {
-                Ok(opened) => (self.converse(opened).await, Some(begun.elapsed())),
+                Ok(mut opened) => {
+                    // A credential is as old as the attempt.
+                    opened.lives = opened.lives.map(|lives| lives.saturating_sub(ready - begun));
+                    (self.converse(opened).await, Some(ready.elapsed()))
+                }
                 Err(lost) => (End::Lost(lost), None),
             };
             self.dialogue.disconnected();
-            let why = match end {
+            let now = Instant::now();
+            let until = match end {
                 End::Shutdown => return,
-                End::Renewal => continue,
-                End::Lost(why) => why,
+                End::Renewal => self.waits.room_at(now),
+                End::Lost(why) => {
+                    let (why, until) = self.waits.after(why, lived, now, random(), self.dial.device());
+                    debug!(%why, wait = ?until - now, "no connection to the hub");
+                    self.dialogue.tell_lost(why, until - now);
+                    until
+                }
             };
-            let (why, wait) = self.waits.after(why, lived, &self.identity.device);
-            debug!(%why, ?wait, "no connection to the hub");
-            self.dialogue.tell_lost(why, wait);
-            tokio::select! {
-                () = sleep_until(Instant::now() + wait) => {}
-                () = self.inbox.serve(&mut self.dialogue) => return,
+            if until > now {
+                tokio::select! {
+                    () = sleep_until(until) => {}
+                    () = self.inbox.serve(&mut self.dialogue) => return,
+                }
             }
         }
     }
 
-    /// When a token made now shall end, in seconds since 1970.
-    fn expiry(&self) -> u64 {
-        let now = (self.clock)().max(CLOCK_FLOOR);
-        now.0 / 1000 + self.settings.token_lifetime.as_secs().max(1)
-    }
-
     async fn converse(&mut self, opened: Opened) -> End {
-        let Opened { mut link, early } = opened;
+        let Opened { mut link, early, lives } = opened;
         let Self { dialogue, inbox, settings, .. } = self;
-        dialogue.connected(Instant::now());
+        dialogue.connected(Instant::now(), lives);
         for packet in early {
             if let Err(lost) = dialogue.received(packet, Instant::now()) {
                 return End::Lost(lost);
@@ -146,46 +155,6 @@ impl Session {
                 return End::Lost(lost);
             }
         }
-    }
-}
-
-/// How long to wait after each kind of loss.
-struct Waits {
-    usual: Backoff,
-    slow: Backoff,
-    stable_after: Duration,
-    contested_wait: Duration,
-    evictions: u32,
-}
-
-impl Waits {
-    fn new(settings: &Settings) -> Self {
-        Self {
-            usual: Backoff::full(settings.backoff),
-            slow: Backoff::slow(settings.slow_backoff),
-            stable_after: settings.stable_after,
-            contested_wait: settings.contested_wait,
-            evictions: 0,
-        }
-    }
-
-    /// `lived` is how long the link lasted, if there was one. Only a link that lasted makes up for what was before:
-    /// a hub that accepts and then throws out must not be asked every second.
-    fn after(&mut self, why: Lost, lived: Option<Duration>, device: &str) -> (Lost, Duration) {
-        if lived.is_some_and(|lived| lived >= self.stable_after) {
-            self.usual.reset();
-            self.slow.reset();
-            self.evictions = 0;
-        } else if lived.is_some() && matches!(why, Lost::Closed | Lost::Broken(_)) {
-            self.evictions += 1;
-        }
-        let backoff = if why.is_slow() { &mut self.slow } else { &mut self.usual };
-        let wait = backoff.next(random());
-        if lived.is_some() && self.evictions >= CONTESTED_AFTER {
-            let why = Lost::Contested { device: device.to_owned(), times: self.evictions };
-            return (why, wait.max(self.contested_wait));
-        }
-        (why, wait)
     }
 }
 
@@ -254,45 +223,8 @@ fn random() -> u64 {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-
-    fn waits() -> Waits {
-        Waits::new(&Settings::default())
-    }
-
-    #[test]
-    fn being_thrown_out_three_times_in_a_row_is_told_by_name_and_slowed() {
-        let mut waits = waits();
-        let brief = Some(Duration::from_secs(2));
-        for _ in 0..2 {
-            assert_eq!(waits.after(Lost::Closed, brief, "dev1").0, Lost::Closed);
-        }
-        for times in 3..10 {
-            let (why, wait) = waits.after(Lost::Closed, brief, "dev1");
-            assert_eq!(why, Lost::Contested { device: "dev1".into(), times });
-            assert!(why.to_string().contains("'dev1'"));
-            assert!(wait >= Duration::from_secs(10));
-        }
-        let long = Some(Duration::from_secs(61));
-        assert_eq!(waits.after(Lost::Closed, long, "dev1").0, Lost::Closed, "a good one ends the series");
-        assert_eq!(waits.after(Lost::Closed, brief, "dev1").0, Lost::Closed);
-    }
-
-    #[test]
-    fn a_refused_token_is_tried_again_slowly() {
-        let mut waits = waits();
-        for code in [4, 5] {
-            let (why, wait) = waits.after(Lost::Refused(code), None, "d");
-            assert_eq!(why, Lost::Refused(code));
-            assert!(wait >= Duration::from_secs(15) && wait <= Duration::from_secs(60), "{wait:?}");
-        }
-        assert!(
-            waits.after(Lost::Refused(3), None, "d").1 <= Duration::from_secs(1),
-            "a busy hub is no refusal"
-        );
-    }
 
     #[test]
     fn the_floor_is_the_day_it_says() {

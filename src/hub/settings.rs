@@ -13,7 +13,8 @@ pub struct Settings {
     /// First and last limit of the random wait before a new connection, and before asking again what the hub could
     /// not do.
     pub backoff: [Duration; 2],
-    /// The same after refusals that will likely be repeated.
+    /// The same after refusals that will likely be repeated, and where the hub asks for less: throttling (429) and a
+    /// quota that is used up (403).
     pub slow_backoff: [Duration; 2],
     /// Whether a request may leave open what the bytes must be (`trust.allow_undigested`).
     pub allow_undigested: bool,
@@ -33,6 +34,11 @@ pub struct Settings {
     pub stable_after: Duration,
     /// Least wait once another device seems to use this identity.
     pub contested_wait: Duration,
+    /// A connection that the hub closed before this time may have been closed because another device with this
+    /// identity came. Longer than any wait, as the other device waits, too.
+    pub contested_within: Duration,
+    /// Most attempts to connect in any hour.
+    pub attempts_an_hour: u32,
 }
 
 impl Default for Settings {
@@ -52,6 +58,8 @@ impl Default for Settings {
             ping_timeout: seconds(10),
             stable_after: seconds(60),
             contested_wait: seconds(10),
+            contested_within: seconds(600),
+            attempts_an_hour: 60,
         }
     }
 }

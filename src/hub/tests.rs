@@ -34,6 +34,7 @@ fn quick() -> Settings {
         backoff: moment,
         slow_backoff: moment,
         contested_wait: Duration::from_millis(20),
+        attempts_an_hour: u32::MAX,
         report_interval: Duration::ZERO,
         ..Settings::default()
     }
@@ -389,7 +390,7 @@ async fn methods_are_answered_whatever_their_payloads_look_like() {
         match device.event().await {
             HubEvent::Method { call: MethodCall::FirmwareUpdate(Ok(_)), reply } => break reply,
             HubEvent::Method { call, .. } => panic!("{call:?}"),
-            HubEvent::Connected | HubEvent::Desired(_) => {}
+            HubEvent::Connected | HubEvent::Uncontested | HubEvent::Desired(_) => {}
             other @ (HubEvent::Lost { .. }
             | HubEvent::ReportDelivered(_)
             | HubEvent::ReportRefused { .. }) => panic!("{other:?}"),

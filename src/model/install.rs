@@ -1,11 +1,11 @@
-//! One wish to install something, and the two ids it is known by.
+//! One wish to install something, the two ids it is known by, and the terms it is made on.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 
-use super::{Artifact, Location};
+use super::{Artifact, Location, Timestamp};
 
 /// A wish to install an artifact.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
@@ -18,6 +18,38 @@ pub struct Install {
     pub artifact: Artifact,
     /// Who asked.
     pub origin: Origin,
+    /// What this wish asks for beside the configuration.
+    #[serde(default, skip_serializing_if = "Terms::is_usual")]
+    pub terms: Terms,
+}
+
+/// On which terms an update is wished for, beside what the configuration says. They may be stricter than it, and with
+/// [`Terms::force_by`] they end the waiting; they never make an update come sooner by themselves.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[serde(default)]
+pub struct Terms {
+    /// Download and verify, then wait to be told to apply, whatever the configuration says: the two-step.
+    pub hold: bool,
+    /// Ask for consent, even if the configuration does not.
+    pub consent: bool,
+    /// From this time on wait neither for consent nor for the window.
+    pub force_by: Option<Timestamp>,
+}
+
+impl Terms {
+    /// Whether all is left to the configuration.
+    pub fn is_usual(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Somebody allowed switching over.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+pub struct Consent {
+    /// Who.
+    pub by: Origin,
+    /// When, if the clock was to be trusted.
+    pub at: Option<Timestamp>,
 }
 
 /// Who asked for an update. An explicit request may try again what failed before; the desired property, which the
@@ -50,7 +82,20 @@ impl Install {
         let job = job.unwrap_or_default();
         let intent = IntentId(fingerprint(&[&version, what, job]));
         let id = UpdateId(fingerprint(&[&version, &sha256, &location, &size, job]));
-        Self { id, intent, artifact, origin }
+        Self { id, intent, artifact, origin, terms: Terms::default() }
+    }
+
+    /// The same wish on these terms. Terms other than the usual ones make another wish (another [`Install::id`]) of
+    /// the same intent.
+    #[must_use]
+    pub fn on(mut self, terms: Terms) -> Self {
+        if !terms.is_usual() {
+            let flag = |flag: bool| if flag { "1" } else { "" };
+            let force_by = terms.force_by.map_or(String::new(), |time| time.0.to_string());
+            self.id = UpdateId(fingerprint(&[&self.id.0, flag(terms.hold), flag(terms.consent), &force_by]));
+        }
+        self.terms = terms;
+        self
     }
 }
 
@@ -110,5 +155,21 @@ mod tests {
         let job = wish("https://h/fw?sig=1", Some("again"));
         assert_ne!(first.id, job.id);
         assert_ne!(first.intent, job.intent);
+    }
+
+    #[test]
+    fn other_terms_make_another_wish_of_the_same_intent() {
+        let plain = || wish("https://h/fw", None);
+        assert_eq!(plain().on(Terms::default()), plain(), "a wish stored by an older twinboot keeps its id");
+        let hold = Terms { hold: true, ..Terms::default() };
+        let consent = Terms { consent: true, ..Terms::default() };
+        let forced = Terms { force_by: Some(Timestamp(1)), ..Terms::default() };
+        let mut ids = vec![plain().id];
+        for terms in [hold, consent, forced] {
+            let wish = plain().on(terms);
+            assert_eq!((wish.intent, wish.terms), (plain().intent, terms));
+            assert!(!ids.contains(&wish.id));
+            ids.push(wish.id);
+        }
     }
 }

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::state::{Phase, Plan};
 use crate::model::{
-    Failure, Image, Install, IntentId, Origin, Outcome, Slot, Times, Timestamp, UpdateId, Version,
+    Consent, Failure, Image, Install, IntentId, Origin, Outcome, Rules, Slot, Terms, Times, Timestamp,
+    UpdateId, Version,
 };
 
 /// One update on its way.
@@ -26,8 +27,12 @@ pub struct Job {
     pub phase: Phase,
     /// What the target was found to hold while it was written.
     pub image: Option<Image>,
-    /// The operator allowed switching over.
-    pub consented: bool,
+    /// On which terms it was asked for.
+    #[serde(default, skip_serializing_if = "Terms::is_usual")]
+    pub terms: Terms,
+    /// Somebody allowed switching over.
+    #[serde(flatten, with = "stored_consent")]
+    pub consent: Option<Consent>,
     /// The hub was connected while the old system ran: the new one must reach it too.
     pub hub_reached: bool,
     /// The bootloader may have been armed for this job.
@@ -64,7 +69,8 @@ impl Job {
             target,
             phase: Phase::Accepted,
             image: None,
-            consented: false,
+            terms: Terms::default(),
+            consent: None,
             hub_reached: false,
             armed: false,
             trials: 0,
@@ -78,8 +84,14 @@ impl Job {
         let plan = Plan::Install(install.artifact.clone());
         let mut job = Self::new(install.id.clone(), install.intent.clone(), install.origin, plan, target);
         job.version = install.artifact.version.clone();
+        job.terms = install.terms;
         job.times.accepted = at;
         job
+    }
+
+    /// Whether switching over waits for somebody to allow it: by the rules, or because it was asked for on these terms.
+    pub fn asks_consent(&self, rules: &Rules) -> bool {
+        rules.consent || self.terms.consent || self.terms.hold
     }
 
     /// A job that undoes a trial nobody remembers.
@@ -152,5 +164,36 @@ impl Job {
             | Phase::Returning { .. } => {}
         }
         None
+    }
+}
+
+/// How [`Job::consent`] is stored: with the flag `consented` of earlier versions, which knew no more. A new system on
+/// trial writes the record that the old one has to read when it comes back.
+mod stored_consent {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::model::{Consent, Origin};
+
+    #[derive(Deserialize, Serialize)]
+    struct Stored {
+        #[serde(default)]
+        consented: bool,
+        #[serde(default)]
+        consent: Option<Consent>,
+    }
+
+    pub(super) fn serialize<S: Serializer>(
+        consent: &Option<Consent>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        Stored { consented: consent.is_some(), consent: *consent }.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Consent>, D::Error> {
+        let Stored { consented, consent } = Stored::deserialize(deserializer)?;
+        // Who it was, the older version did not write down.
+        Ok(consent.or(consented.then_some(Consent { by: Origin::Local, at: None })))
     }
 }

@@ -32,7 +32,7 @@ mod tests;
 mod wish;
 
 pub use job::Job;
-pub use policy::{Conditions, Gate, Rules, Window, gate};
+pub use policy::{Conditions, Gate, gate};
 pub use record::{Record, RecordError};
 pub use state::{Event, Facts, Phase, Plan, Refused, Stage, State, Work};
 pub use step::Step;

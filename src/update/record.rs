@@ -7,8 +7,8 @@ use super::state::{Event, Facts, Phase, Plan, Refused, State};
 use super::step::Step;
 use super::wish::{Wanted, Wish};
 use crate::model::{
-    Ended, Failure, Install, IntentId, Origin, Outcome, PerSlot, Reason, Slot, Times, Timestamp, UpdateId,
-    Version,
+    Ended, Failure, Install, IntentId, Origin, Outcome, PerSlot, Reason, Slot, Times, Timestamp, Tuning,
+    UpdateId, Version,
 };
 
 /// The durable record. Changed only by [`Record::step`].
@@ -30,6 +30,9 @@ pub struct Record {
     pub last: Option<Ended>,
     /// When the machine came back from the last reboot that was asked for.
     pub reboot_time: Option<Timestamp>,
+    /// What the hub changed of the configuration, as it was last heard.
+    #[serde(default)]
+    pub tuning: Tuning,
 }
 
 /// Stored bytes that are no record.
@@ -57,6 +60,7 @@ impl Default for Record {
             previous: None,
             last: None,
             reboot_time: None,
+            tuning: Tuning::default(),
         }
     }
 }
@@ -104,8 +108,10 @@ impl Record {
             Event::GoBack(origin) if self.state == State::Idle => self.go_back(now, at, origin)?,
             Event::Cancel if self.state == State::Idle => {}
             Event::Confirm if self.state == State::Idle => return Err(Refused::NotOnTrial),
-            Event::Apply => self.apply()?,
+            Event::Apply(by) => self.apply(at, by)?,
             Event::Reboot => self.reboot(now)?,
+            Event::FactoryReset(_) => return Err(Refused::NoFactoryReset),
+            Event::Tuned(tuning) => self.tuning = tuning,
             Event::GoBack(_)
             | Event::Cancel
             | Event::Confirm

@@ -4,7 +4,7 @@ use super::job::Job;
 use super::record::Record;
 use super::state::{Event, Facts, Phase, Plan, Refused, State};
 use super::wish::{Wanted, Wish};
-use crate::model::{Install, IntentId, Origin, Timestamp, UpdateId};
+use crate::model::{Consent, Install, IntentId, Origin, Timestamp, UpdateId};
 
 impl Record {
     pub(super) fn asked(
@@ -54,9 +54,11 @@ impl Record {
         Ok(())
     }
 
-    pub(super) fn apply(&mut self) -> Result<(), Refused> {
+    pub(super) fn apply(&mut self, at: Option<Timestamp>, by: Origin) -> Result<(), Refused> {
         match &mut self.state {
-            State::Busy(job) if job.is_supersedable() => job.consented = true,
+            State::Busy(job) if job.is_supersedable() => {
+                job.consent.get_or_insert(Consent { by, at });
+            }
             State::Idle | State::Busy(_) | State::Restarting { .. } => return Err(Refused::NothingStaged),
         }
         Ok(())
@@ -86,8 +88,10 @@ impl Record {
             | Event::HubReached
             | Event::Asked(_)
             | Event::Retry
-            | Event::Apply
+            | Event::Apply(_)
             | Event::Reboot
+            | Event::FactoryReset(_)
+            | Event::Tuned(_)
             | Event::Proceed
             | Event::Written(_)
             | Event::Done => {}

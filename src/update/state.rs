@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::job::Job;
-use crate::model::{Artifact, BootId, Image, Install, Origin, Reason, Slot, Timestamp, UpdateId, Version};
+use crate::model::{
+    Artifact, BootId, Image, Install, Origin, Reason, Slot, Timestamp, Tuning, UpdateId, Version,
+};
 
 /// What survives power loss.
 #[derive(Clone, Debug, Default, Deserialize, Eq, Hash, PartialEq, Serialize)]
@@ -155,10 +157,14 @@ pub enum Event {
     Cancel,
     /// Someone vouches for the system on trial.
     Confirm,
-    /// Someone allows switching over.
-    Apply,
+    /// Someone allows switching over; idempotent, the first consent is the one that is kept.
+    Apply(Origin),
     /// Someone asks for a reboot.
     Reboot,
+    /// Someone asks for the system and the data that the device was made with.
+    FactoryReset(Origin),
+    /// The hub's wishes about how to behave, all of them: what is not in there is as configured again.
+    Tuned(Tuning),
     /// The gate of the stage being awaited is open.
     Proceed,
     /// The download work is done, and this is what the target was given.
@@ -193,6 +199,9 @@ pub enum Refused {
     /// There is no desired update that ended and could be tried again.
     #[error("there is no desired update to try again")]
     NothingToRetry,
+    /// The integrator declared no way back to the factory's state.
+    #[error("no factory reset is declared on this device: see [factory_reset] in the configuration")]
+    NoFactoryReset,
 }
 
 /// The one idempotent thing to be doing now. Derived and never stored: resuming is asking again.

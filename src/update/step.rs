@@ -24,7 +24,7 @@ pub enum Step {
 impl Job {
     /// What `event` leads to in this job's phase.
     ///
-    /// `Desired…`, `Asked`, `Retry`, `Apply` and `Reboot` concern the record as a whole and are decided there.
+    /// `Desired…`, `Asked`, `Retry`, `Apply`, `Reboot`, `FactoryReset` and `Tuned` concern the record as a whole and are decided there.
     pub fn decide(&self, now: &Facts, event: &Event) -> Step {
         match event {
             Event::Started => self.started(now),
@@ -40,8 +40,10 @@ impl Job {
             | Event::HubReached
             | Event::Asked(_)
             | Event::Retry
-            | Event::Apply
-            | Event::Reboot => Step::Refuse(Refused::Busy),
+            | Event::Apply(_)
+            | Event::Reboot
+            | Event::FactoryReset(_)
+            | Event::Tuned(_) => Step::Refuse(Refused::Busy),
         }
     }
 

@@ -90,7 +90,7 @@ fn events() -> Vec<(&'static str, Event, Option<Facts>)> {
         ("cancel", Event::Cancel, None),
         ("confirm", Event::Confirm, None),
         ("go back", Event::GoBack(Origin::Local), None),
-        ("apply", Event::Apply, None),
+        ("apply", Event::Apply(Origin::Local), None),
         ("reboot", Event::Reboot, None),
         ("hub reached", Event::HubReached, None),
         ("same wish", wish("v2"), None),
@@ -221,4 +221,68 @@ fn what_the_bootloader_holds_committed_is_not_judged_again() {
         record.step(&now, None, Event::Done).unwrap();
         assert_eq!(record.last.as_ref().unwrap().outcome, Outcome::Succeeded);
     }
+}
+
+/// Written by 0.1.0, in the middle of an update that somebody had agreed to.
+const OLD_RECORD: &str = r#"{"schema":1,"state":{"busy":{"id":"6a1f2f1c04a1a6ad","intent":"9d3bbd0a1c5fd2f0","origin":"desired",
+"version":"v2","plan":{"install":{"version":"v2","location":{"url":"https://h/v2?sig=1"},
+"sha256":"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","size":7}},"target":"b","phase":"staged",
+"image":{"sha256":"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","len":0},"consented":true,
+"hub_reached":true,"armed":false,"trials":0,"rewrites_left":1,"steps_left":197,
+"times":{"accepted":1763700000000,"downloaded":1763700001000,"applying":null,"ended":null}}},
+"wanted":{"wish":{"install":{"id":"6a1f2f1c04a1a6ad","intent":"9d3bbd0a1c5fd2f0","artifact":{"version":"v2",
+"location":{"url":"https://h/v2?sig=1"},"sha256":null,"size":null},"origin":"desired"}},"settled":false},
+"condemned":["1111111111111111"],"versions":{"a":"v1","b":null},"previous":null,"last":null,"reboot_time":null}"#;
+
+/// An update of twinboot itself brings a daemon that finds the record of the one before it, and goes on with it.
+#[test]
+fn a_record_of_an_older_version_is_read() {
+    let record = Record::decode(OLD_RECORD.as_bytes()).unwrap();
+    let job = record.state.job().unwrap();
+    assert_eq!((job.consent, job.terms), (Some(Consent { by: Origin::Local, at: None }), Terms::default()));
+    assert_eq!(record.tuning, Tuning::default());
+    assert_eq!(Record::decode(&record.encode()).unwrap(), record);
+    let unasked = OLD_RECORD.replace("\"consented\":true", "\"consented\":false");
+    assert_eq!(Record::decode(unasked.as_bytes()).unwrap().state.job().unwrap().consent, None);
+}
+
+/// And the other way: what a new system on trial wrote, the old one reads when it is back. It needs `consented`.
+#[test]
+fn an_older_version_finds_what_it_needs_in_our_record() {
+    let record = Record::decode(OLD_RECORD.as_bytes()).unwrap();
+    let ours: serde_json::Value = serde_json::from_slice(&record.encode()).unwrap();
+    let theirs: serde_json::Value = serde_json::from_str(OLD_RECORD).unwrap();
+    assert_holds(&ours, &theirs, "record");
+}
+
+/// Everything in `theirs` is in `ours`, too.
+fn assert_holds(ours: &serde_json::Value, theirs: &serde_json::Value, place: &str) {
+    let Some(members) = theirs.as_object() else { return assert_eq!(ours, theirs, "{place}") };
+    for (name, theirs) in members {
+        let ours = ours.get(name).unwrap_or_else(|| panic!("{place} has no {name}"));
+        assert_holds(ours, theirs, &format!("{place}.{name}"));
+    }
+}
+
+#[test]
+fn the_first_consent_is_kept_with_its_time() {
+    let old = facts("here", OLD);
+    let mut record = record(Phase::Downloading, 0);
+    record.step(&old, Some(Timestamp(7)), Event::Apply(Origin::Method)).unwrap();
+    record.step(&old, Some(Timestamp(8)), Event::Apply(Origin::Desired)).unwrap();
+    let consent = Some(Consent { by: Origin::Method, at: Some(Timestamp(7)) });
+    assert_eq!(record.state.job().unwrap().consent, consent);
+}
+
+#[test]
+fn tuning_is_remembered_and_replaced_as_a_whole() {
+    let old = facts("here", OLD);
+    let mut record = record(Phase::Downloading, 0);
+    let state = record.state.clone();
+    let tuning = Tuning { consent: Some(true), ..Tuning::default() };
+    run(&mut record, &old, [Event::Tuned(tuning.clone())]);
+    assert_eq!((&record.tuning, &record.state), (&tuning, &state));
+    assert_eq!(Record::decode(&record.encode()).unwrap().tuning, tuning);
+    run(&mut record, &old, [Event::Tuned(Tuning::default())]);
+    assert_eq!(record.tuning, Tuning::default());
 }

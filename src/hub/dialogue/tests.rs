@@ -7,6 +7,7 @@ use crate::hub::{Desired, Hub, Report, channels};
 
 const DIGEST: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 const SECOND: Duration = Duration::from_secs(1);
+const LIFETIME: Duration = Duration::from_secs(3600);
 
 /// A dialogue with time in hand and no network.
 struct Bench {
@@ -32,7 +33,7 @@ impl Bench {
     }
 
     fn connect(&mut self, desired: Value, reported: Value) {
-        self.dialogue.connected(self.now);
+        self.dialogue.connected(self.now, Some(LIFETIME));
         let rid = self.expect("$iothub/twin/GET/?$rid=").0;
         self.answer(200, &rid, json!({ "desired": desired, "reported": reported }));
     }
@@ -102,6 +103,7 @@ fn desired(events: &[HubEvent]) -> Vec<String> {
             Desired::Invalid { .. } => "invalid".to_owned(),
         }),
         HubEvent::Connected
+        | HubEvent::Uncontested
         | HubEvent::Lost { .. }
         | HubEvent::Method { .. }
         | HubEvent::ReportDelivered(_)
@@ -113,7 +115,7 @@ fn desired(events: &[HubEvent]) -> Vec<String> {
 #[test]
 fn the_twin_is_asked_for_and_only_its_own_answer_counts() {
     let mut bench = Bench::new();
-    bench.dialogue.connected(bench.now);
+    bench.dialogue.connected(bench.now, Some(LIFETIME));
     let rid = bench.expect("$iothub/twin/GET/?$rid=").0;
     bench.answer(200, "other", json!({"desired": {"firmware": firmware("9"), "$version": 1}}));
     assert!(bench.events().is_empty());
@@ -166,7 +168,7 @@ fn a_gap_or_a_patch_that_does_not_say_all_asks_for_the_twin() {
 fn what_changes_while_the_twin_is_under_way_is_not_missed_and_not_asked_for_in_vain() {
     for (answered, asks_again) in [(5, true), (6, false)] {
         let mut bench = Bench::new();
-        bench.dialogue.connected(bench.now);
+        bench.dialogue.connected(bench.now, Some(LIFETIME));
         let rid = bench.expect("$iothub/twin/GET/?$rid=").0;
         bench.desire(6, json!({"firmware": firmware("3")}));
         assert!(bench.sent().is_empty(), "one request at a time");
@@ -178,8 +180,8 @@ fn what_changes_while_the_twin_is_under_way_is_not_missed_and_not_asked_for_in_v
 #[test]
 fn a_hub_that_does_not_give_the_twin_is_asked_again_later_and_one_that_is_silent_is_left() {
     let mut bench = Bench::new();
-    bench.dialogue.connected(bench.now);
-    for (status, wait) in [(429, 1), (500, 2), (400, 4)] {
+    bench.dialogue.connected(bench.now, Some(LIFETIME));
+    for (status, wait) in [(429, 30), (500, 1), (400, 2), (403, 60)] {
         let rid = bench.expect("$iothub/twin/GET/?$rid=").0;
         bench.answer(status, &rid, json!({"errorCode": 1}));
         bench.pass(SECOND * wait - SECOND / 100).unwrap();
@@ -196,7 +198,7 @@ fn a_hub_that_does_not_give_the_twin_is_asked_again_later_and_one_that_is_silent
 fn a_twin_that_cannot_be_read_is_told_once_and_stops_nothing() {
     let mut bench = Bench::new();
     bench.report(1, json!({"a": 1}));
-    bench.dialogue.connected(bench.now);
+    bench.dialogue.connected(bench.now, Some(LIFETIME));
     let deep = format!("{{\"desired\":{}1{}}}", "{\"a\":".repeat(300), "}".repeat(300));
     let rid = bench.expect("$iothub/twin/GET/?$rid=").0;
     bench.receive(&format!("$iothub/twin/res/200/?$rid={rid}"), deep.as_bytes());
@@ -245,6 +247,8 @@ fn a_patch_without_an_answer_leads_to_the_twin_and_to_the_difference_again() {
     bench.pass(20 * SECOND).unwrap();
     let rid = bench.expect("$iothub/twin/GET/?$rid=").0;
     bench.answer(200, &rid, json!({"desired": {}, "reported": {"a": 1, "$version": 9}}));
+    assert!(bench.sent().is_empty(), "not at once: it may never answer");
+    bench.pass(SECOND).unwrap();
     let (rid, patch) = bench.expect("$iothub/twin/PATCH/properties/reported/?$rid=");
     assert_eq!(patch, r#"{"b":2}"#, "half of it had arrived");
     assert!(bench.events().is_empty());
@@ -356,4 +360,39 @@ fn a_renewal_is_not_told_as_a_loss_and_the_wish_is_told_again() {
     bench.connect(twin(), json!({}));
     assert!(matches!(bench.events()[..], [HubEvent::Connected, HubEvent::Desired(_)]));
     assert!(bench.hub.events.try_recv().is_err());
+}
+
+#[test]
+fn that_nobody_contends_any_more_is_told_once_the_link_has_lasted() {
+    let mut bench = Bench::new();
+    bench.dialogue.tell_lost(Lost::Contested { device: "d".into(), times: 3 }, SECOND);
+    bench.connect(json!({}), json!({}));
+    bench.events();
+    bench.dialogue.disconnected();
+    bench.dialogue.tell_lost(Lost::Broken("x".into()), SECOND);
+    bench.connect(json!({}), json!({}));
+    bench.events();
+    for _ in 0..2 {
+        bench.pass(240 * SECOND).unwrap();
+        bench.sent();
+        bench.dialogue.received(Received::Pong, bench.now).unwrap();
+    }
+    assert!(bench.events().is_empty(), "not yet");
+    assert_eq!(bench.dialogue.deadline(bench.now), bench.now + 120 * SECOND);
+    bench.pass(120 * SECOND).unwrap();
+    assert!(matches!(bench.events()[..], [HubEvent::Uncontested]));
+    bench.pass(SECOND).unwrap();
+    assert!(bench.events().is_empty(), "once");
+}
+
+#[test]
+fn a_keep_alive_above_the_hubs_limit_is_cut_to_it() {
+    let (_hub, port) = channels();
+    let settings = Settings { keep_alive: 5000 * SECOND, ..Settings::default() };
+    let mut dialogue = Dialogue::new(settings, &port, || 0);
+    let now = Instant::now();
+    dialogue.connected(now, None);
+    assert!(dialogue.deadline(now) <= now + 1177 * SECOND);
+    dialogue.tick(now + 10 * SECOND).unwrap();
+    assert!(dialogue.take_sends(now).len() == 1, "the request for the twin");
 }

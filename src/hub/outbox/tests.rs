@@ -13,7 +13,7 @@ fn object(value: Value) -> Object {
 }
 
 fn outbox() -> Outbox {
-    Outbox::new(Backoff::full([Duration::from_secs(1), Duration::from_secs(300)]))
+    Outbox::new(&Settings::default())
 }
 
 fn want(outbox: &mut Outbox, generation: u64, full: Value, urgent: bool) {
@@ -105,8 +105,8 @@ fn no_answer_puts_what_the_hub_holds_in_doubt() {
     next(&mut outbox, now, "1");
     want(&mut outbox, 2, json!({"a": 1}), true);
     assert_eq!(outbox.due(now, INTERVAL, false), Some(now + ANSWER));
-    assert!(!outbox.is_overdue(now + ANSWER - Duration::from_millis(1)));
-    assert!(outbox.is_overdue(now + ANSWER));
+    assert!(!outbox.is_overdue(now + ANSWER - Duration::from_millis(1), 0));
+    assert!(outbox.is_overdue(now + ANSWER, 0));
     let later = now + ANSWER;
     assert_eq!(next(&mut outbox, later, "2"), None, "a difference to the old base would be empty and wrong");
     assert_eq!(outbox.answer("1", 204, later, 0), Answered::NotOurs, "too late to count");
@@ -152,11 +152,17 @@ fn a_smaller_form_that_is_taken_is_delivery() {
 
 #[test]
 fn throttling_and_faults_of_the_hub_wait_longer_and_longer() {
-    for (status, ask) in [(429, false), (500, true), (503, true), (412, true)] {
+    for (status, ask, waits) in [
+        (429, false, [30.0, 60.0, 120.0, 240.0]),
+        (403, false, [30.0, 60.0, 120.0, 240.0]),
+        (500, true, [1.0, 2.0, 4.0, 8.0]),
+        (503, true, [1.0, 2.0, 4.0, 8.0]),
+        (412, true, [1.0, 2.0, 4.0, 8.0]),
+    ] {
         let (mut outbox, mut now) = (outbox(), Instant::now());
         want(&mut outbox, 1, json!({"a": 1}), true);
         outbox.learn(Object::new());
-        for wait in [1.0, 2.0, 4.0, 8.0] {
+        for wait in waits {
             assert!(next(&mut outbox, now, "1").is_some());
             assert_eq!(outbox.answer("1", status, now, MAX), Answered::Again { ask });
             assert_eq!(outbox.known.is_none(), ask, "in doubt after {status}");
@@ -170,8 +176,46 @@ fn throttling_and_faults_of_the_hub_wait_longer_and_longer() {
         outbox.answer("1", 204, now, MAX);
         want(&mut outbox, 2, json!({"a": 2}), true);
         next(&mut outbox, now, "1");
-        outbox.answer("1", 429, now, MAX);
+        outbox.answer("1", status, now, MAX);
+        outbox.learn(object(json!({"a": 1})));
         let due = outbox.due(now, INTERVAL, true).unwrap();
-        assert!(due - now <= Duration::from_secs(1), "a success begins anew");
+        assert!((due - now).as_secs_f64() <= waits[0], "a success begins anew");
     }
+}
+
+/// With the worst of luck, and every patch left without an answer.
+#[test]
+fn a_hub_that_never_answers_is_told_less_and_less_often() {
+    let (mut outbox, mut now) = (outbox(), Instant::now());
+    let begun = now;
+    want(&mut outbox, 1, json!({"a": 1}), true);
+    outbox.learn(Object::new());
+    let mut sent = Vec::new();
+    while now - begun < Duration::from_secs(3600) {
+        if next(&mut outbox, now, "1").is_some() {
+            sent.push(now - begun);
+        }
+        now = outbox.due(now, INTERVAL, false).unwrap();
+        if outbox.is_overdue(now, MAX) {
+            outbox.learn(Object::new());
+        }
+    }
+    assert!(sent.len() < 20, "{sent:?}");
+}
+
+#[test]
+fn a_document_that_breaks_the_hubs_limits_is_cut_before_it_is_sent() {
+    let (mut outbox, now) = (outbox(), Instant::now());
+    outbox.learn(Object::new());
+    let mut deep = json!(1);
+    for _ in 0..50 {
+        deep = json!({ "a": deep });
+    }
+    want(&mut outbox, 1, json!({"firmware": {"s": "error", "detail": "x".repeat(100_000), "d": deep}}), true);
+    let Some(Next::Send { patch, .. }) = next(&mut outbox, now, "1") else { panic!() };
+    assert_eq!(patch["firmware"]["s"], "error");
+    assert!(patch.to_string().len() < 8000);
+    outbox.answer("1", 204, now, 0);
+    assert_eq!(next(&mut outbox, now, "2"), None, "and it is not taken for another one afterwards");
+    assert!(outbox.is_settled(1));
 }

@@ -1,0 +1,201 @@
+//! How long to wait after each kind of loss, and how often to try at all. Pure: time and chance are arguments.
+//!
+//! Not the waits within a connection, which [`super::dialogue`] and [`super::outbox`] take from a [`Backoff`] of their
+//! own. Called by the session between two connections.
+//!
+//! # Caps
+//!
+//! | after | at most |
+//! | --- | --- |
+//! | a refusal (wrong key, unknown or disabled device) | 20 attempts in an hour, with the worst of luck |
+//! | another device with this identity | one attempt in ten seconds, and fewer the longer it lasts |
+//! | anything else | 24 to 40 attempts in an hour, by luck |
+//! | anything at all, renewals of tokens too | [`Settings::attempts_an_hour`], whatever luck says |
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Lost;
+use super::backoff::Backoff;
+use super::settings::Settings;
+
+/// So many connections in a row that the hub ended soon are no accident.
+const CONTESTED_AFTER: u32 = 3;
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// The waits, and what they depend on.
+pub(super) struct Waits {
+    usual: Backoff,
+    slow: Backoff,
+    stable_after: Duration,
+    contested_wait: Duration,
+    contested_within: Duration,
+    evictions: u32,
+    allowed: usize,
+    /// The attempts of the last hour, as far as they matter for the cap.
+    attempts: VecDeque<Instant>,
+}
+
+impl Waits {
+    pub(super) fn new(settings: &Settings) -> Self {
+        Self {
+            usual: Backoff::full(settings.backoff),
+            slow: Backoff::slow(settings.slow_backoff),
+            stable_after: settings.stable_after,
+            contested_wait: settings.contested_wait,
+            contested_within: settings.contested_within,
+            evictions: 0,
+            allowed: settings.attempts_an_hour.max(1) as usize,
+            attempts: VecDeque::new(),
+        }
+    }
+
+    /// Notes that an attempt is made.
+    pub(super) fn attempt(&mut self, now: Instant) {
+        if self.attempts.len() == self.allowed {
+            self.attempts.pop_front();
+        }
+        self.attempts.push_back(now);
+    }
+
+    /// When the hour has room for another attempt.
+    pub(super) fn room_at(&self, now: Instant) -> Instant {
+        match self.attempts.front() {
+            Some(first) if self.attempts.len() == self.allowed => now.max(*first + HOUR),
+            Some(_) | None => now,
+        }
+    }
+
+    /// The reason with what the series of losses adds to it, and when to try again. `lived` is how long the link
+    /// lasted, if there was one. Only a link that lasted makes up for what was before: a hub that accepts and then
+    /// throws out must not be asked every second.
+    pub(super) fn after(
+        &mut self,
+        why: Lost,
+        lived: Option<Duration>,
+        now: Instant,
+        random: u64,
+        device: &str,
+    ) -> (Lost, Instant) {
+        if let Some(lived) = lived {
+            self.judge(&why, lived);
+        }
+        let backoff = if why.is_slow() { &mut self.slow } else { &mut self.usual };
+        let wait = backoff.next(random);
+        let room = self.room_at(now);
+        if lived.is_some() && self.evictions >= CONTESTED_AFTER {
+            let why = Lost::Contested { device: device.to_owned(), times: self.evictions };
+            return (why, room.max(now + wait.max(self.contested_wait)));
+        }
+        (why, room.max(now + wait))
+    }
+
+    /// What the end of a link says about the series. Two devices with one identity throw each other out as fast as
+    /// each comes back; once the other one waits for minutes, a link of ours lasts for minutes too, so that a link that
+    /// the *hub* closed counts for longer than one that broke, as on a bad line they all do.
+    fn judge(&mut self, why: &Lost, lived: Duration) {
+        let is_brief = lived < self.stable_after;
+        if !is_brief {
+            self.usual.reset();
+            self.slow.reset();
+        }
+        if is_brief && matches!(why, Lost::Closed | Lost::Broken(_))
+            || lived < self.contested_within && matches!(why, Lost::Closed)
+        {
+            self.evictions = self.evictions.saturating_add(1);
+        } else if !is_brief {
+            self.evictions = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn waits() -> Waits {
+        Waits::new(&Settings::default())
+    }
+
+    /// The wait after a loss, with this much luck.
+    fn after(waits: &mut Waits, why: Lost, lived: Option<Duration>, luck: u64) -> (Lost, Duration) {
+        let now = Instant::now();
+        let (why, until) = waits.after(why, lived, now, luck, "dev1");
+        (why, until - now)
+    }
+
+    #[test]
+    fn being_thrown_out_three_times_in_a_row_is_told_by_name_and_slowed() {
+        let mut waits = waits();
+        let brief = Some(2 * SECOND);
+        for _ in 0..2 {
+            assert_eq!(after(&mut waits, Lost::Closed, brief, 0).0, Lost::Closed);
+        }
+        for times in 3..10 {
+            let (why, wait) = after(&mut waits, Lost::Closed, brief, 0);
+            assert_eq!(why, Lost::Contested { device: "dev1".into(), times });
+            assert!(why.to_string().contains("'dev1'") && why.to_string().contains("duplicate identity"));
+            assert!(wait >= 10 * SECOND);
+        }
+        assert!(after(&mut waits, Lost::Closed, brief, u64::MAX).1 > 250 * SECOND, "and it grows");
+        let others_turn = Some(200 * SECOND);
+        let (why, wait) = after(&mut waits, Lost::Closed, others_turn, 0);
+        assert!(matches!(why, Lost::Contested { times: 11, .. }) && wait >= 10 * SECOND, "{why:?}");
+        let lost = after(&mut waits, Lost::Broken(String::new()), Some(200 * SECOND), 0).0;
+        assert_eq!(lost, Lost::Broken(String::new()), "the line broke: that ends the series");
+        for _ in 0..3 {
+            after(&mut waits, Lost::Closed, brief, 0);
+        }
+        let lost = after(&mut waits, Lost::Closed, Some(601 * SECOND), 0).0;
+        assert_eq!(lost, Lost::Closed, "a good one ends the series");
+        assert_eq!(after(&mut waits, Lost::Closed, brief, 0).0, Lost::Closed);
+    }
+
+    #[test]
+    fn a_bad_line_is_not_taken_for_another_device() {
+        let mut waits = waits();
+        for _ in 0..20 {
+            let broken = Lost::Broken(String::new());
+            assert_eq!(after(&mut waits, broken.clone(), Some(90 * SECOND), 0).0, broken);
+            assert_eq!(after(&mut waits, Lost::Silent("a ping"), Some(SECOND), 0).0, Lost::Silent("a ping"));
+        }
+    }
+
+    #[test]
+    fn a_refused_token_is_tried_again_slowly() {
+        let mut waits = waits();
+        for code in [4, 5] {
+            let (why, wait) = after(&mut waits, Lost::Refused(code), None, u64::MAX);
+            assert_eq!(why, Lost::Refused(code));
+            assert!(wait >= 15 * SECOND && wait <= 60 * SECOND, "{wait:?}");
+        }
+        let wait = after(&mut waits, Lost::Refused(3), None, u64::MAX).1;
+        assert!(wait <= SECOND, "a busy hub is no refusal");
+    }
+
+    /// Every connection lasts just long enough to be a good one, luck gives no wait at all, and tokens are renewed.
+    #[test]
+    fn no_hour_has_more_attempts_than_allowed() {
+        let settings = Settings { attempts_an_hour: 60, ..Settings::default() };
+        let mut waits = Waits::new(&settings);
+        let begun = Instant::now();
+        let (mut now, mut made) = (begun, Vec::new());
+        for round in 0..1000 {
+            waits.attempt(now);
+            made.push(now);
+            now = match round % 3 {
+                0 => waits.room_at(now + SECOND),
+                1 => waits.after(Lost::Silent("x"), Some(61 * SECOND), now + SECOND, 0, "d").1,
+                _ => waits.after(Lost::Refused(3), None, now, 0, "d").1,
+            };
+        }
+        for window in made.windows(61) {
+            assert!(window[60] - window[0] >= HOUR, "{:?}", window[60] - window[0]);
+        }
+        assert!(made[59] - begun < HOUR / 10, "it does not hold back before");
+    }
+}
