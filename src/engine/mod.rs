@@ -235,9 +235,7 @@ impl Engine {
         tokio::select! {
             finished = self.worker.finished() => self.finish(finished).await,
             Some(event) = inbox::next_event(&mut self.hub) => self.hear(event).await,
-            Some((request, _peer, reply)) = self.control.recv() => {
-                self.serve(request, requests::Asker::Local(reply)).await;
-            }
+            Some(call) = self.control.recv() => self.answer(call).await,
             () = tokio::time::sleep(pause) => self.tick().await,
         }
     }

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::Engine;
+use crate::control::server::Call;
 use crate::events;
 use crate::hub::{Method, MethodReply, Replier};
 use crate::model::{
@@ -39,6 +40,10 @@ impl Asker {
 }
 
 impl Engine {
+    pub(super) async fn answer(&mut self, (request, _peer, reply): Call) {
+        self.serve(request, Asker::Local(reply)).await;
+    }
+
     /// Answers a request, now or, if it takes time, when the answer is ready; nothing waits for that.
     pub(super) async fn serve(&mut self, request: Request, asker: Asker) {
         let origin = asker.origin();

@@ -282,7 +282,10 @@ fn a_dropped_replier_says_so_and_strangers_get_404() {
     bench.events();
     for name in ["Reboot", "%72eboot", "a/b", ""] {
         bench.call(name, "1", "{}");
-        assert_eq!(bench.expect("$iothub/methods/res/404/?$rid=1").1, r#"{"Response":"Unknown method"}"#);
+        assert_eq!(
+            bench.expect("$iothub/methods/res/404/?$rid=1").1,
+            r#"{"Response":"Unknown method","code":"request.unknown-method"}"#
+        );
     }
     assert!(bench.events().is_empty());
     bench.call("cancel", "2", "null");
