@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::*;
-use crate::model::Timestamp;
+use crate::model::{Request, Timestamp};
 
 const KEY: &str = "z0ucH16zHeuepB9W+qdXtovpyri3P0YyKd8XA2vfoT4=";
 const DIGEST: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
@@ -383,20 +383,25 @@ async fn methods_are_answered_whatever_their_payloads_look_like() {
     let mut device = Device::start(&server, Settings { allow_undigested: true, ..quick() });
     let mut peer = server.serve(json!({}), json!({})).await;
     peer.call("nonsense", "9", "{}").await;
-    assert_eq!(peer.expect("$iothub/methods/res/404/?$rid=9").await.1, r#"{"Response":"Unknown method"}"#);
+    assert_eq!(
+        peer.expect("$iothub/methods/res/404/?$rid=9").await.1,
+        r#"{"Response":"Unknown method","code":"request.unknown-method"}"#
+    );
     let twice = json!(json!({"fwPackageUri": "https://h/fw"}).to_string()).to_string();
     peer.call("firmwareUpdate", "a1", &twice).await;
     let reply = loop {
         match device.event().await {
-            HubEvent::Method { call: MethodCall::FirmwareUpdate(Ok(_)), reply } => break reply,
-            HubEvent::Method { call, .. } => panic!("{call:?}"),
+            HubEvent::Method { call, reply } => {
+                assert!(matches!(call.request, Ok(Request::Install(_))), "{call:?}");
+                break reply;
+            }
             HubEvent::Connected | HubEvent::Uncontested | HubEvent::Desired(_) => {}
             other @ (HubEvent::Lost { .. }
             | HubEvent::ReportDelivered(_)
             | HubEvent::ReportRefused { .. }) => panic!("{other:?}"),
         }
     };
-    reply.send(MethodReply::started());
+    reply.send(MethodReply::ok("Firmware update started"));
     let (topic, payload, id) = peer.expect_message().await;
     assert_eq!(topic, "$iothub/methods/res/200/?$rid=a1");
     assert_eq!(payload, r#"{"Response":"Firmware update started"}"#);
