@@ -7,7 +7,7 @@
 //!
 //! Beside the hub there are simulated devices ([`device`]): boards made of files, on which the real daemon runs.
 //!
-//! Not here yet: provisioning (DPS), X.509 devices, modules, jobs, cloud-to-device messages, AMQP.
+//! Not here yet: provisioning (DPS), X.509 devices, cloud-to-device messages, AMQP.
 
 mod chaos;
 mod clock;
@@ -20,6 +20,8 @@ mod events;
 mod faults;
 mod hub;
 mod images;
+mod jobs;
+mod limits;
 mod mqtt;
 mod policies;
 mod query;
@@ -29,6 +31,7 @@ mod rest;
 mod sas;
 mod server;
 mod shared;
+mod throttle;
 mod tls;
 mod twin;
 mod websocket;
@@ -41,3 +44,4 @@ pub use faults::{Fault, FaultKind, Faults};
 pub use hub::Hub;
 pub use images::{Images, Request};
 pub use sas::sign;
+pub use throttle::Tier;

@@ -49,6 +49,11 @@ impl Shared {
         self.with(|_| ());
     }
 
+    /// Changes of the hub, for tasks.
+    pub(crate) fn ticks(&self) -> watch::Receiver<u64> {
+        self.tick.subscribe()
+    }
+
     /// Waits, not in a task, until the hub satisfies a condition; whether it did in time.
     pub(crate) fn wait_for(&self, mut condition: impl FnMut(&Hub) -> bool, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;
@@ -74,7 +79,7 @@ impl Shared {
     ) -> Result<(i64, Value), Error> {
         let mut ticks = self.tick.subscribe();
         let takes_methods = async {
-            while self.read(|hub| hub.devices.contains_key(id) && !hub.takes_methods(id)) {
+            while self.read(|hub| hub.find(id).is_some() && !hub.takes_methods(id)) {
                 // The sender lives as long as self.
                 let _ = ticks.changed().await;
             }
