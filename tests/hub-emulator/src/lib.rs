@@ -9,6 +9,7 @@
 //!
 //! Not here yet: provisioning (DPS), X.509 devices, cloud-to-device messages, AMQP.
 
+mod chaos;
 mod clock;
 mod configurations;
 pub mod device;
@@ -35,6 +36,7 @@ mod tls;
 mod twin;
 mod websocket;
 
+pub use chaos::{Chaos, Mischief};
 pub use emulator::{Emulator, Options};
 pub use error::{Code, Error};
 pub use events::{Event, EventKind};
