@@ -12,6 +12,7 @@
 mod clock;
 mod configurations;
 pub mod device;
+mod digital_twins;
 mod emulator;
 mod error;
 mod escape;
