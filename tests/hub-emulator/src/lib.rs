@@ -13,6 +13,7 @@ mod chaos;
 mod clock;
 mod configurations;
 pub mod device;
+mod digital_twins;
 mod emulator;
 mod error;
 mod escape;

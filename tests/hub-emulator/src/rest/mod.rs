@@ -5,6 +5,7 @@
 
 mod configurations;
 mod devices;
+mod digital_twins;
 mod emulator;
 mod guard;
 mod jobs;
@@ -206,6 +207,7 @@ async fn route(shared: &Shared, request: &Request) -> Result<Reply, Error> {
         ["devices", ref rest @ ..] => devices::route(shared, request, rest),
         ["twins", ref rest @ ..] => twins::route(shared, request, rest).await,
         ["configurations", ref rest @ ..] => configurations::route(shared, request, rest),
+        ["digitaltwins", ref rest @ ..] => digital_twins::route(shared, request, rest).await,
         ["jobs", ref rest @ ..] => jobs::route(shared, request, rest),
         ["statistics", ref rest @ ..] => devices::statistics(shared, request, rest),
         ["emulator", ref rest @ ..] => emulator::route(shared, request, rest).await,
