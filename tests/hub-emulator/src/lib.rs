@@ -17,6 +17,7 @@ mod error;
 mod escape;
 mod events;
 mod faults;
+pub mod fleet;
 mod hub;
 mod images;
 mod mqtt;
