@@ -16,14 +16,14 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::error::{Code, Error};
 use crate::events::{Event, Events};
-use crate::faults::Faults;
+use crate::faults::{Fault, Faults};
 use crate::hub::Hub;
 use crate::images::Images;
 use crate::jobs;
 use crate::limits::Limits;
 use crate::policies::Policies;
 use crate::server::{Server, listen};
-use crate::shared::Shared;
+use crate::shared::{Place, Shared};
 use crate::throttle::{Throttle, Tier};
 use crate::tls::Identity;
 
@@ -107,7 +107,7 @@ impl Emulator {
         let mqtt = listen(options.bind, options.mqtt_port)?;
         let https = listen(options.bind, options.https_port)?;
         let (mqtt_port, https_port) = (mqtt[0].local_addr()?.port(), https[0].local_addr()?.port());
-        let shared = Arc::new(share(&options, https_port));
+        let shared = Arc::new(share(&options, mqtt_port, https_port));
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel();
         let server = Server { shared: Arc::clone(&shared), acceptor: TlsAcceptor::from(identity.server) };
@@ -267,6 +267,12 @@ impl Emulator {
         self.shared.faults.clone()
     }
 
+    /// Switches a fault on, as `POST /emulator/faults` does: where it concerns connections, also for those that are
+    /// there already. Its number, for [`Faults::remove`].
+    pub fn throw(&self, fault: Fault) -> u64 {
+        self.shared.throw(fault)
+    }
+
     /// What happens from now on.
     pub fn events(&self) -> Receiver<Event> {
         self.shared.events.subscribe()
@@ -306,7 +312,7 @@ impl Drop for Emulator {
     }
 }
 
-fn share(options: &Options, https_port: u16) -> Shared {
+fn share(options: &Options, mqtt_port: u16, https_port: u16) -> Shared {
     let events: Arc<Events> = Arc::default();
     let faults = Faults::new(Arc::clone(&events));
     let policies = Policies::new(options.owner_key.clone(), options.clock_skew.as_secs());
@@ -319,7 +325,9 @@ fn share(options: &Options, https_port: u16) -> Shared {
     };
     hub.throttle = options.throttle.map(Throttle::new);
     let images = Images::new(faults.clone(), format!("https://{}:{https_port}", options.host));
-    Shared::new(hub, events, faults, images)
+    let names = options.names.iter().chain([&options.host]).cloned().collect();
+    let place = Place { host: options.host.clone(), mqtt_port, https_port, names };
+    Shared::new(place, hub, events, faults, images)
 }
 
 fn at(path: &Path, error: io::Error) -> io::Error {

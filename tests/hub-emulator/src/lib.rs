@@ -9,6 +9,7 @@
 //!
 //! Not here yet: provisioning (DPS), X.509 devices, cloud-to-device messages, AMQP.
 
+mod chaos;
 mod clock;
 mod configurations;
 pub mod device;
@@ -36,11 +37,12 @@ mod tls;
 mod twin;
 mod websocket;
 
+pub use chaos::{Chaos, Mischief};
 pub use emulator::{Emulator, Options};
 pub use error::{Code, Error};
 pub use events::{Event, EventKind};
-pub use faults::{Fault, FaultKind, Faults};
+pub use faults::{Aim, FAULTS, Fault, FaultKind, FaultRow, Faults, Switch};
 pub use hub::Hub;
-pub use images::{Images, Request};
+pub use images::{Images, Listed, Request};
 pub use sas::sign;
 pub use throttle::Tier;

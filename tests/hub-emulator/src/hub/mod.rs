@@ -6,7 +6,9 @@ mod identities;
 mod links;
 mod messages;
 mod methods;
+mod mishaps;
 mod twins;
+mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -132,7 +134,7 @@ impl Hub {
         let configurations: Vec<Value> =
             self.configurations.values().map(|found| self.configuration_document(found)).collect();
         let jobs = self.job_list(None, None);
-        json!({"devices": devices, "configurations": configurations, "jobs": jobs, "faults": self.faults.list()})
+        json!({"devices": devices, "configurations": configurations, "jobs": jobs, "faults": self.faults.switches()})
     }
 
     /// Nothing of a deleted identity may be found by a later one of the same name.

@@ -103,8 +103,17 @@ impl Hub {
         let body = Value::Object(body).to_string().into_bytes();
         let listens = self.device_connected(id) && self.subscribed(id, DESIRED_FILTER);
         let lost = listens && self.faults.fires(id, &FaultKind::LoseDesired);
-        let notified = !lost && self.deliver(id, DESIRED_FILTER, topic.clone(), body.clone());
+        let held = self.held(id);
+        // One at a time waits for the next one.
+        let waits = listens && !lost && held.is_none() && self.faults.fires(id, &FaultKind::ReorderDesired);
+        if waits {
+            self.hold(id, topic.clone(), body.clone());
+        }
+        let notified = !lost && !waits && self.deliver(id, DESIRED_FILTER, topic.clone(), body.clone());
         if notified && self.faults.fires(id, &FaultKind::DuplicateDesired) {
+            self.deliver(id, DESIRED_FILTER, topic, body);
+        }
+        if let Some((topic, body)) = held {
             self.deliver(id, DESIRED_FILTER, topic, body);
         }
         let patch = Value::Object(patch);
