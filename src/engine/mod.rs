@@ -26,6 +26,7 @@ mod inbox;
 mod keep;
 mod link;
 mod live;
+mod requests;
 mod tools;
 mod worker;
 
@@ -47,6 +48,7 @@ use crate::host::{Host, service};
 use crate::hub::Hub;
 use crate::image::{Cancel, Progress};
 use crate::model::{Rules, Slot, Timestamp};
+use crate::properties::Properties;
 use crate::report::Dialect;
 use crate::store::{Loaded, StateStore};
 use crate::update::{Conditions, Event, Facts, Record, State, Wish, Work, gate};
@@ -92,6 +94,8 @@ pub struct Parts {
     pub allow_undigested: bool,
     /// The shapes of the reported properties.
     pub dialects: Vec<Dialect>,
+    /// What can be read and set of the device.
+    pub properties: Properties,
 }
 
 /// The loop and all it knows.
@@ -109,6 +113,7 @@ pub struct Engine {
     reached: watch::Sender<bool>,
     rules: Rules,
     allow_undigested: bool,
+    properties: Properties,
     live: Live,
     /// A wish that could not be begun because the record could not be saved.
     postponed: Option<Wish>,
@@ -138,6 +143,7 @@ impl Engine {
             rules,
             allow_undigested,
             dialects,
+            properties,
         } = parts;
         let mut live = Live::new(status, dialects);
         let (record, loss) = match store.load() {
@@ -175,6 +181,7 @@ impl Engine {
             reached,
             rules,
             allow_undigested,
+            properties,
             live,
             postponed: None,
             resumed_at: 0,

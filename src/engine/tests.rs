@@ -14,11 +14,11 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::boot::fake::FakeBootloader;
 use crate::control::Peer;
-use crate::control::proto::{Request, Response};
 use crate::health::HubMode;
 use crate::hub::{self, Desired, HubEvent, Parsed, Port};
 use crate::image::{self, Net};
-use crate::model::{Artifact, BootId, Install, Location, Origin, Outcome};
+use crate::model::{Answer, Artifact, BootId, Install, Location, Origin, Outcome, Request};
+use crate::properties;
 use crate::slots::{self, SlotMap};
 use crate::store::fake::FakeStore;
 use crate::tls;
@@ -68,6 +68,10 @@ impl Device {
         Install::new(self.image(name), Origin::Desired, None)
     }
 
+    fn request(&self, name: &str) -> Request {
+        Request::Install(Box::new(Install::new(self.image(name), Origin::Local, None)))
+    }
+
     fn start(&self) -> Daemon {
         let (hub, port) = hub::channels();
         let (control, calls) = mpsc::channel(8);
@@ -106,6 +110,12 @@ impl Device {
             rules: self.rules.clone(),
             allow_undigested: false,
             dialects: vec![Dialect::Firmware],
+            properties: Properties::new(properties::Settings {
+                root: self.directory.path().into(),
+                state: self.directory.path().into(),
+                directory: self.path("properties.d"),
+                timeout: Duration::from_secs(10),
+            }),
         };
         let engine = Engine::new(parts, BootId(self.boots.to_string()), self.booted);
         let (stop, stopped) = oneshot::channel();
@@ -146,7 +156,7 @@ impl Device {
 }
 
 impl Daemon {
-    async fn ask(&self, request: Request) -> Response {
+    async fn ask(&self, request: Request) -> Answer {
         let (reply, answer) = oneshot::channel();
         let peer = Peer { uid: 0, gid: 0, pid: None };
         self.control.send((request, peer, reply)).await.unwrap();
@@ -203,7 +213,7 @@ async fn an_update_goes_through_and_is_told_truly() {
     for _ in 0..100 {
         daemon.wish(device.desired("v2")).await;
     }
-    assert!(daemon.ask(Request::Cancel).await.ok);
+    assert!(daemon.ask(Request::Cancel).await.is_ok());
     assert_eq!((device.store.saves(), device.boots), (saves, 2));
     daemon.stop().await;
 }
@@ -222,7 +232,7 @@ async fn an_unwritable_state_stops_the_update_and_not_the_daemon() {
     let status = daemon.until(|status| !status["blocked"].is_null()).await;
     assert_eq!(status["blocked"]["failure"], "state.unwritable", "{status:#}");
     let writes = device.rom.writes();
-    assert!(daemon.ask(Request::Apply).await.ok);
+    assert!(daemon.ask(Request::Apply).await.is_ok());
     tokio::time::sleep(Duration::from_secs(100)).await;
     assert_eq!((device.rom.writes(), device.rom.state().trial), (writes, None), "nothing new is begun");
     device.store.refuse(false);
@@ -239,8 +249,8 @@ async fn an_update_that_cannot_be_saved_can_be_cancelled() {
     daemon.wish(device.desired("v2")).await;
     daemon.until_phase("staged").await;
     device.store.refuse(true);
-    assert!(daemon.ask(Request::Apply).await.ok);
-    assert!(daemon.ask(Request::Cancel).await.ok);
+    assert!(daemon.ask(Request::Apply).await.is_ok());
+    assert!(daemon.ask(Request::Cancel).await.is_ok());
     let status = daemon.until_ended().await;
     assert_eq!(status["last"]["code"], "request.cancelled");
     daemon.stop().await;
@@ -288,7 +298,7 @@ async fn a_reboot_needs_no_state_directory() {
     let mut device = Device::new();
     device.store.refuse(true);
     let daemon = device.start();
-    assert!(daemon.ask(Request::Reboot).await.ok);
+    assert!(daemon.ask(Request::Reboot).await.is_ok());
     device.reboot(daemon).await.stop().await;
 }
 
@@ -298,8 +308,8 @@ async fn a_healed_state_directory_is_no_longer_told_as_broken() {
     let device = Device::new();
     device.store.refuse(true);
     let mut daemon = device.start();
-    let answer = daemon.ask(Request::Install(device.image("v2"))).await;
-    assert_eq!(answer.error.unwrap().code, "state.unwritable");
+    let answer = daemon.ask(device.request("v2")).await;
+    assert_eq!(answer.unwrap_err().code, "state.unwritable");
     daemon.until(|status| !status["blocked"].is_null()).await;
     device.store.refuse(false);
     daemon.until(|status| status["blocked"].is_null()).await;
@@ -348,14 +358,15 @@ async fn without_a_bootloader_updates_fail_with_the_reason() {
     device.rom.set_unreadable(true);
     let mut daemon = device.start();
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let install = daemon.ask(Request::Install(device.image("v2")));
-    tokio::join!(install, async {
+    let install = daemon.ask(device.request("v2"));
+    let (answer, ()) = tokio::join!(install, async {
         // The works' own pauses: time does not pass by itself while a work goes on.
         for _ in 0..100 {
             tokio::task::spawn_blocking(|| std::thread::sleep(Duration::from_millis(2))).await.unwrap();
             tokio::time::advance(Duration::from_secs(1)).await;
         }
     });
+    assert!(answer.is_ok(), "{answer:?}");
     let status = daemon.until_ended().await;
     assert_eq!(status["last"]["code"], "boot.unreadable", "{status:#}");
     assert_eq!(fs::read(device.path("b")).unwrap(), vec![0; 1 << 20], "nothing was written");

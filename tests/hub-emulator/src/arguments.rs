@@ -4,12 +4,16 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Parser;
-use hub_emulator::{Fault, Options, Tier};
+use clap::{Parser, Subcommand};
+use hub_emulator::{Aim, Emulator, FAULTS, Fault, Options, Tier};
 use serde_json::{Map, Value, json};
 
+use crate::fleet_command::FleetArguments;
+use crate::roster;
+
 const AFTER_HELP: &str = r#"POINTING A CLIENT AT IT
-  Clients must trust the CA in the --ca file, which is new at every start, and use a printed connection string.
+  Clients must trust the CA in the --ca file, which is new at every start without --state, and use a printed
+  connection string.
     twinboot                ca_files = ["/tmp/hub-emulator-ca.pem"] under [tls] in its configuration
     Python device SDK       SSL_CERT_FILE=/tmp/hub-emulator-ca.pem
     Python service SDK      REQUESTS_CA_BUNDLE=/tmp/hub-emulator-ca.pem   (and six installed)
@@ -17,7 +21,8 @@ const AFTER_HELP: &str = r#"POINTING A CLIENT AT IT
     curl                    --cacert /tmp/hub-emulator-ca.pem
 
   Which ports SDKs insist on: devices always 8883 (Node takes HostName=localhost:PORT) or, through WebSockets, 443;
-  the Node service 443, the Python service 443 unless the connection string says HostName=localhost:PORT. To serve them all at once:
+  the Node service 443, the Python service 443 unless the connection string says HostName=localhost:PORT. To serve
+  them all at once:
     hub-emulator --https-port 443              (as root, or after: sysctl net.ipv4.ip_unprivileged_port_start=443)
 
   To use a name as in Azure, on this machine: add to /etc/hosts
@@ -32,39 +37,62 @@ const AFTER_HELP: &str = r#"POINTING A CLIENT AT IT
 EXAMPLES
   A device with a tag, a directory of images, and a hub on free ports:
     hub-emulator --mqtt-port 0 --https-port 0 --images ./images --device dev-1,tag.devicetype=chiller
+  A message from the cloud (the SDKs' service clients send them over AMQP, port 5671, which is not here):
+    curl --cacert /tmp/hub-emulator-ca.pem https://localhost:8443/emulator/devices/dev-1/messages \
+      -d '{"body": "hello", "properties": {"level": "3", "flag": null}, "ttlSeconds": 60}'
   What a device has reported, then its connection cut:
     curl --cacert /tmp/hub-emulator-ca.pem https://localhost:8443/emulator/state
     curl --cacert /tmp/hub-emulator-ca.pem -X POST https://localhost:8443/emulator/devices/dev-1/drop
 
-FAULTS
-  With --fault or, while it runs, as the body of POST /emulator/faults (one, or an array; GET lists them, DELETE
-  clears them):
-    curl --cacert /tmp/hub-emulator-ca.pem https://localhost:8443/emulator/faults \
-      -d '{"fault": "dropAfter", "bytes": 1000000, "target": "fw.img", "times": 1}'
-  "target" is the name of an image or the id of a device, "*" (the default) all; without "times" it is for ever.
-  Images:   dropAfter {bytes}  stallAfter {bytes}  slow {bytesPerSecond}  truncate {bytes}  changeAfter {bytes}
-            status {status, retryAfter}  redirect {location}  ignoreRanges  wrongContentRange  noValidators
-  Devices:  refuseAuth  refuseConnect  delayTwin {millis}  loseTwin  failTwin {status}  duplicateDesired
-            loseDesired  loseMethodAnswer  forgetSession  failRegistration {status, retryAfter} (target: registration)
-
 PROVISIONING
   The provisioning service is on the same ports: give clients this host where the SDKs' samples say
-  global.azure-devices-provisioning.net, and the id scope below (--id-scope). A group and a device of it:
-    hub-emulator --enrollment-group factory,key=8isrFI1sGsIlvvFSSFRiMfCNzv21fjbE/+ah/lSh3lF8e2YG1Te7w1KpZhJFFXJrqYKi9yegxkqIChbqOS9Egw==
+  global.azure-devices-provisioning.net, and the id scope of --id-scope. A group, from whose key those of its devices
+  are derived:
+    hub-emulator --enrollment-group factory
   Certificates, initial twins and policies go in through the doors, with the bodies of the service's REST API:
     PUT /emulator/enrollments/ID, PUT /emulator/enrollmentGroups/NAME (GET, DELETE too; GET /emulator/provisioning
     is all of it), PATCH /emulator/provisioning {polls, retryAfter, assignedHub},
     POST /emulator/authorities {"certificate": PEM}
 
-OTHER DOORS
-  GET /emulator/state     everything it knows; SIGUSR1 prints the same
+THE BROWSER PAGE
+  Open https://localhost:8443/ (the printed address of the service) in a browser on this machine, and accept the
+  certificate or import the CA. It shows devices, twins, configurations, jobs, faults and what happens, live; it sets
+  desired properties, calls methods and throws fault switches. It knows no keys.
+
+OTHER DOORS, for programs on this machine
+  GET /emulator/state     everything it knows but keys; SIGUSR1 prints the same
+  GET /emulator/events    what happens, as Server-Sent Events
   GET /emulator/images    the log of the image server, with bytes sent per request"#;
+
+const FAULTS_HELP: &str = r#"FAULTS
+  With --fault, on the page, or as the body of POST /emulator/faults (one, or an array):
+    curl --cacert /tmp/hub-emulator-ca.pem https://localhost:8443/emulator/faults \
+      -d '{"fault": "dropAfter", "bytes": 1000000, "target": "fw.img", "times": 1, "seconds": 60}'
+  "target" is an image's name, a device's id or the first part of a path of the service, by the group below; "*" (the
+  default) is all. Without "times" it happens every time, without "seconds" until it is switched off. GET lists what is
+  on, PUT puts others in their place, DELETE switches all off, DELETE /emulator/faults/NUMBER one."#;
+
+/// The manual: what was written by hand, and the table of faults.
+fn manual() -> String {
+    let mut text = format!("{AFTER_HELP}\n\n{FAULTS_HELP}");
+    for (aim, title) in
+        [(Aim::Image, "Images"), (Aim::Device, "Devices"), (Aim::Service, "The service's REST API")]
+    {
+        text.push_str(&format!("\n  {title}:"));
+        for row in FAULTS.iter().filter(|row| row.aim == aim) {
+            let members: Vec<_> = row.members.iter().map(|(name, value)| format!("{name} {value}")).collect();
+            let name = format!("{} {}", row.name, members.join(" "));
+            text.push_str(&format!("\n    {name:<36}  {}", row.what));
+        }
+    }
+    text
+}
 
 /// An Azure IoT Hub for one machine: device protocol, service REST API, image server, faults on demand.
 ///
-/// Nothing is kept on disk: when it ends, all is forgotten.
+/// Nothing is kept on disk, and all is forgotten when it ends, unless --state says where to keep it.
 #[derive(Debug, Parser)]
-#[command(after_help = AFTER_HELP, max_term_width = 118)]
+#[command(after_help = manual(), max_term_width = 118)]
 pub(crate) struct Arguments {
     /// Address to listen on; the default listens on ::1 as well.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
@@ -130,12 +158,18 @@ pub(crate) struct Arguments {
     /// Seconds that clients' clocks may be off.
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     clock_skew: u64,
+    /// A directory in which to keep everything, keys and the CA too, so that with the same ports a restart is to
+    /// clients no more than a lost connection; devices of the command line that are there already stay as they are.
+    #[arg(long, value_name = "DIRECTORY")]
+    state: Option<PathBuf>,
     /// Print the whole state when it ends.
     #[arg(long)]
     pub(crate) state_at_exit: bool,
     /// Do not print what happens.
     #[arg(long)]
     pub(crate) quiet: bool,
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
 }
 
 /// A device of the command line.
@@ -148,7 +182,33 @@ pub(crate) struct Device {
     pub(crate) tags: Value,
 }
 
+/// What else than an emulator alone.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start simulated devices as well, each a real daemon.
+    Fleet(FleetArguments),
+}
+
 impl Arguments {
+    /// Starts an emulator with its devices, images and faults, and prints what clients need.
+    pub(crate) fn start(&self) -> Result<Emulator, String> {
+        let emulator = Emulator::start(self.options()).map_err(|error| error.to_string())?;
+        if let Some(directory) = &self.images {
+            emulator.images().serve_directory(directory);
+        }
+        for fault in &self.fault {
+            emulator.throw(fault.clone());
+        }
+        println!("devices   mqtts://{}:{}", self.host, emulator.mqtt_port());
+        println!("service   https://{}:{}", self.host, emulator.https_port());
+        println!("page      https://{}:{}/", self.host, emulator.https_port());
+        println!("images    {}", emulator.images().url(""));
+        println!("CA        {}", self.ca.display());
+        println!("service connection string: {}", emulator.service_connection_string());
+        roster::admit(&emulator, self)?;
+        Ok(emulator)
+    }
+
     pub(crate) fn options(&self) -> Options {
         let tier = self.throttle;
         Options {
@@ -169,6 +229,7 @@ impl Arguments {
             names: self.name.iter().chain([&self.host]).cloned().collect(),
             owner_key: self.owner_key.clone(),
             id_scope: self.id_scope.clone(),
+            state: self.state.clone(),
         }
     }
 }
@@ -224,7 +285,8 @@ fn enrolled(text: &str, name: &str) -> Result<Value, String> {
 }
 
 fn fault(text: &str) -> Result<Fault, String> {
-    serde_json::from_str(text).map_err(|error| error.to_string())
+    let value: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    Fault::from_json(&value).map_err(|error| error.message)
 }
 
 #[cfg(test)]
@@ -259,31 +321,11 @@ mod tests {
 
     #[test]
     fn the_help_names_every_fault_that_exists() {
-        // The other way round, a name in the help that means nothing, is refused here.
-        for text in [
-            r#"{"fault": "dropAfter", "bytes": 1}"#,
-            r#"{"fault": "stallAfter", "bytes": 1}"#,
-            r#"{"fault": "slow", "bytesPerSecond": 1}"#,
-            r#"{"fault": "truncate", "bytes": 1}"#,
-            r#"{"fault": "changeAfter", "bytes": 1}"#,
-            r#"{"fault": "status", "status": 503, "retryAfter": 1}"#,
-            r#"{"fault": "redirect", "location": "https://localhost/"}"#,
-            r#"{"fault": "ignoreRanges"}"#,
-            r#"{"fault": "wrongContentRange"}"#,
-            r#"{"fault": "noValidators"}"#,
-            r#"{"fault": "refuseAuth"}"#,
-            r#"{"fault": "refuseConnect"}"#,
-            r#"{"fault": "delayTwin", "millis": 1}"#,
-            r#"{"fault": "loseTwin"}"#,
-            r#"{"fault": "failTwin", "status": 429}"#,
-            r#"{"fault": "duplicateDesired"}"#,
-            r#"{"fault": "loseDesired"}"#,
-            r#"{"fault": "loseMethodAnswer"}"#,
-            r#"{"fault": "failRegistration", "status": 429, "retryAfter": 1}"#,
-            r#"{"fault": "forgetSession"}"#,
-        ] {
-            let parsed = fault(text).unwrap();
-            assert!(AFTER_HELP.contains(parsed.kind.name()), "{text}");
+        let manual = manual();
+        for row in FAULTS {
+            assert!(manual.contains(&format!("\n    {} ", row.name)), "{}", row.name);
+            assert_eq!(fault(&row.example()).map(|fault| fault.kind.name()), Ok(row.name));
         }
+        assert!(fault(r#"{"fault": "dropAfter"}"#).is_err());
     }
 }

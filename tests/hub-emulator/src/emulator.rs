@@ -2,6 +2,7 @@
 //! listening, which is `server`.
 
 mod identities;
+mod traffic;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -18,17 +19,19 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::error::{Code, Error};
 use crate::events::{Event, Events};
-use crate::faults::Faults;
-use crate::hub::Hub;
+use crate::faults::{Fault, Faults};
+use crate::hub::{Hub, Snapshot};
 use crate::images::Images;
 use crate::jobs;
 use crate::limits::Limits;
 use crate::policies::Policies;
 use crate::provisioning::ID_SCOPE;
+use crate::registry::Scheme;
 use crate::server::{Server, listen};
-use crate::shared::Shared;
+use crate::shared::{Place, Shared};
+use crate::store::{self, Keeper};
 use crate::throttle::{Throttle, Tier};
-use crate::tls::Identity;
+use crate::tls::Authority;
 
 /// How an emulator shall be.
 #[derive(Clone, Debug)]
@@ -59,6 +62,10 @@ pub struct Options {
     pub names: Vec<String>,
     /// The key of the policy iothubowner, in base64; none makes one.
     pub owner_key: Option<String>,
+    /// A directory in which to keep everything over the emulator's end: identities, keys, twins, sessions, messages,
+    /// configurations, jobs, enrolments and the certificate authority. With the same ports, a restart is then to
+    /// clients no more than a lost connection. None keeps nothing.
+    pub state: Option<PathBuf>,
     /// Whose rates of requests to keep to, with 429 for more; none is no limit. The other limits are options of their
     /// own.
     pub throttle: Option<Tier>,
@@ -81,6 +88,7 @@ impl Default for Options {
             mqtt_port: 0,
             names: Vec::new(),
             owner_key: None,
+            state: None,
             throttle: None,
         }
     }
@@ -97,6 +105,8 @@ pub struct Emulator {
     runtime: Handle,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
+    /// Dropped after the thread has ended, so that the last change is kept too.
+    keeper: Option<Keeper>,
 }
 
 impl Emulator {
@@ -105,7 +115,12 @@ impl Emulator {
     /// # Errors
     /// If a port cannot be had or the CA file cannot be written.
     pub fn start(options: Options) -> io::Result<Emulator> {
-        let identity = Identity::generate(&options.names).map_err(io::Error::other)?;
+        let saved = options.state.as_deref().map(store::load).transpose()?.flatten();
+        let (authority, saved) = match saved {
+            Some(saved) => (saved.authority, Some(saved.hub)),
+            None => (Authority::generate().map_err(io::Error::other)?, None),
+        };
+        let identity = authority.identity(&options.names).map_err(io::Error::other)?;
         if let Some(path) = &options.ca_file {
             std::fs::write(path, &identity.ca_pem).map_err(|error| at(path, error))?;
         }
@@ -113,7 +128,11 @@ impl Emulator {
         let mqtt = listen(options.bind, options.mqtt_port)?;
         let https = listen(options.bind, options.https_port)?;
         let (mqtt_port, https_port) = (mqtt[0].local_addr()?.port(), https[0].local_addr()?.port());
-        let shared = Arc::new(share(&options, https_port));
+        let shared = Arc::new(share(&options, saved, mqtt_port, https_port));
+        let keeper = match &options.state {
+            Some(directory) => Some(Keeper::start(directory.clone(), authority, Arc::clone(&shared))?),
+            None => None,
+        };
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel();
         let server = Server {
@@ -142,6 +161,7 @@ impl Emulator {
             runtime: handle,
             stop,
             thread,
+            keeper,
         })
     }
 
@@ -187,9 +207,16 @@ impl Emulator {
     /// # Errors
     /// If there is no such device.
     pub fn device_connection_string(&self, id: &str) -> Result<String, Error> {
-        let key =
-            self.shared.read(|hub| hub.device(id).map(|device| device.authentication.keys[0].clone()))?;
-        Ok(format!("HostName={};DeviceId={id};SharedAccessKey={key}", self.host))
+        let authentication =
+            self.shared.read(|hub| hub.device(id).map(|device| device.authentication.clone()))?;
+        Ok(match authentication.scheme {
+            Scheme::Sas => {
+                format!("HostName={};DeviceId={id};SharedAccessKey={}", self.host, authentication.keys[0])
+            }
+            Scheme::SelfSigned | Scheme::CertificateAuthority | Scheme::None => {
+                format!("HostName={};DeviceId={id};x509=true", self.host)
+            }
+        })
     }
 
     /// The service connection string with all rights. The host in it has no port.
@@ -277,6 +304,12 @@ impl Emulator {
         self.shared.faults.clone()
     }
 
+    /// Switches a fault on, as `POST /emulator/faults` does: where it concerns connections, also for those that are
+    /// there already. Its number, for [`Faults::remove`].
+    pub fn throw(&self, fault: Fault) -> u64 {
+        self.shared.throw(fault)
+    }
+
     /// What happens from now on.
     pub fn events(&self) -> Receiver<Event> {
         self.shared.events.subscribe()
@@ -313,15 +346,19 @@ impl Drop for Emulator {
             // A panic of the thread has already been printed.
             let _ = thread.join();
         }
+        drop(self.keeper.take());
     }
 }
 
-fn share(options: &Options, https_port: u16) -> Shared {
+fn share(options: &Options, saved: Option<Snapshot>, mqtt_port: u16, https_port: u16) -> Shared {
     let events: Arc<Events> = Arc::default();
     let faults = Faults::new(Arc::clone(&events));
     let policies = Policies::new(options.owner_key.clone(), options.clock_skew.as_secs());
     let immediate = options.configuration_period.is_zero();
     let mut hub = Hub::new(policies, Arc::clone(&events), faults.clone(), immediate);
+    if let Some(saved) = saved {
+        hub.restore(saved);
+    }
     hub.provisioning.id_scope.clone_from(&options.id_scope);
     hub.limits = Limits {
         configurations: options.configuration_limit,
@@ -330,7 +367,9 @@ fn share(options: &Options, https_port: u16) -> Shared {
     };
     hub.throttle = options.throttle.map(Throttle::new);
     let images = Images::new(faults.clone(), format!("https://{}:{https_port}", options.host));
-    Shared::new(hub, events, faults, images)
+    let names = options.names.iter().chain([&options.host]).cloned().collect();
+    let place = Place { host: options.host.clone(), mqtt_port, https_port, names };
+    Shared::new(place, hub, events, faults, images)
 }
 
 fn at(path: &Path, error: io::Error) -> io::Error {

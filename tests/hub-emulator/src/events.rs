@@ -1,9 +1,10 @@
 //! What happened, as it happens: for live log lines, for the demo's cloud column, for tests. Not state, which is
 //! asked of `hub`. Fed by `hub`, `mqtt`, `rest` and `images`.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use serde::Serialize;
@@ -12,7 +13,7 @@ use serde_json::Value;
 use crate::clock;
 
 /// One thing that happened.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Event {
     /// When.
     pub at: SystemTime,
@@ -109,8 +110,31 @@ pub enum EventKind {
         device: String,
         /// Properties, system ones with their `$.` names.
         properties: Vec<(String, String)>,
+        /// The body: JSON if it is, else a text, else base64; null if it is long.
+        body: Value,
         /// Length of the body in bytes.
         bytes: usize,
+    },
+    /// A cloud-to-device message was sent to the device, perhaps not for the first time.
+    MessageSent {
+        /// Device id.
+        device: String,
+        /// Message id.
+        id: String,
+    },
+    /// A device acknowledged a cloud-to-device message.
+    MessageCompleted {
+        /// Device id.
+        device: String,
+        /// Message id.
+        id: String,
+    },
+    /// A cloud-to-device message expired or was sent too often.
+    MessageDropped {
+        /// Device id.
+        device: String,
+        /// Message id.
+        id: String,
     },
     /// A device asked the provisioning service to be registered.
     Registered {
@@ -224,6 +248,9 @@ impl fmt::Display for EventKind {
                 write!(f, "{device}  method answered {status} {payload}")
             }
             Self::Telemetry { device, bytes, .. } => write!(f, "{device}  telemetry, {bytes} bytes"),
+            Self::MessageSent { device, id } => write!(f, "{device}  message {id} sent"),
+            Self::MessageCompleted { device, id } => write!(f, "{device}  message {id} completed"),
+            Self::MessageDropped { device, id } => write!(f, "{device}  message {id} DROPPED"),
             Self::Registered { registration, device, status } => {
                 write!(f, "{registration}  registration {status} {device}")
             }
@@ -255,23 +282,104 @@ fn reason(why: &Option<String>) -> String {
     why.as_ref().map(|why| format!(": {why}")).unwrap_or_default()
 }
 
-/// Hands events to everyone who listens.
+impl EventKind {
+    /// The device that it befell, if it was one.
+    pub fn device(&self) -> Option<&str> {
+        match self {
+            Self::Connected { device, .. }
+            | Self::Refused { device, .. }
+            | Self::Disconnected { device, .. }
+            | Self::Subscribed { device, .. }
+            | Self::TwinRead { device }
+            | Self::Reported { device, .. }
+            | Self::ReportRefused { device, .. }
+            | Self::Desired { device, .. }
+            | Self::MethodCalled { device, .. }
+            | Self::MethodAnswered { device, .. }
+            | Self::Telemetry { device, .. }
+            | Self::MessageSent { device, .. }
+            | Self::MessageCompleted { device, .. }
+            | Self::MessageDropped { device, .. }
+            | Self::DeviceCreated { device }
+            | Self::DeviceDeleted { device }
+            | Self::ConfigurationStatus { device, .. }
+            | Self::JobDevice { device, .. } => Some(device),
+            Self::Registered { registration, .. } => Some(registration),
+            Self::FaultFired { target, .. } => Some(target),
+            Self::Configuration { .. }
+            | Self::Job { .. }
+            | Self::ImageRequested { .. }
+            | Self::ImageSent { .. } => None,
+        }
+    }
+}
+
+/// How many of the latest events are kept for those who come later.
+const KEPT: usize = 500;
+
+/// Hands events to everyone who listens, and keeps the latest.
 #[derive(Debug, Default)]
-pub(crate) struct Events {
-    listeners: Mutex<Vec<Sender<Event>>>,
+pub(crate) struct Events(Mutex<Told>);
+
+#[derive(Debug, Default)]
+struct Told {
+    listeners: Vec<Sender<Event>>,
+    latest: VecDeque<Event>,
+    /// How many there were in all; the number of the last one.
+    count: u64,
 }
 
 impl Events {
     pub(crate) fn subscribe(&self) -> Receiver<Event> {
         let (sender, receiver) = channel();
-        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
+        self.told().listeners.push(sender);
         receiver
     }
 
     pub(crate) fn emit(&self, kind: EventKind) {
         let event = Event { at: SystemTime::now(), kind };
-        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.told();
         // A listener that is gone is forgotten.
-        listeners.retain(|listener| listener.send(event.clone()).is_ok());
+        told.listeners.retain(|listener| listener.send(event.clone()).is_ok());
+        if told.latest.len() == KEPT {
+            told.latest.pop_front();
+        }
+        told.latest.push_back(event);
+        told.count += 1;
+    }
+
+    /// The number of the last event, and those after number `after` that are still kept. A number that is yet to come
+    /// is one of another emulator before this one: then all are news.
+    pub(crate) fn since(&self, after: u64) -> (u64, Vec<Event>) {
+        let told = self.told();
+        let news = told.count.checked_sub(after).unwrap_or(told.count);
+        let kept = told.latest.len();
+        let news = usize::try_from(news).unwrap_or(kept).min(kept);
+        (told.count, told.latest.iter().skip(kept - news).cloned().collect())
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_latest_events_are_kept_with_their_numbers() {
+        let events = Events::default();
+        let device = |number: usize| EventKind::TwinRead { device: number.to_string() };
+        for number in 1..=KEPT + 7 {
+            events.emit(device(number));
+        }
+        let last = (KEPT + 7) as u64;
+        assert_eq!(events.since(last), (last, vec![]));
+        let (count, two) = events.since(last - 2);
+        let kinds: Vec<_> = two.into_iter().map(|event| event.kind).collect();
+        assert_eq!((count, kinds), (last, vec![device(KEPT + 6), device(KEPT + 7)]));
+        assert_eq!(events.since(0).1.len(), KEPT);
+        assert_eq!(events.since(last + 1).1.len(), KEPT);
     }
 }

@@ -215,24 +215,3 @@ fn with_a_period_devices_are_found_later() {
     emulator.create_device("dev", json!({"devicetype": "chiller"})).unwrap();
     assert!(emulator.wait_for(|hub| hub.desired("dev")["firmware"]["fwVersion"] == "2.8.5", PATIENCE));
 }
-
-#[test]
-fn the_emulators_own_doors_show_the_state_and_throw_the_switches() {
-    let emulator = start();
-    emulator.create_device("dev", Value::Null).unwrap();
-    let mut device = Device::ready(&emulator, "dev");
-    let ask = |method: &str, path: &str, body: &str| http(&emulator, method, path, &[], body.as_bytes());
-    let state = ask("GET", "/emulator/state", "").json();
-    assert_eq!(state["devices"]["dev"]["connected"], true);
-    assert_eq!(state["devices"]["dev"]["subscriptions"].as_array().unwrap().len(), 3);
-    let two = r#"[{"fault": "loseTwin", "target": "dev", "times": 1}, {"fault": "refuseAuth"}]"#;
-    assert_eq!(ask("POST", "/emulator/faults", two).json().as_array().unwrap().len(), 2);
-    device.publish("$iothub/twin/GET/?$rid=1", b"");
-    assert_eq!(device.drain(), []);
-    assert_eq!(ask("GET", "/emulator/faults", "").json(), json!([{"fault": "refuseAuth", "target": "*"}]));
-    assert_eq!(ask("POST", "/emulator/faults", r#"{"fault": "meteor"}"#).status, 400);
-    assert_eq!(ask("DELETE", "/emulator/faults", "").status, 204);
-    assert_eq!(ask("POST", "/emulator/devices/dev/drop", "").json(), json!({"dropped": true}));
-    assert!(device.is_closed());
-    assert_eq!(ask("POST", "/emulator/devices/none/drop", "").status, 404);
-}

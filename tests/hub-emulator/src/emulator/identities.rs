@@ -25,7 +25,7 @@ impl Emulator {
             hub.put_identity(id, &json!({ "authentication": authentication }), None)?;
             hub.update_twin(id, &json!({ "tags": tags }), false, None)
         })?;
-        Ok(format!("HostName={};DeviceId={id};x509=true", self.host))
+        self.device_connection_string(id)
     }
 
     /// Registers the authorities in a PEM text: their signature on a device's certificate counts.

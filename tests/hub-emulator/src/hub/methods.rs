@@ -35,11 +35,17 @@ impl Hub {
         if body.len() > PAYLOAD_LIMIT {
             return Err(Error::new(Code::MessageTooLarge, "the payload is larger than 128 KiB"));
         }
+        let refused =
+            |kind: &FaultKind| if let FaultKind::FailMethod { status } = kind { Some(*status) } else { None };
+        if let Some(status) = self.faults.take(id, refused) {
+            return Err(Error::new(Code::from_status(status), "fault: method calls fail"));
+        }
         self.serial += 1;
         // A lower-case hexadecimal counter, as the hub's own.
         let rid = format!("{:x}", self.serial);
         let topic = format!("$iothub/methods/POST/{method}/?$rid={rid}");
-        if !self.deliver(id, FILTER, topic, body) {
+        let lost = self.takes_methods(id) && self.faults.fires(id, &FaultKind::LoseMethodCall);
+        if !lost && !self.deliver(id, FILTER, topic, body) {
             return Err(Error::new(
                 Code::DeviceNotOnline,
                 format!("{id} is not there to take a method call"),

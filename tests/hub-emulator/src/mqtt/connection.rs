@@ -66,7 +66,21 @@ async fn serve_identity<S: AsyncRead + AsyncWrite + Unpin>(
     expiry: Option<Instant>,
 ) {
     let device = connect.client_id;
+    let fate = shared.read(|hub| hub.fate(&device));
+    let expiry = fate.expired.map_or(expiry, |expired| Instant::now().checked_add(expired));
     let (sender, pushes) = unbounded_channel();
+    if let Some(lost) = fate.lost {
+        let sender = sender.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(lost).await;
+            // It may have ended by itself.
+            let _ = sender.send(Push::Close);
+        });
+    }
+    if fate.mute {
+        // After the CONNACK: a hub that falls silent later.
+        let _ = sender.send(Push::Mute);
+    }
     let (serial, session_present) = shared.with(|hub| {
         hub.note_model(&device, model);
         hub.connect(&device, connect.clean_session, sender.clone())
@@ -132,6 +146,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 () = expired => return Err("its token expired".to_owned()),
                 Some(push) = pushes.recv() => match push {
                     Push::Publish { topic, payload } => self.wire.write(&packet::publish(&topic, &payload)).await?,
+                    Push::Message { packet, again, topic, payload } => {
+                        let bytes = match packet {
+                            Some(id) => packet::publish_to_acknowledge(&topic, &payload, id, again),
+                            None => packet::publish(&topic, &payload),
+                        };
+                        self.wire.write(&bytes).await?;
+                    }
+                    Push::Mute => self.wire.mute = true,
                     Push::Close => return Err("it was cut".to_owned()),
                 },
                 received = self.wire.packet() => {
@@ -148,6 +170,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 
     async fn received(&mut self, packet: Packet) -> Result<(), String> {
+        if self.wire.mute {
+            return Ok(());
+        }
         match packet {
             Packet::Publish(publish) => self.published(publish).await,
             Packet::Subscribe { id, filters } => {
@@ -165,8 +190,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 self.wire.write(&packet::unsuback(id)).await
             }
             Packet::PingReq => self.wire.write(&packet::pingresp()).await,
-            // Nothing is sent at QoS 1 yet; cloud-to-device messages will be.
-            Packet::PubAck(_) => Ok(()),
+            Packet::PubAck(id) => {
+                self.shared.with(|hub| hub.complete_message(&self.device, id));
+                Ok(())
+            }
             Packet::Connect(_) => Err("a second CONNECT".to_owned()),
             Packet::Disconnect => Ok(()),
         }
@@ -197,7 +224,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 if publish.retain {
                     properties.push(("mqtt-retain".to_owned(), "true".to_owned()));
                 }
-                shared.with(|hub| hub.telemetry_arrived(device, properties, publish.payload.len()));
+                shared.with(|hub| hub.telemetry_arrived(device, properties, &publish.payload));
             }
             Inbound::MethodAnswer { rid, status } => {
                 shared.with(|hub| hub.answer(device, &rid, status, &publish.payload));
@@ -256,7 +283,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     fn will(&self, topic: &str, payload: &[u8]) {
         if let Some(Inbound::Telemetry { mut properties }) = inbound(&self.device, topic) {
             properties.push(("iothub-MessageType".to_owned(), "Will".to_owned()));
-            self.shared.with(|hub| hub.telemetry_arrived(&self.device, properties, payload.len()));
+            self.shared.with(|hub| hub.telemetry_arrived(&self.device, properties, payload));
         }
     }
 }

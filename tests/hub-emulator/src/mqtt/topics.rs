@@ -12,9 +12,14 @@ pub(super) enum Inbound {
     TwinGet { rid: String },
 }
 
-/// Reads a topic. None if the hub knows no such topic, or not for this device: it then closes the connection.
+/// Reads a topic. None if the hub knows no such topic, or not for this device (or module, `device/module`): it then
+/// closes the connection.
 pub(super) fn inbound(device: &str, topic: &str) -> Option<Inbound> {
-    if let Some(bag) = topic.strip_prefix(&format!("devices/{device}/messages/events")) {
+    let own = match device.split_once('/') {
+        Some((device, module)) => format!("devices/{device}/modules/{module}/messages/events"),
+        None => format!("devices/{device}/messages/events"),
+    };
+    if let Some(bag) = topic.strip_prefix(&own) {
         let bag = if bag.is_empty() { bag } else { bag.strip_prefix('/')? };
         return Some(Inbound::Telemetry { properties: escape::pairs(bag) });
     }
@@ -137,6 +142,8 @@ mod tests {
         let properties = vec![("$.mid".to_owned(), "m 1".to_owned()), ("k y".to_owned(), "v&=/".to_owned())];
         assert_eq!(telemetry, Inbound::Telemetry { properties });
         assert!(inbound("d", "devices/d/messages/events").is_some());
+        assert!(inbound("d/m", "devices/d/modules/m/messages/events/").is_some());
+        assert!(inbound("d/m", "devices/d/messages/events/").is_none());
         for other in [
             "devices/e/messages/events/",
             "devices/d/messages/eventsmore",

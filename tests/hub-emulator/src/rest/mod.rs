@@ -5,13 +5,19 @@
 
 mod configurations;
 mod devices;
+mod digital_twins;
 mod emulator;
+mod guard;
 mod jobs;
+mod live;
+mod page;
 mod query;
 mod registrations;
 mod twins;
+mod veil;
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -23,6 +29,7 @@ use serde_json::{Value, json};
 
 use crate::error::{Code, Error};
 use crate::escape;
+use crate::faults::FaultKind;
 use crate::images::{self, Body, full};
 use crate::policies::Right;
 use crate::sas::Token;
@@ -30,6 +37,10 @@ use crate::server::Caller;
 use crate::shared::Shared;
 
 const BODY_LIMIT: usize = 1024 * 1024;
+
+/// Who asks: in the extensions of each request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer(pub(crate) IpAddr);
 
 /// A request, taken apart.
 pub(crate) struct Request {
@@ -85,6 +96,11 @@ impl Reply {
             Some(seconds) => reply.with("Retry-After", seconds.to_string()),
             None => reply,
         }
+    }
+
+    /// Not for this one. No code of the service's: it knows no such refusal.
+    fn forbidden(why: &str) -> Reply {
+        Reply { status: 403, headers: Vec::new(), body: Some(json!({"Message": why})) }
     }
 
     fn into_response(self) -> Response<Body> {
@@ -146,6 +162,16 @@ pub(crate) async fn respond(
 ) -> Result<Response<Body>, Infallible> {
     let (head, body) = request.into_parts();
     let path = head.uri.path();
+    if path == "/" || path.split('/').nth(1) == Some("emulator") {
+        if let Err(why) = guard::admit(&shared.place, &head) {
+            return Ok(Reply::forbidden(&why).into_response());
+        }
+        match (&head.method, path) {
+            (&Method::GET, "/") => return Ok(page::serve()),
+            (&Method::GET, "/emulator/events") => return Ok(live::serve(&shared, &head.headers)),
+            _ => {}
+        }
+    }
     if let Some(name) = path.strip_prefix("/images/") {
         return Ok(images::serve(&shared, &head.method, &escape::decode(name), &head.headers));
     }
@@ -179,16 +205,46 @@ async fn route(shared: &Shared, request: &Request) -> Result<Reply, Error> {
         Some(throttle) => throttle.pass(request.method.as_str(), &segments, request.length, now),
         None => Ok(()),
     })?;
+    if let Some(reply) = mishap(shared, segments.first().copied().unwrap_or_default()).await {
+        return Ok(reply);
+    }
     match segments[..] {
         ["devices", ref rest @ ..] => devices::route(shared, request, rest),
         ["twins", ref rest @ ..] => twins::route(shared, request, rest).await,
         ["configurations", ref rest @ ..] => configurations::route(shared, request, rest),
+        ["digitaltwins", ref rest @ ..] => digital_twins::route(shared, request, rest).await,
         ["jobs", ref rest @ ..] => jobs::route(shared, request, rest),
         ["statistics", ref rest @ ..] => devices::statistics(shared, request, rest),
-        ["emulator", ref rest @ ..] => emulator::route(shared, request, rest),
+        ["emulator", ref rest @ ..] => emulator::route(shared, request, rest).await,
         [scope, "registrations", ref rest @ ..] => registrations::route(shared, request, scope, rest),
         _ => Err(unknown(request)),
     }
+}
+
+/// The faults that befall requests of the service, by the first part of their path. Never the emulator's own doors:
+/// nobody could switch them off again.
+async fn mishap(shared: &Shared, part: &str) -> Option<Reply> {
+    if part == "emulator" {
+        return None;
+    }
+    let delayed =
+        |kind: &FaultKind| if let FaultKind::DelayService { millis } = kind { Some(*millis) } else { None };
+    if let Some(delay) = shared.faults.delay(part, delayed) {
+        tokio::time::sleep(delay).await;
+    }
+    let (status, retry_after) = shared.faults.take(part, |kind| {
+        if let FaultKind::FailService { status, retry_after } = kind {
+            Some((*status, *retry_after))
+        } else {
+            None
+        }
+    })?;
+    let error = Error::new(Code::from_status(status), "fault: requests of the service fail");
+    let reply = Reply { status, ..Reply::error(&error) };
+    Some(match retry_after {
+        Some(seconds) => reply.with("Retry-After", seconds.to_string()),
+        None => reply,
+    })
 }
 
 /// What is not emulated says so, rather than pretend.

@@ -33,7 +33,7 @@ fn twin(shared: &Shared, request: &Request, key: &str) -> Result<Reply, Error> {
     }
 }
 
-async fn invoke(shared: &Shared, request: &Request, key: &str) -> Result<Reply, Error> {
+pub(super) async fn invoke(shared: &Shared, request: &Request, key: &str) -> Result<Reply, Error> {
     let call = MethodCall::parse(&request.body)?;
     let (respond, connect) = (call.respond(), call.connect());
     let (status, payload) = shared.invoke(key, &call.name, call.payload, respond, connect).await?;

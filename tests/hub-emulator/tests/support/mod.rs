@@ -163,6 +163,19 @@ impl Device {
         message(&body)
     }
 
+    /// The next message at QoS 1, not acknowledged: topic, payload, packet id and whether it is marked as a duplicate.
+    pub fn unacknowledged(&mut self) -> (String, Vec<u8>, u16, bool) {
+        assert!(self.waiting.is_empty(), "{:?}", self.waiting);
+        let (kind, body) = self.receive().unwrap();
+        assert_eq!(kind & 0xF6, 0x32, "{kind:x}");
+        let (topic, rest) = message(&body);
+        (topic, rest[2..].to_vec(), u16::from_be_bytes([rest[0], rest[1]]), kind & 8 != 0)
+    }
+
+    pub fn acknowledge(&mut self, packet: u16) {
+        self.send(0x40, &packet.to_be_bytes());
+    }
+
     /// The next message's topic and JSON.
     pub fn json(&mut self) -> (String, Value) {
         let (topic, payload) = self.message();
