@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::hub::{Desired, Hub, Report, channels};
+use crate::hub::{Desired, Hub, Report, Slot, channels};
 
 mod tuned;
 
