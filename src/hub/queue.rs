@@ -42,6 +42,7 @@ fn kind(event: &HubEvent) -> Option<u8> {
         HubEvent::ReportDelivered(_) => Some(2),
         HubEvent::ReportRefused { .. } => Some(3),
         HubEvent::Uncontested => Some(4),
+        HubEvent::Introduced(_) => Some(5),
     }
 }
 

@@ -103,6 +103,7 @@ fn desired(events: &[HubEvent]) -> Vec<String> {
             Desired::Invalid { .. } => "invalid".to_owned(),
         }),
         HubEvent::Connected
+        | HubEvent::Introduced(_)
         | HubEvent::Uncontested
         | HubEvent::Lost { .. }
         | HubEvent::Method { .. }

@@ -137,6 +137,7 @@ impl Desk {
 fn said(event: HubEvent) -> Said {
     match event {
         HubEvent::Connected => Said::Connected,
+        HubEvent::Introduced(_) => panic!("nobody is introduced by this cloud"),
         HubEvent::Uncontested => Said::Uncontested,
         HubEvent::Lost { why, .. } => Said::Lost(why),
         HubEvent::Desired(parsed) => Said::Desired(match parsed.desired {
