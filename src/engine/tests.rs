@@ -32,6 +32,7 @@ struct Device {
     boots: u32,
     booted: Slot,
     rules: Rules,
+    factory: Factory,
 }
 
 /// One life of the daemon.
@@ -50,7 +51,8 @@ impl Device {
             fs::write(directory.path().join(slot), vec![0; 1 << 20]).unwrap();
         }
         let (store, rom) = (FakeStore::default(), FakeBootloader::new(Slot::A, 2));
-        Self { directory, store, rom, boots: 1, booted: Slot::A, rules: Rules::default() }
+        let factory = Factory::default();
+        Self { directory, store, rom, boots: 1, booted: Slot::A, rules: Rules::default(), factory }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -91,6 +93,10 @@ impl Device {
             net: Net::new(&tls, &image, Handle::current()).unwrap(),
             image,
             health,
+            factory_program: Some(FactoryProgram {
+                path: self.path("reset"),
+                timeout: Duration::from_secs(10),
+            }),
             state: self.directory.path().into(),
             verified: None,
         };
@@ -103,7 +109,9 @@ impl Device {
             control: calls,
             status: shown,
             reached,
-            rules: self.rules.clone(),
+            rules: watch::Sender::new(self.rules.clone()),
+            verbosity: events::Verbosity::default(),
+            factory: self.factory.clone(),
             allow_undigested: false,
             dialects: vec![Dialect::Firmware],
         };

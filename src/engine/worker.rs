@@ -7,7 +7,7 @@ use tokio::task::JoinHandle;
 use super::tools::{Order, Tools};
 use crate::boot::BootView;
 use crate::image::{Cancel, Progress, Snapshot};
-use crate::model::UpdateId;
+use crate::model::IntentId;
 use crate::update::{Event, Work};
 
 /// The tools, resting or in use.
@@ -27,8 +27,9 @@ enum Hand {
     Between,
 }
 
-/// Tells one work from the next: the same work of another update is another work.
-pub(super) type Key = (Option<UpdateId>, Work);
+/// Tells one work from the next: the same work of another update is another work. The same update on other terms is
+/// not.
+pub(super) type Key = (Option<IntentId>, Work);
 
 /// How a work ended.
 pub(super) struct Finished {

@@ -82,6 +82,17 @@ fn list(directory: &Path) -> Result<Vec<Found>, String> {
     Ok(found.into_iter().map(|(path, name, result)| (name, result.map(|()| path))).collect())
 }
 
+/// Whether the one program `path` may be run, by the rules for those in the directory. It may be a link to another
+/// place that is as safe.
+pub(super) fn trust(path: &Path) -> Result<(), String> {
+    let shown = path.display();
+    let real = path.canonicalize().map_err(|error| format!("{shown} cannot be read: {error}"))?;
+    let us = rustix::process::geteuid().as_raw();
+    let directory = real.parent().unwrap_or(Path::new("/"));
+    surroundings(path.parent().unwrap_or(Path::new("/")), directory, us)?;
+    program(&real, directory, us).unwrap_or_else(|| Err(format!("{shown} is a directory")))
+}
+
 /// Whoever can write the directory, or rename one above it, chooses the programs.
 fn surroundings(directory: &Path, real: &Path, us: u32) -> Result<(), String> {
     let metadata = |path: &Path| {

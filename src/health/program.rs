@@ -9,13 +9,13 @@ use super::{Answer, Check, Verdict};
 use crate::model::{Failure, Reason};
 
 /// The same for every program, whatever ours is.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// `EX_TEMPFAIL` of sysexits.h: ask again.
 const ASK_AGAIN: i32 = 75;
 
 /// How long a program that is asked to end may take before it is made to.
-const GRACE: Duration = Duration::from_secs(5);
+pub(super) const GRACE: Duration = Duration::from_secs(5);
 
 /// A check that is a program.
 pub(super) struct Program {

@@ -23,7 +23,7 @@ use mutations::Mutation;
 use twinboot::update::Work;
 use world::{Kind, World};
 
-/// One life for each pair of updates; lives never meet. The ones that show most defects come first.
+/// One life for each pair of updates, or an update and a factory reset; lives never meet. The ones that show most defects come first.
 fn beginnings(faults: u8) -> Vec<World> {
     vec![
         World::new([Kind::Unbootable, Kind::Sick], false, faults),
@@ -31,10 +31,15 @@ fn beginnings(faults: u8) -> Vec<World> {
         World::new([Kind::Sick, Kind::Good], false, faults),
         World::new([Kind::Good, Kind::Sick], false, faults),
         World::new([Kind::Good, Kind::Good], false, faults),
+        World::new([Kind::Good, Kind::Good], false, faults).with_factory(Some(Kind::Good), true),
+        World::new([Kind::Sick, Kind::Good], false, faults).with_factory(Some(Kind::Sick), true),
+        World::new([Kind::Good, Kind::Good], false, faults).with_factory(None, true),
+        World::new([Kind::Good, Kind::Good], false, faults).with_factory(Some(Kind::Unbootable), false),
     ]
 }
 
-/// Without further faults, two updates that are both rolled back take no more: out and back, twice.
+/// Without further faults, two updates that are both rolled back take no more: out and back, twice. A factory reset
+/// takes out and one more.
 const REBOOTS: u32 = 4;
 
 /// How far exploring got.
