@@ -245,16 +245,16 @@ pub fn rolled_back(about: &About<'_>, why: &Reason) {
     );
 }
 
-/// A request was not taken on.
-pub fn refused(about: &About<'_>, origin: Origin, why: &Reason) {
+/// A request was not taken on; `code` and `words` are what was answered.
+pub fn refused(about: &About<'_>, origin: Origin, code: &str, words: &str) {
     let origin = origin_in_words(origin);
     tell!(
         warn,
         REQUEST_REFUSED,
         about,
-        [FAILURE = why.failure.code()],
-        "request by {origin} refused: {}",
-        Line(&why.to_string())
+        [FAILURE = code],
+        "request by {origin} refused: {} ({code})",
+        Line(words)
     );
 }
 

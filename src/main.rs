@@ -21,6 +21,7 @@ use twinboot::host::{self, Host};
 use twinboot::hub::{self, Hub, Identity, Session};
 use twinboot::image::{self, Net};
 use twinboot::model::{Artifact, Factory, Location, LogLevel, Rules, Timestamp};
+use twinboot::properties::{self, Properties};
 use twinboot::report::Dialect;
 use twinboot::slots::{self, SlotMap};
 use twinboot::store::FileStore;
@@ -164,6 +165,12 @@ fn engine(config: &Config, machine: Machine, hub: Option<Hub>, journal: Journal)
         factory: factory(&config.factory_reset),
         allow_undigested: config.trust.allow_undigested,
         dialects: config.report.dialects.iter().map(dialect).collect(),
+        properties: Properties::new(properties::Settings {
+            root: config.simulator.root.clone().unwrap_or_else(|| "/".into()),
+            state: config.state.directory.clone(),
+            directory: config.properties.directory.clone(),
+            timeout: config.properties.timeout,
+        }),
     };
     Ok(Engine::new(parts, boot, booted))
 }

@@ -22,8 +22,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub use sections::{
-    Backoff, Boot, BootOrder, Control, Download, FactoryReset, Health, Hub, HubCheck, Loader, Policy, Report,
-    ReportDialect, Simulator, Slots, State, Tls, Trust, UbootDialect, UpgradeAvailable,
+    Backoff, Boot, BootOrder, Control, Download, FactoryReset, Health, Hub, HubCheck, Loader, Policy,
+    Properties, Report, ReportDialect, Simulator, Slots, State, Tls, Trust, UbootDialect, UpgradeAvailable,
 };
 use value::Value;
 
@@ -50,6 +50,8 @@ pub struct Config {
     pub factory_reset: FactoryReset,
     /// What the hub is told.
     pub report: Report,
+    /// What can be read and set of the device.
+    pub properties: Properties,
     /// The local control socket.
     pub control: Control,
     /// Where twinboot remembers.
@@ -146,6 +148,8 @@ impl Config {
         f("factory_reset.timeout", &mut self.factory_reset.timeout);
         f("report.dialects", &mut self.report.dialects);
         f("report.progress_every", &mut self.report.progress_every);
+        f("properties.directory", &mut self.properties.directory);
+        f("properties.timeout", &mut self.properties.timeout);
         f("control.socket", &mut self.control.socket);
         f("control.group", &mut self.control.group);
         f("state.directory", &mut self.state.directory);

@@ -317,6 +317,21 @@ pub enum ReportDialect {
     Flat,
 }
 
+/// `[properties]`: what can be read and set of the device.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Properties {
+    /// The integrator's programs, one for each property.
+    pub directory: PathBuf,
+    /// How long one may take for one answer.
+    pub timeout: Duration,
+}
+
+impl Default for Properties {
+    fn default() -> Self {
+        Self { directory: "/etc/twinboot/properties.d".into(), timeout: Duration::from_secs(10) }
+    }
+}
+
 /// `[control]`: the local control socket.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Control {

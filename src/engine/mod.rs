@@ -26,6 +26,7 @@ mod inbox;
 mod keep;
 mod link;
 mod live;
+mod requests;
 mod rules;
 mod tools;
 mod worker;
@@ -46,11 +47,12 @@ use crate::control::server::Call;
 use crate::events;
 use crate::host::{Host, service};
 use crate::hub::Hub;
-use crate::image::{Cancel, Progress, RateLimit};
+use crate::image::RateLimit;
 use crate::model::{Factory, Rules, Slot, Timestamp};
+use crate::properties::Properties;
 use crate::report::Dialect;
 use crate::store::{Loaded, StateStore};
-use crate::update::{Event, Facts, Phase, Record, State, Wish, Work};
+use crate::update::{Event, Facts, Record, State, Wish, Work};
 
 use live::Live;
 pub use tools::{FactoryProgram, Health, Tools};
@@ -98,6 +100,8 @@ pub struct Parts {
     pub allow_undigested: bool,
     /// The shapes of the reported properties.
     pub dialects: Vec<Dialect>,
+    /// What can be read and set of the device.
+    pub properties: Properties,
 }
 
 /// The loop and all it knows.
@@ -122,6 +126,7 @@ pub struct Engine {
     /// What is wrong with the time zone, as the status says.
     zone_warning: Option<String>,
     allow_undigested: bool,
+    properties: Properties,
     live: Live,
     /// A wish that could not be begun because the record could not be saved.
     postponed: Option<Wish>,
@@ -153,6 +158,7 @@ impl Engine {
             factory,
             allow_undigested,
             dialects,
+            properties,
         } = parts;
         let mut live = Live::new(status, dialects);
         let (record, loss) = match store.load() {
@@ -197,6 +203,7 @@ impl Engine {
             verbosity,
             zone_warning: None,
             allow_undigested,
+            properties,
             live,
             postponed: None,
             resumed_at: 0,
@@ -314,37 +321,6 @@ impl Engine {
     fn is_resting(&mut self, key: &worker::Key) -> bool {
         self.resting.take_if(|(resting, until)| resting != key || *until <= Instant::now());
         self.resting.is_some()
-    }
-
-    async fn begin(&mut self, key: worker::Key) {
-        if key.1 == Work::Reboot {
-            // Whoever asked is answered, and the hub knows why we are gone, before we are.
-            let commands = self.hub.as_ref().map(|hub| hub.commands.clone());
-            self.live.tell(&self.record, &self.facts, None, commands.as_ref());
-            if let Some(commands) = commands.filter(|_| self.live.hub.connected) {
-                commands.flush(FAREWELL).await;
-            }
-            events::reboot_requested(&self.about(), self.why_reboot());
-        }
-        let order = tools::Order {
-            work: key.1,
-            job: self.record.state.job().cloned(),
-            previous: self.record.previous,
-            facts: self.facts.clone(),
-            progress: Progress::default(),
-            cancel: Cancel::default(),
-            rate: self.rate.clone(),
-        };
-        self.worker.begin(key, order);
-    }
-
-    fn why_reboot(&self) -> &'static str {
-        match &self.record.state {
-            State::Busy(job) if matches!(job.phase, Phase::Finishing { .. }) => "after the factory reset",
-            State::Busy(job) if job.target == self.facts.booted => "to go back to the previous system",
-            State::Busy(_) => "to try the new system",
-            State::Idle | State::Restarting { .. } => "on request",
-        }
     }
 
     async fn finish(&mut self, finished: Finished) {

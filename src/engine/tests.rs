@@ -2,6 +2,7 @@
 //! that really chooses, and a hub that is the test. Time stands still unless nothing else can happen.
 #![allow(clippy::unwrap_used)]
 
+
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,11 +15,11 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::boot::fake::FakeBootloader;
 use crate::control::Peer;
-use crate::control::proto::{Request, Response};
 use crate::health::HubMode;
 use crate::hub::{self, Desired, HubEvent, Parsed, Port};
 use crate::image::{self, Net};
-use crate::model::{Artifact, BootId, Install, Location, Origin, Outcome};
+use crate::model::{Answer, Artifact, BootId, Install, Location, Origin, Outcome, Request};
+use crate::properties;
 use crate::slots::{self, SlotMap};
 use crate::store::fake::FakeStore;
 use crate::tls;
@@ -38,6 +39,7 @@ struct Device {
 /// One life of the daemon.
 struct Daemon {
     status: watch::Receiver<Value>,
+    rules: watch::Receiver<Rules>,
     control: mpsc::Sender<Call>,
     port: Port,
     stop: oneshot::Sender<()>,
@@ -70,11 +72,16 @@ impl Device {
         Install::new(self.image(name), Origin::Desired, None)
     }
 
+    fn request(&self, name: &str) -> Request {
+        Request::Install(Box::new(Install::new(self.image(name), Origin::Local, None)))
+    }
+
     fn start(&self) -> Daemon {
         let (hub, port) = hub::channels();
         let (control, calls) = mpsc::channel(8);
         let (shown, status) = watch::channel(Value::Null);
         let (reached, is_reached) = watch::channel(false);
+        let (rules, tuned) = watch::channel(self.rules.clone());
         let host = Host::new(Some(self.directory.path().into()));
         let image = image::Settings::default();
         let tls = tls::client_config(&tls::Settings::default()).unwrap();
@@ -109,18 +116,24 @@ impl Device {
             control: calls,
             status: shown,
             reached,
-            rules: watch::Sender::new(self.rules.clone()),
+            rules,
             verbosity: events::Verbosity::default(),
             factory: self.factory.clone(),
             allow_undigested: false,
             dialects: vec![Dialect::Firmware],
+            properties: Properties::new(properties::Settings {
+                root: self.directory.path().into(),
+                state: self.directory.path().into(),
+                directory: self.path("properties.d"),
+                timeout: Duration::from_secs(10),
+            }),
         };
         let engine = Engine::new(parts, BootId(self.boots.to_string()), self.booted);
         let (stop, stopped) = oneshot::channel();
         let engine = tokio::spawn(engine.run(async {
             let _ = stopped.await;
         }));
-        Daemon { status, control, port, stop, engine }
+        Daemon { status, rules: tuned, control, port, stop, engine }
     }
 
     /// Waits for the reboot that was asked for, and plays it.
@@ -154,7 +167,7 @@ impl Device {
 }
 
 impl Daemon {
-    async fn ask(&self, request: Request) -> Response {
+    async fn ask(&self, request: Request) -> Answer {
         let (reply, answer) = oneshot::channel();
         let peer = Peer { uid: 0, gid: 0, pid: None };
         self.control.send((request, peer, reply)).await.unwrap();
@@ -211,7 +224,7 @@ async fn an_update_goes_through_and_is_told_truly() {
     for _ in 0..100 {
         daemon.wish(device.desired("v2")).await;
     }
-    assert!(daemon.ask(Request::Cancel).await.ok);
+    assert!(daemon.ask(Request::Cancel).await.is_ok());
     assert_eq!((device.store.saves(), device.boots), (saves, 2));
     daemon.stop().await;
 }
@@ -230,7 +243,7 @@ async fn an_unwritable_state_stops_the_update_and_not_the_daemon() {
     let status = daemon.until(|status| !status["blocked"].is_null()).await;
     assert_eq!(status["blocked"]["failure"], "state.unwritable", "{status:#}");
     let writes = device.rom.writes();
-    assert!(daemon.ask(Request::Apply).await.ok);
+    assert!(daemon.ask(Request::Apply).await.is_ok());
     tokio::time::sleep(Duration::from_secs(100)).await;
     assert_eq!((device.rom.writes(), device.rom.state().trial), (writes, None), "nothing new is begun");
     device.store.refuse(false);
@@ -247,8 +260,8 @@ async fn an_update_that_cannot_be_saved_can_be_cancelled() {
     daemon.wish(device.desired("v2")).await;
     daemon.until_phase("staged").await;
     device.store.refuse(true);
-    assert!(daemon.ask(Request::Apply).await.ok);
-    assert!(daemon.ask(Request::Cancel).await.ok);
+    assert!(daemon.ask(Request::Apply).await.is_ok());
+    assert!(daemon.ask(Request::Cancel).await.is_ok());
     let status = daemon.until_ended().await;
     assert_eq!(status["last"]["code"], "request.cancelled");
     daemon.stop().await;
@@ -296,7 +309,7 @@ async fn a_reboot_needs_no_state_directory() {
     let mut device = Device::new();
     device.store.refuse(true);
     let daemon = device.start();
-    assert!(daemon.ask(Request::Reboot).await.ok);
+    assert!(daemon.ask(Request::Reboot).await.is_ok());
     device.reboot(daemon).await.stop().await;
 }
 
@@ -306,8 +319,8 @@ async fn a_healed_state_directory_is_no_longer_told_as_broken() {
     let device = Device::new();
     device.store.refuse(true);
     let mut daemon = device.start();
-    let answer = daemon.ask(Request::Install(device.image("v2"))).await;
-    assert_eq!(answer.error.unwrap().code, "state.unwritable");
+    let answer = daemon.ask(device.request("v2")).await;
+    assert_eq!(answer.unwrap_err().code, "state.unwritable");
     daemon.until(|status| !status["blocked"].is_null()).await;
     device.store.refuse(false);
     daemon.until(|status| status["blocked"].is_null()).await;
@@ -356,14 +369,15 @@ async fn without_a_bootloader_updates_fail_with_the_reason() {
     device.rom.set_unreadable(true);
     let mut daemon = device.start();
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let install = daemon.ask(Request::Install(device.image("v2")));
-    tokio::join!(install, async {
+    let install = daemon.ask(device.request("v2"));
+    let (answer, ()) = tokio::join!(install, async {
         // The works' own pauses: time does not pass by itself while a work goes on.
         for _ in 0..100 {
             tokio::task::spawn_blocking(|| std::thread::sleep(Duration::from_millis(2))).await.unwrap();
             tokio::time::advance(Duration::from_secs(1)).await;
         }
     });
+    assert!(answer.is_ok(), "{answer:?}");
     let status = daemon.until_ended().await;
     assert_eq!(status["last"]["code"], "boot.unreadable", "{status:#}");
     assert_eq!(fs::read(device.path("b")).unwrap(), vec![0; 1 << 20], "nothing was written");

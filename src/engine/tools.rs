@@ -16,6 +16,7 @@ use crate::health::{self, Check, HubMode};
 use crate::host::Host;
 use crate::image::{self, Cancel, Progress, RateLimit};
 use crate::model::{Artifact, Failure, Image, Reason, Slot, TargetSlot, VerifiedSlot};
+use crate::program::Declared;
 use crate::slots::{SlotMap, TargetDevice};
 use crate::update::{Event, Facts, Job, Plan, State, Work};
 
@@ -249,7 +250,7 @@ impl Tools {
         let FactoryProgram { path, timeout } = self.factory_program.clone().ok_or_else(|| {
             failed("the running system declares no program: [factory_reset] program".to_owned())
         })?;
-        let program = health::Declared { path, timeout, environment: environment(job(order)?) };
+        let program = Declared { path, timeout, environment: environment(job(order)?) };
         Handle::current().block_on(async {
             tokio::select! {
                 done = program.run() => done.map_err(failed),

@@ -106,7 +106,7 @@ fn tell_all() {
     update_up_to_date(about);
     update_failed(about, why);
     rolled_back(about, why);
-    refused(about, Origin::Method, why);
+    refused(about, Origin::Method, why.failure.code(), &why.detail);
     env_one_copy_bad(about, "copy 1");
     state_recovered(about, "copy 2");
     state_unwritable(about, "disk full");

@@ -4,13 +4,9 @@
 //! is over. Programs in a directory ([`programs`]), a connection to the hub ([`Connected`]), the version
 //! ([`RightVersion`]). Nothing is committed or reverted here: the engine does that with the verdict. It may all run
 //! twice, because the daemon may be restarted in the middle; the time does not begin anew then.
-//!
-//! With the same guards [`Declared`] runs a program that the integrator named for another purpose.
 
 mod connected;
-mod declared;
 mod directory;
-mod group;
 mod program;
 #[cfg(test)]
 mod tests;
@@ -24,7 +20,6 @@ use tracing::debug;
 use crate::model::{Failure, Reason};
 
 pub use connected::{Connected, HubMode};
-pub use declared::Declared;
 pub use directory::{Settings, programs};
 pub use version::RightVersion;
 

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::calls::Admission;
-use super::methods::{self, MethodCall, MethodReply};
+use super::methods::{self, MethodReply};
 use super::mqtt::{Received, Sent};
 use super::outbox::{Answered, Next, Outbox};
 use super::port::{CallId, HubCommand, HubEvent, Port, Replier, Slot};
@@ -303,10 +303,9 @@ impl Dialogue {
 
     fn call(&mut self, name: &str, rid: String, payload: &[u8]) {
         let Some(link) = &mut self.link else { return };
-        let call = methods::read(name, payload, self.settings.allow_undigested);
-        if call == MethodCall::Unknown {
+        let Some(call) = methods::read(name, payload, self.settings.allow_undigested) else {
             return self.sends.push(link.calls.answer(&rid, &MethodReply::unknown_method()));
-        }
+        };
         match link.calls.admit(&rid) {
             Admission::Admitted => {
                 let reply = Replier::new(CallId { link: link.number, rid }, self.answers.clone());

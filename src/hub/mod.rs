@@ -43,13 +43,14 @@ mod port;
 mod queue;
 mod session;
 mod settings;
+mod strict;
 mod waits;
 
 #[cfg(test)]
 mod tests;
 
 pub use identity::Identity;
-pub use methods::{MethodCall, MethodReply};
+pub use methods::{Method, MethodCall, MethodReply};
 pub use outbox::Report;
 pub use port::{CallId, Commands, Hub, HubCommand, HubEvent, Port, Replier, Slot, channels};
 pub use session::Session;

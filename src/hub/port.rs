@@ -38,7 +38,7 @@ pub enum HubEvent {
     Desired(Parsed),
     /// A direct method was called.
     Method {
-        /// What it asks for. Never [`MethodCall::Unknown`], which the session answers itself.
+        /// What it asks for. Of an unknown method the engine never hears: the session answers it itself.
         call: MethodCall,
         /// Where the answer goes.
         reply: Replier,

@@ -48,7 +48,7 @@ fn kind(event: &HubEvent) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::{CallId, Desired, MethodCall, Parsed, channels};
+    use crate::hub::{CallId, Desired, Parsed, channels, methods};
 
     #[test]
     fn of_each_kind_only_the_newest_waits_and_calls_all_do() {
@@ -62,7 +62,8 @@ mod tests {
         }
         for rid in ["1", "2"] {
             let reply = port.replier(CallId { link: 1, rid: rid.to_owned() });
-            queue.push(HubEvent::Method { call: MethodCall::Reboot, reply });
+            let call = methods::read("reboot", b"", false).expect("it is known");
+            queue.push(HubEvent::Method { call, reply });
         }
         assert_eq!(queue.0.len(), 5);
         assert!(queue.0.iter().any(|event| matches!(event, HubEvent::ReportDelivered(999))));

@@ -33,7 +33,7 @@ fn a_bare_address_is_refused_unless_that_was_allowed() -> Checked {
         json!(image.url),
     ] {
         let (code, body) = bench.cloud.call("firmwareUpdate", payload)?;
-        assert_eq!(code, 403, "{body}");
+        assert_eq!((code, &body["code"]), (400, &json!("request.unverifiable")), "{body}");
         assert!(body["Response"].as_str().unwrap().contains("trust.allow_undigested"), "{body}");
     }
     for payload in [json!(null), json!(42), json!({}), json!({"fwPackageUri": 7})] {
@@ -59,7 +59,11 @@ fn a_second_request_and_a_reboot_are_refused_while_one_is_under_way() -> Checked
         [("firmwareUpdate", arguments), ("reboot", Value::Null), ("rebootDevice", Value::Null)]
     {
         let (code, body) = bench.cloud.call(method, payload)?;
-        assert_eq!((code, body), (409, json!({"Response": "an update is under way"})), "{method}");
+        assert_eq!((code, &body["Response"]), (409, &json!("an update is under way")), "{method}");
+        let told = [&body["code"], &body["phase"]];
+        assert_eq!(told, [&json!("request.busy"), &json!("downloading")], "{method}");
+        let status = bench.cloud.call("getStatus", Value::Null)?.1;
+        assert_eq!(body["update"], status["update"]["id"], "{method}");
     }
     assert_eq!(bench.device.boots(), 1);
     let (code, _) = bench.cloud.call("cancel", Value::Null)?;
@@ -93,9 +97,10 @@ fn reboots_are_answered_first_and_reported_after() -> Checked {
 #[test]
 fn unknown_methods_are_answered_so() -> Checked {
     let bench = Bench::new()?;
+    let unknown = json!({"Response": "Unknown method", "code": "request.unknown-method"});
     for method in ["lockDoor", "Reboot", "firmwareupdate", "factoryReset!"] {
         let (code, body) = bench.cloud.call(method, json!({"a": 1}))?;
-        assert_eq!((code, body), (404, json!({"Response": "Unknown method"})), "{method}");
+        assert_eq!((code, body), (404, unknown.clone()), "{method}");
     }
     bench.is_untouched()
 }

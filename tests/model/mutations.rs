@@ -42,7 +42,7 @@ fn end(record: &mut Record, outcome: Outcome) {
     }
 }
 
-/// Every planted defect.
+/// Every planted defect of updates.
 pub const ALL: &[Mutation] = &[
     Mutation {
         name: "a downloaded image is armed without verifying",
@@ -247,6 +247,19 @@ pub const ALL: &[Mutation] = &[
         },
     },
     Mutation {
+        name: "a committed update is told as failed",
+        spoil: |before, _, event, after| {
+            if phase(before) == Some(&Phase::Committing) && *event == Event::Done {
+                *after = before.clone();
+                end(after, Outcome::Failed(Failure::Internal.because("")));
+            }
+        },
+    },
+];
+
+/// Every planted defect of factory resets.
+pub const OF_RESETS: &[Mutation] = &[
+    Mutation {
         name: "the program of a factory reset runs while its system is only on trial",
         spoil: |before, _, event, after| {
             let resets = before.state.job().is_some_and(|job| job.plan.has_program());
@@ -309,15 +322,6 @@ pub const ALL: &[Mutation] = &[
             if phase(before) == Some(&Phase::Resetting) && matches!(event, Event::Failed(_)) {
                 *after = before.clone();
                 enter(after, Phase::Finishing { since: now.boot.clone() });
-            }
-        },
-    },
-    Mutation {
-        name: "a committed update is told as failed",
-        spoil: |before, _, event, after| {
-            if phase(before) == Some(&Phase::Committing) && *event == Event::Done {
-                *after = before.clone();
-                end(after, Outcome::Failed(Failure::Internal.because("")));
             }
         },
     },

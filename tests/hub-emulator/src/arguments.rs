@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
-use hub_emulator::{Fault, Options};
+use hub_emulator::{Aim, FAULTS, Fault, Options, Tier};
 use serde_json::{Map, Value, json};
 
 const AFTER_HELP: &str = r#"POINTING A CLIENT AT IT
@@ -36,26 +36,45 @@ EXAMPLES
     curl --cacert /tmp/hub-emulator-ca.pem https://localhost:8443/emulator/state
     curl --cacert /tmp/hub-emulator-ca.pem -X POST https://localhost:8443/emulator/devices/dev-1/drop
 
-FAULTS
-  With --fault or, while it runs, as the body of POST /emulator/faults (one, or an array; GET lists them, DELETE
-  clears them):
-    curl --cacert /tmp/hub-emulator-ca.pem https://localhost:8443/emulator/faults \
-      -d '{"fault": "dropAfter", "bytes": 1000000, "target": "fw.img", "times": 1}'
-  "target" is the name of an image or the id of a device, "*" (the default) all; without "times" it is for ever.
-  Images:   dropAfter {bytes}  stallAfter {bytes}  slow {bytesPerSecond}  truncate {bytes}  changeAfter {bytes}
-            status {status, retryAfter}  redirect {location}  ignoreRanges  wrongContentRange  noValidators
-  Devices:  refuseAuth  refuseConnect  delayTwin {millis}  loseTwin  failTwin {status}  duplicateDesired
-            loseDesired  loseMethodAnswer  forgetSession
+THE BROWSER PAGE
+  Open https://localhost:8443/ (the printed address of the service) in a browser on this machine, and accept the
+  certificate or import the CA. It shows devices, twins, configurations, jobs, faults and what happens, live; it sets
+  desired properties, calls methods and throws fault switches. It knows no keys.
 
-OTHER DOORS
-  GET /emulator/state     everything it knows; SIGUSR1 prints the same
+OTHER DOORS, for programs on this machine
+  GET /emulator/state     everything it knows but keys; SIGUSR1 prints the same
+  GET /emulator/events    what happens, as Server-Sent Events
   GET /emulator/images    the log of the image server, with bytes sent per request"#;
+
+const FAULTS_HELP: &str = r#"FAULTS
+  With --fault, on the page, or as the body of POST /emulator/faults (one, or an array):
+    curl --cacert /tmp/hub-emulator-ca.pem https://localhost:8443/emulator/faults \
+      -d '{"fault": "dropAfter", "bytes": 1000000, "target": "fw.img", "times": 1, "seconds": 60}'
+  "target" is an image's name, a device's id or the first part of a path of the service, by the group below; "*" (the
+  default) is all. Without "times" it happens every time, without "seconds" until it is switched off. GET lists what is
+  on, PUT puts others in their place, DELETE switches all off, DELETE /emulator/faults/NUMBER one."#;
+
+/// The manual: what was written by hand, and the table of faults.
+fn manual() -> String {
+    let mut text = format!("{AFTER_HELP}\n\n{FAULTS_HELP}");
+    for (aim, title) in
+        [(Aim::Image, "Images"), (Aim::Device, "Devices"), (Aim::Service, "The service's REST API")]
+    {
+        text.push_str(&format!("\n  {title}:"));
+        for row in FAULTS.iter().filter(|row| row.aim == aim) {
+            let members: Vec<_> = row.members.iter().map(|(name, value)| format!("{name} {value}")).collect();
+            let name = format!("{} {}", row.name, members.join(" "));
+            text.push_str(&format!("\n    {name:<36}  {}", row.what));
+        }
+    }
+    text
+}
 
 /// An Azure IoT Hub for one machine: device protocol, service REST API, image server, faults on demand.
 ///
 /// Nothing is kept on disk: when it ends, all is forgotten.
 #[derive(Debug, Parser)]
-#[command(after_help = AFTER_HELP, max_term_width = 118)]
+#[command(after_help = manual(), max_term_width = 118)]
 pub(crate) struct Arguments {
     /// Address to listen on; the default listens on ::1 as well.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
@@ -90,6 +109,18 @@ pub(crate) struct Arguments {
     /// Seconds between evaluations of configurations; 0 is at every change.
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     configuration_period: u64,
+    /// Most configurations; the real hub allows 100, a free one 10.
+    #[arg(long, value_name = "NUMBER")]
+    configuration_limit: Option<usize>,
+    /// Most jobs at once, more are refused with 429004; the real hub allows 1, 5 or 10. Otherwise no limit.
+    #[arg(long, value_name = "NUMBER")]
+    job_limit: Option<usize>,
+    /// Devices that a job takes on per second; the real hub does 10 and more. Otherwise all at once.
+    #[arg(long, value_name = "NUMBER")]
+    job_rate: Option<f64>,
+    /// Answer 429 where a hub of this tier would, and take its limits: F1, S1, S2, S3.
+    #[arg(long, value_name = "TIER")]
+    throttle: Option<Tier>,
     /// Seconds that clients' clocks may be off.
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     clock_skew: u64,
@@ -111,10 +142,18 @@ pub(crate) struct Device {
 
 impl Arguments {
     pub(crate) fn options(&self) -> Options {
+        let tier = self.throttle;
         Options {
             bind: self.bind,
             ca_file: Some(self.ca.clone()),
             clock_skew: Duration::from_secs(self.clock_skew),
+            configuration_limit: self
+                .configuration_limit
+                .or(tier.map(Tier::configurations))
+                .unwrap_or(Options::default().configuration_limit),
+            job_limit: self.job_limit.or(tier.map(Tier::jobs)),
+            job_rate: self.job_rate.or(tier.map(Tier::job_rate)),
+            throttle: tier,
             configuration_period: Duration::from_secs(self.configuration_period),
             host: self.host.clone(),
             https_port: self.https_port,
@@ -142,7 +181,8 @@ fn device(text: &str) -> Result<Device, String> {
 }
 
 fn fault(text: &str) -> Result<Fault, String> {
-    serde_json::from_str(text).map_err(|error| error.to_string())
+    let value: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    Fault::from_json(&value).map_err(|error| error.message)
 }
 
 #[cfg(test)]
@@ -162,30 +202,11 @@ mod tests {
 
     #[test]
     fn the_help_names_every_fault_that_exists() {
-        // The other way round, a name in the help that means nothing, is refused here.
-        for text in [
-            r#"{"fault": "dropAfter", "bytes": 1}"#,
-            r#"{"fault": "stallAfter", "bytes": 1}"#,
-            r#"{"fault": "slow", "bytesPerSecond": 1}"#,
-            r#"{"fault": "truncate", "bytes": 1}"#,
-            r#"{"fault": "changeAfter", "bytes": 1}"#,
-            r#"{"fault": "status", "status": 503, "retryAfter": 1}"#,
-            r#"{"fault": "redirect", "location": "https://localhost/"}"#,
-            r#"{"fault": "ignoreRanges"}"#,
-            r#"{"fault": "wrongContentRange"}"#,
-            r#"{"fault": "noValidators"}"#,
-            r#"{"fault": "refuseAuth"}"#,
-            r#"{"fault": "refuseConnect"}"#,
-            r#"{"fault": "delayTwin", "millis": 1}"#,
-            r#"{"fault": "loseTwin"}"#,
-            r#"{"fault": "failTwin", "status": 429}"#,
-            r#"{"fault": "duplicateDesired"}"#,
-            r#"{"fault": "loseDesired"}"#,
-            r#"{"fault": "loseMethodAnswer"}"#,
-            r#"{"fault": "forgetSession"}"#,
-        ] {
-            let parsed = fault(text).unwrap();
-            assert!(AFTER_HELP.contains(parsed.kind.name()), "{text}");
+        let manual = manual();
+        for row in FAULTS {
+            assert!(manual.contains(&format!("\n    {} ", row.name)), "{}", row.name);
+            assert_eq!(fault(&row.example()).map(|fault| fault.kind.name()), Ok(row.name));
         }
+        assert!(fault(r#"{"fault": "dropAfter"}"#).is_err());
     }
 }

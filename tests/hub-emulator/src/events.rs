@@ -1,9 +1,10 @@
 //! What happened, as it happens: for live log lines, for the demo's cloud column, for tests. Not state, which is
 //! asked of `hub`. Fed by `hub`, `mqtt`, `rest` and `images`.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use serde::Serialize;
@@ -12,7 +13,7 @@ use serde_json::Value;
 use crate::clock;
 
 /// One thing that happened.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Event {
     /// When.
     pub at: SystemTime,
@@ -138,6 +139,26 @@ pub enum EventKind {
         /// `Applied`, `Targeted` or empty when the device is no longer targeted.
         status: String,
     },
+    /// A scheduled job has another status.
+    Job {
+        /// Its id.
+        id: String,
+        /// `queued`, `scheduled`, `enqueued`, `running`, `completed`, `failed` or `cancelled`.
+        status: String,
+        /// Of one that has ended: how.
+        why: Option<String>,
+    },
+    /// A scheduled job has got on with one device.
+    JobDevice {
+        /// The job's id.
+        id: String,
+        /// Device id.
+        device: String,
+        /// `running`, `completed`, `failed` or `canceled`.
+        status: String,
+        /// Of one that failed: why.
+        why: Option<String>,
+    },
     /// The image server answered a request; the body is still to come.
     ImageRequested {
         /// Path of the request.
@@ -202,6 +223,10 @@ impl fmt::Display for EventKind {
                 let status = if status.is_empty() { "no longer targeted" } else { status };
                 write!(f, "{device}  configuration {id}: {status}")
             }
+            Self::Job { id, status, why } => write!(f, "job {id}  {status}{}", reason(why)),
+            Self::JobDevice { id, device, status, why } => {
+                write!(f, "{device}  job {id}: {status}{}", reason(why))
+            }
             Self::ImageRequested { path, range, status } => match range {
                 Some(range) => write!(f, "image {path} {range} -> {status}"),
                 None => write!(f, "image {path} -> {status}"),
@@ -215,23 +240,104 @@ impl fmt::Display for EventKind {
     }
 }
 
-/// Hands events to everyone who listens.
+fn reason(why: &Option<String>) -> String {
+    why.as_ref().map(|why| format!(": {why}")).unwrap_or_default()
+}
+
+impl EventKind {
+    /// The device that it befell, if it was one.
+    pub fn device(&self) -> Option<&str> {
+        match self {
+            Self::Connected { device, .. }
+            | Self::Refused { device, .. }
+            | Self::Disconnected { device, .. }
+            | Self::Subscribed { device, .. }
+            | Self::TwinRead { device }
+            | Self::Reported { device, .. }
+            | Self::ReportRefused { device, .. }
+            | Self::Desired { device, .. }
+            | Self::MethodCalled { device, .. }
+            | Self::MethodAnswered { device, .. }
+            | Self::Telemetry { device, .. }
+            | Self::DeviceCreated { device }
+            | Self::DeviceDeleted { device }
+            | Self::ConfigurationStatus { device, .. }
+            | Self::JobDevice { device, .. } => Some(device),
+            Self::FaultFired { target, .. } => Some(target),
+            Self::Configuration { .. }
+            | Self::Job { .. }
+            | Self::ImageRequested { .. }
+            | Self::ImageSent { .. } => None,
+        }
+    }
+}
+
+/// How many of the latest events are kept for those who come later.
+const KEPT: usize = 500;
+
+/// Hands events to everyone who listens, and keeps the latest.
 #[derive(Debug, Default)]
-pub(crate) struct Events {
-    listeners: Mutex<Vec<Sender<Event>>>,
+pub(crate) struct Events(Mutex<Told>);
+
+#[derive(Debug, Default)]
+struct Told {
+    listeners: Vec<Sender<Event>>,
+    latest: VecDeque<Event>,
+    /// How many there were in all; the number of the last one.
+    count: u64,
 }
 
 impl Events {
     pub(crate) fn subscribe(&self) -> Receiver<Event> {
         let (sender, receiver) = channel();
-        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
+        self.told().listeners.push(sender);
         receiver
     }
 
     pub(crate) fn emit(&self, kind: EventKind) {
         let event = Event { at: SystemTime::now(), kind };
-        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.told();
         // A listener that is gone is forgotten.
-        listeners.retain(|listener| listener.send(event.clone()).is_ok());
+        told.listeners.retain(|listener| listener.send(event.clone()).is_ok());
+        if told.latest.len() == KEPT {
+            told.latest.pop_front();
+        }
+        told.latest.push_back(event);
+        told.count += 1;
+    }
+
+    /// The number of the last event, and those after number `after` that are still kept. A number that is yet to come
+    /// is one of another emulator before this one: then all are news.
+    pub(crate) fn since(&self, after: u64) -> (u64, Vec<Event>) {
+        let told = self.told();
+        let news = told.count.checked_sub(after).unwrap_or(told.count);
+        let kept = told.latest.len();
+        let news = usize::try_from(news).unwrap_or(kept).min(kept);
+        (told.count, told.latest.iter().skip(kept - news).cloned().collect())
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_latest_events_are_kept_with_their_numbers() {
+        let events = Events::default();
+        let device = |number: usize| EventKind::TwinRead { device: number.to_string() };
+        for number in 1..=KEPT + 7 {
+            events.emit(device(number));
+        }
+        let last = (KEPT + 7) as u64;
+        assert_eq!(events.since(last), (last, vec![]));
+        let (count, two) = events.since(last - 2);
+        let kinds: Vec<_> = two.into_iter().map(|event| event.kind).collect();
+        assert_eq!((count, kinds), (last, vec![device(KEPT + 6), device(KEPT + 7)]));
+        assert_eq!(events.since(0).1.len(), KEPT);
+        assert_eq!(events.since(last + 1).1.len(), KEPT);
     }
 }

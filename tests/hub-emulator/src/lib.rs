@@ -7,11 +7,13 @@
 //!
 //! Beside the hub there are simulated devices ([`device`]): boards made of files, on which the real daemon runs.
 //!
-//! Not here yet: provisioning (DPS), X.509 devices, modules, jobs, cloud-to-device messages, AMQP.
+//! Not here yet: provisioning (DPS), X.509 devices, cloud-to-device messages, AMQP.
 
+mod chaos;
 mod clock;
 mod configurations;
 pub mod device;
+mod digital_twins;
 mod emulator;
 mod error;
 mod escape;
@@ -19,6 +21,8 @@ mod events;
 mod faults;
 mod hub;
 mod images;
+mod jobs;
+mod limits;
 mod mqtt;
 mod policies;
 mod query;
@@ -28,14 +32,17 @@ mod rest;
 mod sas;
 mod server;
 mod shared;
+mod throttle;
 mod tls;
 mod twin;
 mod websocket;
 
+pub use chaos::{Chaos, Mischief};
 pub use emulator::{Emulator, Options};
 pub use error::{Code, Error};
 pub use events::{Event, EventKind};
-pub use faults::{Fault, FaultKind, Faults};
+pub use faults::{Aim, FAULTS, Fault, FaultKind, FaultRow, Faults, Switch};
 pub use hub::Hub;
-pub use images::{Images, Request};
+pub use images::{Images, Listed, Request};
 pub use sas::sign;
+pub use throttle::Tier;

@@ -30,11 +30,12 @@ fn run(arguments: &Arguments) -> Result<(), String> {
         emulator.images().serve_directory(directory);
     }
     for fault in &arguments.fault {
-        emulator.faults().set(fault.clone());
+        emulator.throw(fault.clone());
     }
     println!("devices   mqtts://{}:{}", arguments.host, emulator.mqtt_port());
     println!("service   https://{}:{}", arguments.host, emulator.https_port());
     println!("images    {}", emulator.images().url(""));
+    println!("page      https://{}:{}/", arguments.host, emulator.https_port());
     println!("CA        {}", arguments.ca.display());
     println!("service connection string: {}", emulator.service_connection_string());
     for device in &arguments.device {

@@ -66,14 +66,14 @@ impl Server {
         let Ok(listener) = TcpListener::from_std(listener) else { return };
         loop {
             match listener.accept().await {
-                Ok((stream, _)) => drop(tokio::spawn(self.clone().serve(stream, protocol))),
+                Ok((stream, peer)) => drop(tokio::spawn(self.clone().serve(stream, peer.ip(), protocol))),
                 // Such as too many open files: not for ever, and not in a spin.
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
             }
         }
     }
 
-    async fn serve(self, stream: TcpStream, protocol: Protocol) {
+    async fn serve(self, stream: TcpStream, peer: IpAddr, protocol: Protocol) {
         // Small packets must not wait for one another.
         let _ = stream.set_nodelay(true);
         let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, self.acceptor.accept(stream)).await else {
@@ -82,7 +82,10 @@ impl Server {
         match protocol {
             Protocol::Mqtt => mqtt::serve(stream, self.shared).await,
             Protocol::Https => {
-                let service = service_fn(|request| self.clone().answer(request));
+                let service = service_fn(|mut request: Request<Incoming>| {
+                    request.extensions_mut().insert(rest::Peer(peer));
+                    self.clone().answer(request)
+                });
                 let mut http = http1::Builder::new();
                 http.timer(TokioTimer::new()).max_buf_size(128 * 1024);
                 // Clients end connections in all sorts of ways, and faults do so on purpose.

@@ -9,12 +9,24 @@ use tokio::sync::watch;
 
 use crate::error::{Code, Error};
 use crate::events::Events;
-use crate::faults::Faults;
+use crate::faults::{Fault, FaultKind, Faults};
 use crate::hub::Hub;
 use crate::images::Images;
 
+/// Where the emulator listens.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    /// The name in connection strings.
+    pub(crate) host: String,
+    pub(crate) mqtt_port: u16,
+    pub(crate) https_port: u16,
+    /// Further names that it was told.
+    pub(crate) names: Vec<String>,
+}
+
 #[derive(Debug)]
 pub(crate) struct Shared {
+    pub(crate) place: Place,
     hub: Mutex<Hub>,
     changed: Condvar,
     /// The same signal for tasks.
@@ -25,9 +37,9 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(hub: Hub, events: Arc<Events>, faults: Faults, images: Images) -> Shared {
+    pub(crate) fn new(place: Place, hub: Hub, events: Arc<Events>, faults: Faults, images: Images) -> Shared {
         let (hub, changed) = (Mutex::new(hub), Condvar::new());
-        Shared { hub, changed, tick: watch::Sender::new(0), events, faults, images }
+        Shared { place, hub, changed, tick: watch::Sender::new(0), events, faults, images }
     }
 
     /// Does something with the hub and wakes everyone who waits for a change.
@@ -36,6 +48,27 @@ impl Shared {
         self.changed.notify_all();
         self.tick.send_modify(|count| *count = count.wrapping_add(1));
         result
+    }
+
+    /// Switches a fault on, also for connections that are there already; its number.
+    pub(crate) fn throw(&self, fault: Fault) -> u64 {
+        let befalls = matches!(
+            fault.kind,
+            FaultKind::DropLink { .. } | FaultKind::ExpireToken { .. } | FaultKind::Mute
+        );
+        let id = self.faults.set(fault);
+        // In any case: what is on has changed.
+        self.with(|hub| {
+            if befalls {
+                hub.befall()
+            }
+        });
+        id
+    }
+
+    /// Changes whenever something may have happened.
+    pub(crate) fn ticks(&self) -> watch::Receiver<u64> {
+        self.tick.subscribe()
     }
 
     /// Looks at the hub.
@@ -74,7 +107,7 @@ impl Shared {
     ) -> Result<(i64, Value), Error> {
         let mut ticks = self.tick.subscribe();
         let takes_methods = async {
-            while self.read(|hub| hub.devices.contains_key(id) && !hub.takes_methods(id)) {
+            while self.read(|hub| hub.find(id).is_some() && !hub.takes_methods(id)) {
                 // The sender lives as long as self.
                 let _ = ticks.changed().await;
             }
@@ -82,7 +115,17 @@ impl Shared {
         // Out of time is no error yet: the call itself then says what is wrong.
         let _ = tokio::time::timeout(connect, takes_methods).await;
         let (rid, answer) = self.with(|hub| hub.call(id, method, payload))?;
-        match tokio::time::timeout(respond, answer).await {
+        let answered = async {
+            let answer = answer.await;
+            let delayed = |kind: &FaultKind| {
+                if let FaultKind::DelayMethodAnswer { millis } = kind { Some(*millis) } else { None }
+            };
+            if let Some(delay) = self.faults.delay(id, delayed) {
+                tokio::time::sleep(delay).await;
+            }
+            answer
+        };
+        match tokio::time::timeout(respond, answered).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) | Err(_) => {
                 self.with(|hub| hub.forget_call(id, &rid));

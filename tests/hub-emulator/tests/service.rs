@@ -40,7 +40,7 @@ fn devices_are_created_read_changed_listed_and_deleted() {
     assert_eq!(service.send("DELETE", "/devices/c", &[("If-Match", "\"*\"")], Value::Null).status, 204);
     let gone = service.get("/devices/c");
     assert_eq!((gone.status, code(&gone)), (404, 404_001));
-    assert_eq!(service.get("/jobs/v2/x").status, 404);
+    assert_eq!(service.get("/trees").status, 404);
 }
 
 #[test]
@@ -194,31 +194,24 @@ fn the_tutorials_configuration_reaches_the_device_and_its_metrics_follow() {
 }
 
 #[test]
+fn a_hub_of_a_tier_refuses_what_is_too_much_and_says_when_to_come_again() {
+    let options = Options { throttle: Some(hub_emulator::Tier::S1), ..Options::default() };
+    let emulator = Emulator::start(options).unwrap();
+    let service = owner(&emulator);
+    let ask = || service.send("POST", "/devices/query", &[], json!({"query": "SELECT * FROM devices"}));
+    let refused = (0..30).map(|_| ask()).find(|answer| answer.status != 200).unwrap();
+    assert_eq!((refused.status, code(&refused)), (429, 429_001));
+    assert_eq!(refused.header("iothub-errorcode"), Some("ThrottlingException"));
+    let seconds: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=3).contains(&seconds), "{seconds}");
+    assert_eq!(service.get("/devices/none").status, 404);
+}
+
+#[test]
 fn with_a_period_devices_are_found_later() {
     let period = Duration::from_millis(200);
     let emulator = Emulator::start(Options { configuration_period: period, ..Options::default() }).unwrap();
     emulator.create_configuration(tutorial()).unwrap();
     emulator.create_device("dev", json!({"devicetype": "chiller"})).unwrap();
     assert!(emulator.wait_for(|hub| hub.desired("dev")["firmware"]["fwVersion"] == "2.8.5", PATIENCE));
-}
-
-#[test]
-fn the_emulators_own_doors_show_the_state_and_throw_the_switches() {
-    let emulator = start();
-    emulator.create_device("dev", Value::Null).unwrap();
-    let mut device = Device::ready(&emulator, "dev");
-    let ask = |method: &str, path: &str, body: &str| http(&emulator, method, path, &[], body.as_bytes());
-    let state = ask("GET", "/emulator/state", "").json();
-    assert_eq!(state["devices"]["dev"]["connected"], true);
-    assert_eq!(state["devices"]["dev"]["subscriptions"].as_array().unwrap().len(), 3);
-    let two = r#"[{"fault": "loseTwin", "target": "dev", "times": 1}, {"fault": "refuseAuth"}]"#;
-    assert_eq!(ask("POST", "/emulator/faults", two).json().as_array().unwrap().len(), 2);
-    device.publish("$iothub/twin/GET/?$rid=1", b"");
-    assert_eq!(device.drain(), []);
-    assert_eq!(ask("GET", "/emulator/faults", "").json(), json!([{"fault": "refuseAuth", "target": "*"}]));
-    assert_eq!(ask("POST", "/emulator/faults", r#"{"fault": "meteor"}"#).status, 400);
-    assert_eq!(ask("DELETE", "/emulator/faults", "").status, 204);
-    assert_eq!(ask("POST", "/emulator/devices/dev/drop", "").json(), json!({"dropped": true}));
-    assert!(device.is_closed());
-    assert_eq!(ask("POST", "/emulator/devices/none/drop", "").status, 404);
 }

@@ -43,6 +43,12 @@ pub struct Options<'a> {
     pub reset: Duration,
     /// How often its supervisor looks at the machine: whether the daemon lives, and whether it wants a reboot.
     pub attention: Duration,
+    /// Where its directory is made; the system's place for temporary ones if none.
+    pub directory: Option<&'a Path>,
+    /// The beginning of the name of its directory.
+    pub name: &'a str,
+    /// How many of its latest happenings the journal keeps; all if none.
+    pub journal: Option<usize>,
     /// Whether the daemon's status is followed through its control socket and told as [`Happening::Status`].
     pub followed: bool,
 }
@@ -59,6 +65,9 @@ impl<'a> Options<'a> {
             slot_size: 64 << 20,
             reset: Duration::ZERO,
             attention: Duration::from_millis(10),
+            directory: None,
+            name: "twinboot",
+            journal: None,
             followed: true,
         }
     }
@@ -97,7 +106,8 @@ impl SimDevice {
     /// # Errors
     /// If its files cannot be written, or the factory image does not fit into a slot.
     pub fn new(options: &Options<'_>) -> Checked<Self> {
-        let directory = tempfile::Builder::new().prefix("twinboot-").tempdir()?;
+        let parent = options.directory.map_or_else(std::env::temp_dir, Path::to_owned);
+        let directory = tempfile::Builder::new().prefix(&format!("{}-", options.name)).tempdir_in(parent)?;
         let environment = Environment::new(directory.path());
         lay_out(directory.path(), options)?;
         let variables = [
@@ -115,7 +125,7 @@ impl SimDevice {
             program: options.program.to_owned(),
             directory,
             environment,
-            journal: Arc::default(),
+            journal: Arc::new(Journal::keeping(options.journal)),
             power: Mutex::default(),
             removed: AtomicBool::new(false),
             reset: options.reset,
@@ -184,6 +194,11 @@ impl SimDevice {
     /// If the program cannot be started.
     pub fn start_daemon(&self) -> Checked {
         self.board.start(&mut self.board.power())
+    }
+
+    /// The daemon's process; `None` while there is none.
+    pub fn process(&self) -> Option<u32> {
+        self.board.power().daemon.as_ref().map(Daemon::process)
     }
 
     /// The slot that runs; `None` without power.

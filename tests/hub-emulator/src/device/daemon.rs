@@ -59,6 +59,11 @@ impl Daemon {
         Ok(Self { child, gone, threads })
     }
 
+    /// The number of its process.
+    pub(super) fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// How it ended, if it did.
     pub(super) fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()

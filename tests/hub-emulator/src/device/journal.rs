@@ -71,12 +71,37 @@ pub type Checked<T = ()> = Result<T, Failure>;
 /// Everything that happened, and who waits for more.
 #[derive(Debug, Default)]
 pub(super) struct Journal {
-    entries: Mutex<Vec<Entry>>,
+    entries: Mutex<Entries>,
+    /// How many are kept; all if none.
+    keep: Option<usize>,
     changed: Condvar,
     listeners: Mutex<Vec<Sender<Entry>>>,
 }
 
+#[derive(Debug, Default)]
+struct Entries {
+    kept: Vec<Entry>,
+    /// How many older ones there were.
+    forgotten: usize,
+}
+
+impl Entries {
+    fn len(&self) -> usize {
+        self.forgotten + self.kept.len()
+    }
+
+    /// Those from number `from` on, as far as they are kept.
+    fn since(&self, from: usize) -> &[Entry] {
+        self.kept.get(from.saturating_sub(self.forgotten)..).unwrap_or_default()
+    }
+}
+
 impl Journal {
+    /// A journal that forgets all but so many entries.
+    pub(super) fn keeping(keep: Option<usize>) -> Self {
+        Self { keep, ..Self::default() }
+    }
+
     /// Adds what happened now.
     pub(super) fn add(&self, what: Happening) {
         let entry = Entry { at: SystemTime::now(), what };
@@ -84,7 +109,13 @@ impl Journal {
         // Within the lock, so that listeners see the journal's order.
         let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
         listeners.retain(|listener| listener.send(entry.clone()).is_ok());
-        entries.push(entry);
+        entries.kept.push(entry);
+        // Now and then, rather than move all for each.
+        if let Some(keep) = self.keep.filter(|keep| entries.kept.len() > 2 * keep) {
+            let old = entries.kept.len() - keep;
+            entries.kept.drain(..old);
+            entries.forgotten += old;
+        }
         drop(entries);
         self.changed.notify_all();
     }
@@ -103,7 +134,7 @@ impl Journal {
 
     /// Everything from entry number `from` on.
     pub(super) fn since(&self, from: usize) -> Vec<Entry> {
-        self.lock().get(from..).unwrap_or_default().to_vec()
+        self.lock().since(from).to_vec()
     }
 
     /// Waits until something that happened since entry number `from` is what `wanted` looks for.
@@ -118,18 +149,18 @@ impl Journal {
         let mut seen = from;
         let mut entries = self.lock();
         loop {
-            for entry in entries.get(seen..).unwrap_or_default() {
+            for entry in entries.since(seen) {
                 if let Some(found) = wanted(&entry.what) {
                     return Ok(found);
                 }
                 if let Happening::Broken(why) = &entry.what {
-                    return Err(Failure(format!("waiting for {what}: {why}\n{}", tail(&entries))));
+                    return Err(Failure(format!("waiting for {what}: {why}\n{}", tail(&entries.kept))));
                 }
             }
             seen = entries.len().max(from);
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(Failure(format!("waited {limit:?} for {what}\n{}", tail(&entries))));
+                return Err(Failure(format!("waited {limit:?} for {what}\n{}", tail(&entries.kept))));
             }
             entries = self.changed.wait_timeout(entries, left).unwrap_or_else(PoisonError::into_inner).0;
         }
@@ -137,10 +168,10 @@ impl Journal {
 
     /// The end of the journal, for messages.
     pub(super) fn tail(&self) -> String {
-        tail(&self.lock())
+        tail(&self.lock().kept)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Entry>> {
+    fn lock(&self) -> MutexGuard<'_, Entries> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

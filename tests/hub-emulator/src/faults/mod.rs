@@ -1,31 +1,51 @@
-//! Fault switches: what shall go wrong, for whom, and how often. Not the doing of it, which is where the thing
-//! happens (`mqtt`, `images`). Set through the library, `POST /emulator/faults` and `--fault`.
+//! Fault switches: what shall go wrong, for whom, how often and for how long. Not the doing of it, which is where the
+//! thing happens (`mqtt`, `hub`, `rest`, `images`). Thrown through the library, `/emulator/faults`, the browser page and
+//! `--fault`; [`FAULTS`] is the table of what there is.
 
-use std::sync::{Arc, Mutex, PoisonError};
+mod kind;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
+use crate::error::Error;
 use crate::events::{EventKind, Events};
 
-/// One switch. As JSON: `{"fault": "dropAfter", "bytes": 1000, "target": "fw.img", "times": 1}`.
+pub use kind::{Aim, FAULTS, FaultKind, FaultRow};
+
+/// A fault and whom it befalls. As JSON:
+/// `{"fault": "dropAfter", "bytes": 1000, "target": "fw.img", "times": 1, "seconds": 60}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Fault {
     /// What goes wrong.
     #[serde(flatten)]
     pub kind: FaultKind,
-    /// A device id or an image's name; `*` for all.
+    /// A device id, an image's name or the first part of a path, as [`Aim`] says; `*` for all.
     #[serde(default = "everyone")]
     pub target: String,
     /// How many times it still happens; none is always.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub times: Option<u32>,
+    /// For how many seconds it stays on; none is until it is switched off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<u64>,
 }
 
 impl Fault {
+    /// Reads one from JSON, as `--fault` and `/emulator/faults` take it.
+    ///
+    /// # Errors
+    /// If there is no such fault, or it has no such member.
+    pub fn from_json(value: &Value) -> Result<Fault, Error> {
+        kind::read(value)
+    }
+
     /// A fault that happens every time.
     pub fn always(target: &str, kind: FaultKind) -> Fault {
-        Fault { kind, target: target.to_owned(), times: None }
+        Fault { kind, target: target.to_owned(), times: None, seconds: None }
     }
 
     /// A fault that happens once.
@@ -35,7 +55,7 @@ impl Fault {
 
     /// A fault that happens so many times.
     pub fn times(target: &str, kind: FaultKind, times: u32) -> Fault {
-        Fault { kind, target: target.to_owned(), times: Some(times) }
+        Fault { times: Some(times), ..Fault::always(target, kind) }
     }
 }
 
@@ -43,141 +63,35 @@ fn everyone() -> String {
     "*".to_owned()
 }
 
-/// What can go wrong. The first group concerns images (target: path), the second devices (target: device id).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "fault", rename_all = "camelCase")]
-#[non_exhaustive]
-pub enum FaultKind {
-    /// The connection is lost after so many bytes of body.
-    DropAfter {
-        /// Bytes of body that still arrive.
-        bytes: u64,
-    },
-    /// The connection stays open and says nothing more after so many bytes of body.
-    StallAfter {
-        /// Bytes of body that still arrive.
-        bytes: u64,
-    },
-    /// The body comes at this rate.
-    #[serde(rename_all = "camelCase")]
-    Slow {
-        /// Bytes per second.
-        bytes_per_second: u64,
-    },
-    /// The file is shorter than it should be: a sound response with too little in it.
-    Truncate {
-        /// Length of what is served.
-        bytes: u64,
-    },
-    /// The file becomes another one (new bytes from there on, new ETag) while it is being sent.
-    ChangeAfter {
-        /// Bytes of body that are still of the old content.
-        bytes: u64,
-    },
-    /// This status instead of the file.
-    #[serde(rename_all = "camelCase")]
-    Status {
-        /// HTTP status, such as 403, 404, 429 or 503.
-        status: u16,
-        /// Seconds for a Retry-After header.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        retry_after: Option<u64>,
-    },
-    /// A 302 to somewhere else.
-    Redirect {
-        /// The Location header.
-        location: String,
-    },
-    /// Range headers are not heeded: the whole file, status 200.
-    IgnoreRanges,
-    /// A 206 whose Content-Range is one byte off.
-    WrongContentRange,
-    /// No ETag and no Last-Modified.
-    NoValidators,
-
-    /// CONNECT is answered with 5, not authorised.
-    RefuseAuth,
-    /// CONNECT is answered with 3, server unavailable.
-    RefuseConnect,
-    /// Replies to twin requests come later.
-    DelayTwin {
-        /// Milliseconds.
-        millis: u64,
-    },
-    /// Twin requests are carried out but never answered.
-    LoseTwin,
-    /// Twin requests are not carried out and answered with this status and an error body.
-    FailTwin {
-        /// 400, 413, 429, 500, ...
-        status: u16,
-    },
-    /// A desired notification comes twice.
-    DuplicateDesired,
-    /// A desired notification does not come.
-    LoseDesired,
-    /// The device's answer to a method gets lost on its way to the caller.
-    LoseMethodAnswer,
-    /// Stored sessions are forgotten at CONNECT.
-    ForgetSession,
+/// A fault that is on.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Switch {
+    /// Its number, to switch it off by.
+    pub id: u64,
+    /// The fault, with the times and seconds that are left.
+    #[serde(flatten)]
+    pub fault: Fault,
+    /// How many times it has happened.
+    pub fired: u32,
 }
 
-impl FaultKind {
-    /// The name as in JSON.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::DropAfter { .. } => "dropAfter",
-            Self::StallAfter { .. } => "stallAfter",
-            Self::Slow { .. } => "slow",
-            Self::Truncate { .. } => "truncate",
-            Self::ChangeAfter { .. } => "changeAfter",
-            Self::Status { .. } => "status",
-            Self::Redirect { .. } => "redirect",
-            Self::IgnoreRanges => "ignoreRanges",
-            Self::WrongContentRange => "wrongContentRange",
-            Self::NoValidators => "noValidators",
-            Self::RefuseAuth => "refuseAuth",
-            Self::RefuseConnect => "refuseConnect",
-            Self::DelayTwin { .. } => "delayTwin",
-            Self::LoseTwin => "loseTwin",
-            Self::FailTwin { .. } => "failTwin",
-            Self::DuplicateDesired => "duplicateDesired",
-            Self::LoseDesired => "loseDesired",
-            Self::LoseMethodAnswer => "loseMethodAnswer",
-            Self::ForgetSession => "forgetSession",
-        }
-    }
-
-    /// Whether it concerns the image server; otherwise devices.
-    fn is_of_images(&self) -> bool {
-        match self {
-            Self::DropAfter { .. }
-            | Self::StallAfter { .. }
-            | Self::Slow { .. }
-            | Self::Truncate { .. }
-            | Self::ChangeAfter { .. }
-            | Self::Status { .. }
-            | Self::Redirect { .. }
-            | Self::IgnoreRanges
-            | Self::WrongContentRange
-            | Self::NoValidators => true,
-            Self::RefuseAuth
-            | Self::RefuseConnect
-            | Self::DelayTwin { .. }
-            | Self::LoseTwin
-            | Self::FailTwin { .. }
-            | Self::DuplicateDesired
-            | Self::LoseDesired
-            | Self::LoseMethodAnswer
-            | Self::ForgetSession => false,
-        }
-    }
+#[derive(Debug)]
+struct On {
+    switch: Switch,
+    until: Option<Instant>,
 }
 
 /// The switches that are on. Cheap to clone; all clones are the same switches.
 #[derive(Clone, Debug)]
 pub struct Faults {
-    on: Arc<Mutex<Vec<Fault>>>,
+    on: Arc<Mutex<Board>>,
     events: Arc<Events>,
+}
+
+#[derive(Debug, Default)]
+struct Board {
+    on: Vec<On>,
+    last: u64,
 }
 
 impl Faults {
@@ -185,27 +99,64 @@ impl Faults {
         Faults { on: Arc::default(), events }
     }
 
-    /// Switches a fault on.
-    pub fn set(&self, fault: Fault) {
-        self.on.lock().unwrap_or_else(PoisonError::into_inner).push(fault);
+    /// Switches a fault on; its number. What concerns connections that are there already happens to them only through
+    /// [`Emulator::throw`](crate::Emulator::throw) and `/emulator/faults`.
+    pub fn set(&self, fault: Fault) -> u64 {
+        let mut board = self.board();
+        board.last += 1;
+        let id = board.last;
+        // Longer than a clock can tell is for ever.
+        let until =
+            fault.seconds.and_then(|seconds| Instant::now().checked_add(Duration::from_secs(seconds)));
+        board.on.push(On { switch: Switch { id, fault, fired: 0 }, until });
+        id
+    }
+
+    /// Switches one fault off; whether it was on.
+    pub fn remove(&self, id: u64) -> bool {
+        let mut board = self.board();
+        let before = board.on.len();
+        board.on.retain(|on| on.switch.id != id);
+        board.on.len() < before
     }
 
     /// Switches every fault off.
     pub fn clear(&self) {
-        self.on.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.board().on.clear();
     }
 
-    /// What is on, with the times that are left.
+    /// What is on, with the times and seconds that are left.
     pub fn list(&self) -> Vec<Fault> {
-        self.on.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.switches().into_iter().map(|switch| switch.fault).collect()
+    }
+
+    /// What is on, with numbers and counts.
+    pub fn switches(&self) -> Vec<Switch> {
+        let now = Instant::now();
+        let left = |on: &On| {
+            let mut switch = on.switch.clone();
+            let left = on.until.map(|until| until.saturating_duration_since(now));
+            switch.fault.seconds = left.map(|left| left.as_secs_f64().ceil() as u64);
+            switch
+        };
+        self.board().on.iter().map(left).collect()
+    }
+
+    /// The switches, without those whose time is over.
+    fn board(&self) -> MutexGuard<'_, Board> {
+        let mut board = self.on.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        board.on.retain(|on| on.until.is_none_or(|until| now < until));
+        board
     }
 
     /// Takes one use of the first fault for this target that `wanted` makes something of.
     pub(crate) fn take<T>(&self, target: &str, wanted: impl Fn(&FaultKind) -> Option<T>) -> Option<T> {
-        let mut on = self.on.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = on.iter().position(|fault| aims_at(fault, target) && wanted(&fault.kind).is_some())?;
-        let taken = wanted(&on[at].kind);
-        self.use_up(&mut on, at, target);
+        let mut board = self.board();
+        let meant = |on: &On| aims_at(&on.switch.fault, target) && wanted(&on.switch.fault.kind).is_some();
+        let at = board.on.iter().position(meant)?;
+        let taken = wanted(&board.on[at].switch.fault.kind);
+        self.use_up(&mut board.on, at, target);
         taken
     }
 
@@ -214,25 +165,35 @@ impl Faults {
         self.take(target, |found| (found == kind).then_some(())).is_some()
     }
 
+    /// The delay of the first fault for this target that `wanted` finds one in; takes one use of it.
+    pub(crate) fn delay(&self, target: &str, wanted: impl Fn(&FaultKind) -> Option<u64>) -> Option<Duration> {
+        self.take(target, wanted).map(Duration::from_millis)
+    }
+
     /// Takes one use of the image faults for this image: a status or a redirect alone, as nothing else can show then;
     /// otherwise the first of each kind, so that two of a kind befall two requests.
     pub(crate) fn take_for_image(&self, name: &str) -> Vec<FaultKind> {
-        let mut on = self.on.lock().unwrap_or_else(PoisonError::into_inner);
-        let aimed = |fault: &Fault| fault.kind.is_of_images() && aims_at(fault, name);
+        let mut board = self.board();
+        let on = &mut board.on;
+        let aimed = |on: &On| {
+            let fault = &on.switch.fault;
+            fault.kind.aim() == Aim::Image && aims_at(fault, name)
+        };
         let instead =
             |kind: &FaultKind| matches!(kind, FaultKind::Status { .. } | FaultKind::Redirect { .. });
-        if let Some(at) = on.iter().position(|fault| aimed(fault) && instead(&fault.kind)) {
-            let taken = vec![on[at].kind.clone()];
-            self.use_up(&mut on, at, name);
+        if let Some(at) = on.iter().position(|on| aimed(on) && instead(&on.switch.fault.kind)) {
+            let taken = vec![on[at].switch.fault.kind.clone()];
+            self.use_up(on, at, name);
             return taken;
         }
         let mut taken: Vec<FaultKind> = Vec::new();
         let mut at = 0;
         while at < on.len() {
             let count = on.len();
-            if aimed(&on[at]) && !taken.iter().any(|kind| kind.name() == on[at].kind.name()) {
-                taken.push(on[at].kind.clone());
-                self.use_up(&mut on, at, name);
+            let kind = on[at].switch.fault.kind.clone();
+            if aimed(&on[at]) && !taken.iter().any(|other| other.name() == kind.name()) {
+                taken.push(kind);
+                self.use_up(on, at, name);
             }
             // One that was used up has made room for the next.
             at += usize::from(on.len() == count);
@@ -240,10 +201,12 @@ impl Faults {
         taken
     }
 
-    fn use_up(&self, on: &mut Vec<Fault>, at: usize, target: &str) {
-        let fault = on[at].kind.name().to_owned();
+    fn use_up(&self, on: &mut Vec<On>, at: usize, target: &str) {
+        let switch = &mut on[at].switch;
+        let fault = switch.fault.kind.name().to_owned();
         self.events.emit(EventKind::FaultFired { fault, target: target.to_owned() });
-        if let Some(times) = &mut on[at].times {
+        switch.fired = switch.fired.saturating_add(1);
+        if let Some(times) = &mut switch.fault.times {
             *times = times.saturating_sub(1);
             if *times == 0 {
                 on.remove(at);
@@ -310,5 +273,38 @@ mod tests {
             assert_eq!(serde_json::to_value(Fault::always("*", kind)).unwrap()["fault"], name);
         }
         assert!(serde_json::from_value::<Fault>(json!({"fault": "meteor"})).is_err());
+    }
+
+    #[test]
+    fn the_table_has_every_fault_and_every_row_can_be_thrown() {
+        let unknown = serde_json::from_value::<Fault>(json!({"fault": "meteor"})).unwrap_err().to_string();
+        let rows: Vec<_> = FAULTS.iter().map(|row| format!("`{}`", row.name)).collect();
+        let known: Vec<_> = unknown.split_once("expected one of ").unwrap().1.split(", ").collect();
+        assert_eq!(known, rows);
+        for row in FAULTS {
+            let value: Value = serde_json::from_str(&row.example()).unwrap();
+            assert_eq!(Fault::from_json(&value).unwrap().kind.name(), row.name);
+            for (member, _) in row.members.iter().filter(|(_, value)| !value.starts_with('[')) {
+                let mut without = value.clone();
+                without.as_object_mut().unwrap().remove(*member);
+                assert!(Fault::from_json(&without).is_err(), "{} without {member}", row.name);
+            }
+        }
+        let misspelt = Fault::from_json(&json!({"fault": "mute", "tims": 1})).unwrap_err();
+        assert!(misspelt.message.contains("\"tims\""), "{misspelt}");
+    }
+
+    #[test]
+    fn a_fault_ends_with_its_time_and_is_switched_off_by_its_number() {
+        let faults = Faults::new(Arc::default());
+        let over = Fault { seconds: Some(0), ..Fault::always("dev", FaultKind::Mute) };
+        faults.set(over);
+        assert!(!faults.fires("dev", &FaultKind::Mute));
+        let lasting = Fault { seconds: Some(1000), ..Fault::always("dev", FaultKind::Mute) };
+        let id = faults.set(lasting.clone());
+        assert!(faults.fires("dev", &FaultKind::Mute));
+        assert_eq!(faults.switches(), [Switch { id, fault: lasting, fired: 1 }]);
+        assert!(faults.remove(id));
+        assert!(!faults.remove(id) && faults.list().is_empty());
     }
 }

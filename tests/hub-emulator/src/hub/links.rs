@@ -20,12 +20,19 @@ pub(crate) struct Link {
     serial: u64,
     clean: bool,
     out: UnboundedSender<Push>,
+    /// A notification that waits until the next one has gone, by a fault.
+    held: Option<(String, Vec<u8>)>,
 }
 
 /// What the hub wants done on a connection.
 #[derive(Debug)]
 pub(crate) enum Push {
-    Publish { topic: String, payload: Vec<u8> },
+    Publish {
+        topic: String,
+        payload: Vec<u8>,
+    },
+    /// From now on nothing is heard and nothing is said.
+    Mute,
     Close,
 }
 
@@ -57,7 +64,7 @@ impl Hub {
         let session_present = self.sessions.contains_key(id);
         self.sessions.entry(id.to_owned()).or_default();
         self.serial += 1;
-        self.links.insert(id.to_owned(), Link { serial: self.serial, clean, out });
+        self.links.insert(id.to_owned(), Link { serial: self.serial, clean, out, held: None });
         self.touch(id);
         self.events.emit(EventKind::Connected { device: id.to_owned(), session_present });
         (self.serial, session_present)
@@ -88,7 +95,7 @@ impl Hub {
     }
 
     fn touch(&mut self, id: &str) {
-        if let Some(device) = self.devices.get_mut(id) {
+        if let Some(device) = self.find_mut(id) {
             device.connection_updated = clock::now();
             device.last_activity = clock::now();
         }
@@ -117,6 +124,31 @@ impl Hub {
     pub(crate) fn unsubscribe(&mut self, id: &str, filter: &str) {
         if let Some(session) = self.sessions.get_mut(id) {
             session.subscriptions.remove(filter);
+        }
+    }
+
+    /// Keeps a message back.
+    pub(super) fn hold(&mut self, id: &str, topic: String, payload: Vec<u8>) {
+        if let Some(link) = self.links.get_mut(id) {
+            link.held = Some((topic, payload));
+        }
+    }
+
+    /// The message that was kept back, if there is one.
+    pub(super) fn held(&mut self, id: &str) -> Option<(String, Vec<u8>)> {
+        self.links.get_mut(id).and_then(|link| link.held.take())
+    }
+
+    /// The devices that are connected.
+    pub(super) fn connected(&self) -> Vec<String> {
+        self.links.keys().cloned().collect()
+    }
+
+    /// Ends all talk with a device whose connection stays.
+    pub(super) fn mute(&self, id: &str) {
+        if let Some(link) = self.links.get(id) {
+            // It may be on its way out.
+            let _ = link.out.send(Push::Mute);
         }
     }
 

@@ -4,6 +4,7 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::Hub;
+use super::call::check_name;
 use crate::error::{Code, Error};
 use crate::events::EventKind;
 use crate::faults::FaultKind;
@@ -29,19 +30,22 @@ impl Hub {
         payload: Value,
     ) -> Result<(String, oneshot::Receiver<Answer>), Error> {
         self.device(id)?;
-        if method.is_empty() || !method.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '/' | '#' | '+'))
-        {
-            return Err(Error::invalid(format!("{method:?} cannot be a method's name")));
-        }
+        check_name(method)?;
         let body = payload.to_string().into_bytes();
         if body.len() > PAYLOAD_LIMIT {
             return Err(Error::new(Code::MessageTooLarge, "the payload is larger than 128 KiB"));
+        }
+        let refused =
+            |kind: &FaultKind| if let FaultKind::FailMethod { status } = kind { Some(*status) } else { None };
+        if let Some(status) = self.faults.take(id, refused) {
+            return Err(Error::new(Code::from_status(status), "fault: method calls fail"));
         }
         self.serial += 1;
         // A lower-case hexadecimal counter, as the hub's own.
         let rid = format!("{:x}", self.serial);
         let topic = format!("$iothub/methods/POST/{method}/?$rid={rid}");
-        if !self.deliver(id, FILTER, topic, body) {
+        let lost = self.takes_methods(id) && self.faults.fires(id, &FaultKind::LoseMethodCall);
+        if !lost && !self.deliver(id, FILTER, topic, body) {
             return Err(Error::new(
                 Code::DeviceNotOnline,
                 format!("{id} is not there to take a method call"),

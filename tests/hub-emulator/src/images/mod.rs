@@ -38,6 +38,19 @@ struct Inner {
     log: Vec<Request>,
 }
 
+/// An image that the server has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Listed {
+    /// Its name.
+    pub name: String,
+    /// Its address.
+    pub url: String,
+    /// Its length in bytes.
+    pub length: u64,
+    /// The SHA-256 of its bytes in hexadecimal digits; none of a file, which would have to be read for it.
+    pub sha256: Option<String>,
+}
+
 /// One request that the image server answered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -68,9 +81,10 @@ impl Images {
     pub fn put(&self, name: &str, bytes: impl Into<Vec<u8>>) -> String {
         let bytes: Vec<u8> = bytes.into();
         let hash = Sha256::digest(&bytes);
-        let etag = hash.iter().take(12).map(|byte| format!("{byte:02x}")).collect();
+        let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        let (etag, sha256) = (hash[..24].to_owned(), Some(hash));
         let content = Content::Memory(Bytes::from(bytes));
-        self.insert(name, Image { content, etag, modified: SystemTime::now(), mask: 0 })
+        self.insert(name, Image { content, etag, sha256, modified: SystemTime::now(), mask: 0 })
     }
 
     /// Serves a file, which must not change while it is served. Returns the address.
@@ -105,6 +119,18 @@ impl Images {
     /// Switches a fault on for the next request of one image.
     pub fn fault_once(&self, name: &str, kind: FaultKind) {
         self.faults.set(Fault::once(name, kind));
+    }
+
+    /// The images that were `put`, with what a desired property says of them.
+    pub fn list(&self) -> Vec<Listed> {
+        let inner = self.lock();
+        let listed = inner.images.iter().map(|(name, image)| Listed {
+            name: name.clone(),
+            url: self.url(name),
+            length: image.length(),
+            sha256: image.sha256.clone(),
+        });
+        listed.collect()
     }
 
     /// Every request so far, oldest first.
@@ -178,6 +204,7 @@ fn below(directory: &Path, name: &str) -> Option<PathBuf> {
 struct Image {
     content: Content,
     etag: String,
+    sha256: Option<String>,
     modified: SystemTime,
     /// Every byte is served with this mixed in; 0 is the file as it was put.
     mask: u8,
@@ -200,7 +227,7 @@ impl Image {
         let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
         let etag = format!("{:x}-{:x}", metadata.len(), since.as_nanos());
         let content = Content::File(Arc::new(file), metadata.len());
-        Ok(Image { content, etag, modified, mask: 0 })
+        Ok(Image { content, etag, sha256: None, modified, mask: 0 })
     }
 
     fn length(&self) -> u64 {

@@ -17,6 +17,7 @@ use crate::events::EventKind;
 use crate::faults::FaultKind;
 use crate::hub::{Hub, Push};
 use crate::policies::Right;
+use crate::registry::Scheme;
 use crate::sas::Token;
 use crate::shared::Shared;
 
@@ -35,7 +36,7 @@ const NOT_AUTHORISED: u8 = 5;
 
 /// Serves one connection until it ends.
 pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, shared: Arc<Shared>) {
-    let mut wire = Wire { stream, buffer: Vec::new() };
+    let mut wire = Wire { stream, buffer: Vec::new(), mute: false };
     // Anything but a CONNECT in time is closed without a word.
     let Ok(Ok(Some(Packet::Connect(connect)))) = tokio::time::timeout(ARRIVAL, wire.packet()).await else {
         return;
@@ -52,7 +53,22 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, shared: 
             return;
         }
     };
+    let fate = shared.read(|hub| hub.fate(&device));
+    let seconds =
+        fate.expired.map_or(Duration::from_secs(seconds.min(u64::from(u32::MAX))), |expired| expired);
     let (sender, pushes) = unbounded_channel();
+    if let Some(lost) = fate.lost {
+        let sender = sender.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(lost).await;
+            // It may have ended by itself.
+            let _ = sender.send(Push::Close);
+        });
+    }
+    if fate.mute {
+        // After the CONNACK: a hub that falls silent later.
+        let _ = sender.send(Push::Mute);
+    }
     let (serial, session_present) =
         shared.with(|hub| hub.connect(&device, connect.clean_session, sender.clone()));
     let mut session = Session {
@@ -62,7 +78,7 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, shared: 
         sender,
         silence: silence(connect.keep_alive),
         // Beyond what a timer can hold is never.
-        expiry: Instant::now().checked_add(Duration::from_secs(seconds.min(u64::from(u32::MAX)))),
+        expiry: Instant::now().checked_add(seconds),
     };
     let why = session.run(session_present, pushes).await;
     if let (Err(_), Some((topic, payload))) = (&why, connect.will) {
@@ -97,17 +113,24 @@ fn authenticate(hub: &Hub, connect: &Connect) -> Result<u64, String> {
     if user.device != connect.client_id {
         return Err(format!("client id {:?} and user name {:?} differ", connect.client_id, user.device));
     }
-    let device = hub.devices.get(&user.device).ok_or("there is no such device")?;
+    let device = hub.find(&user.device).ok_or("there is no such device")?;
     if !device.enabled {
         return Err("the device is disabled".to_owned());
     }
     let password = connect.password.as_deref().ok_or("there is no password; X.509 is not emulated")?;
     let token = Token::parse(std::str::from_utf8(password).map_err(|_| "the password is no text")?)?;
     let resource = format!("{}/devices/{}", user.host, user.device);
+    if device.authentication.scheme != Scheme::Sas {
+        return Err("the device proves itself with a certificate, not with a token".to_owned());
+    }
     let checked = if token.policy.is_some() {
         hub.policies.check(&token, &resource, Right::DeviceConnect)
     } else {
-        hub.policies.check_key(&token, &resource, &[&device.primary_key, &device.secondary_key])
+        hub.policies.check_key(
+            &token,
+            &resource,
+            &[&device.authentication.keys[0], &device.authentication.keys[1]],
+        )
     };
     checked.map_err(|error| error.message)?;
     Ok(hub.policies.seconds_left(&token))
@@ -146,6 +169,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 () = expired => return Err("its token expired".to_owned()),
                 Some(push) = pushes.recv() => match push {
                     Push::Publish { topic, payload } => self.wire.write(&packet::publish(&topic, &payload)).await?,
+                    Push::Mute => self.wire.mute = true,
                     Push::Close => return Err("it was cut".to_owned()),
                 },
                 received = self.wire.packet() => {
@@ -162,6 +186,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 
     async fn received(&mut self, packet: Packet) -> Result<(), String> {
+        if self.wire.mute {
+            return Ok(());
+        }
         match packet {
             Packet::Publish(publish) => self.published(publish).await,
             Packet::Subscribe { id, filters } => {
@@ -278,6 +305,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 struct Wire<S> {
     stream: S,
     buffer: Vec<u8>,
+    /// Nothing is written any more, by a fault.
+    mute: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
@@ -301,6 +330,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     }
 
     async fn write(&mut self, bytes: &[u8]) -> Result<(), String> {
+        if self.mute {
+            return Ok(());
+        }
         let writing = async {
             self.stream.write_all(bytes).await?;
             self.stream.flush().await

@@ -45,12 +45,15 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Token>, Error> {
     Ok(out)
 }
 
-/// A text in quotes; a doubled quote stands for one.
+/// A text in quotes. A quote inside is doubled or has a backslash before it; a backslash inside has one too.
 fn quoted(rest: &str, quote: char) -> Result<(Token, usize), Error> {
     let mut text = String::new();
     let mut chars = rest.char_indices().skip(1).peekable();
     while let Some((at, c)) = chars.next() {
-        if c != quote {
+        if c == '\\' {
+            let escaped = chars.next_if(|(_, next)| *next == quote || *next == '\\');
+            text.push(escaped.map_or(c, |(_, next)| next));
+        } else if c != quote {
             text.push(c);
         } else if chars.next_if(|(_, next)| *next == quote).is_some() {
             text.push(quote);

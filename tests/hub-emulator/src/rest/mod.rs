@@ -5,11 +5,20 @@
 
 mod configurations;
 mod devices;
+mod digital_twins;
 mod emulator;
+mod guard;
+mod jobs;
+mod live;
+mod page;
+mod query;
 mod twins;
+mod veil;
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
@@ -19,12 +28,17 @@ use serde_json::{Value, json};
 
 use crate::error::{Code, Error};
 use crate::escape;
+use crate::faults::FaultKind;
 use crate::images::{self, Body, full};
 use crate::policies::Right;
 use crate::sas::Token;
 use crate::shared::Shared;
 
 const BODY_LIMIT: usize = 1024 * 1024;
+
+/// Who asks: in the extensions of each request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer(pub(crate) IpAddr);
 
 /// A request, taken apart.
 pub(crate) struct Request {
@@ -34,6 +48,8 @@ pub(crate) struct Request {
     query: Vec<(String, String)>,
     headers: HeaderMap,
     body: Value,
+    /// Bytes of body.
+    length: usize,
 }
 
 /// An answer in the making.
@@ -53,6 +69,11 @@ impl Reply {
         Reply { status: 204, headers: Vec::new(), body: None }
     }
 
+    fn status(mut self, status: u16) -> Reply {
+        self.status = status;
+        self
+    }
+
     fn with(mut self, name: &'static str, value: impl Into<String>) -> Reply {
         self.headers.push((name, value.into()));
         self
@@ -67,7 +88,16 @@ impl Reply {
     fn error(error: &Error) -> Reply {
         let body = json!({"Message": error.body().to_string(), "ExceptionMessage": ""});
         let reply = Reply { status: error.code.status(), headers: Vec::new(), body: Some(body) };
-        reply.with("iothub-errorcode", error.code.name())
+        let reply = reply.with("iothub-errorcode", error.code.name());
+        match error.retry_after {
+            Some(seconds) => reply.with("Retry-After", seconds.to_string()),
+            None => reply,
+        }
+    }
+
+    /// Not for this one. No code of the service's: it knows no such refusal.
+    fn forbidden(why: &str) -> Reply {
+        Reply { status: 403, headers: Vec::new(), body: Some(json!({"Message": why})) }
     }
 
     fn into_response(self) -> Response<Body> {
@@ -96,8 +126,16 @@ impl Request {
     }
 
     /// `?top=`, up to the service's own limit.
-    fn top(&self, limit: usize) -> usize {
-        escape::first(&self.query, "top").and_then(|top| top.parse().ok()).unwrap_or(limit).min(limit)
+    fn top(&self, limit: usize) -> Result<usize, Error> {
+        match escape::first(&self.query, "top") {
+            None | Some("") => Ok(limit),
+            Some(text) => match text.parse::<usize>() {
+                Ok(top) if top > 0 => Ok(top.min(limit)),
+                Ok(_) | Err(_) => {
+                    Err(Error::invalid(format!("top={text} is not a number from 1 to {limit}")))
+                }
+            },
+        }
     }
 
     /// Holds the Authorization header against the policies.
@@ -120,6 +158,16 @@ pub(crate) async fn respond(
 ) -> Result<Response<Body>, Infallible> {
     let (head, body) = request.into_parts();
     let path = head.uri.path();
+    if path == "/" || path.split('/').nth(1) == Some("emulator") {
+        if let Err(why) = guard::admit(&shared.place, &head) {
+            return Ok(Reply::forbidden(&why).into_response());
+        }
+        match (&head.method, path) {
+            (&Method::GET, "/") => return Ok(page::serve()),
+            (&Method::GET, "/emulator/events") => return Ok(live::serve(&shared, &head.headers)),
+            _ => {}
+        }
+    }
     if let Some(name) = path.strip_prefix("/images/") {
         return Ok(images::serve(&shared, &head.method, &escape::decode(name), &head.headers));
     }
@@ -136,6 +184,7 @@ pub(crate) async fn respond(
         query: escape::pairs(head.uri.query().unwrap_or_default()),
         headers: head.headers,
         body: json.as_ref().cloned().unwrap_or_default(),
+        length: bytes.len(),
     };
     let reply = match json {
         Ok(_) => route(&shared, &request).await,
@@ -146,14 +195,50 @@ pub(crate) async fn respond(
 
 async fn route(shared: &Shared, request: &Request) -> Result<Reply, Error> {
     let segments: Vec<&str> = request.segments.iter().map(String::as_str).collect();
+    let now = Instant::now();
+    shared.read(|hub| match &hub.throttle {
+        Some(throttle) => throttle.pass(request.method.as_str(), &segments, request.length, now),
+        None => Ok(()),
+    })?;
+    if let Some(reply) = mishap(shared, segments.first().copied().unwrap_or_default()).await {
+        return Ok(reply);
+    }
     match segments[..] {
         ["devices", ref rest @ ..] => devices::route(shared, request, rest),
         ["twins", ref rest @ ..] => twins::route(shared, request, rest).await,
         ["configurations", ref rest @ ..] => configurations::route(shared, request, rest),
+        ["digitaltwins", ref rest @ ..] => digital_twins::route(shared, request, rest).await,
+        ["jobs", ref rest @ ..] => jobs::route(shared, request, rest),
         ["statistics", ref rest @ ..] => devices::statistics(shared, request, rest),
-        ["emulator", ref rest @ ..] => emulator::route(shared, request, rest),
+        ["emulator", ref rest @ ..] => emulator::route(shared, request, rest).await,
         _ => Err(unknown(request)),
     }
+}
+
+/// The faults that befall requests of the service, by the first part of their path. Never the emulator's own doors:
+/// nobody could switch them off again.
+async fn mishap(shared: &Shared, part: &str) -> Option<Reply> {
+    if part == "emulator" {
+        return None;
+    }
+    let delayed =
+        |kind: &FaultKind| if let FaultKind::DelayService { millis } = kind { Some(*millis) } else { None };
+    if let Some(delay) = shared.faults.delay(part, delayed) {
+        tokio::time::sleep(delay).await;
+    }
+    let (status, retry_after) = shared.faults.take(part, |kind| {
+        if let FaultKind::FailService { status, retry_after } = kind {
+            Some((*status, *retry_after))
+        } else {
+            None
+        }
+    })?;
+    let error = Error::new(Code::from_status(status), "fault: requests of the service fail");
+    let reply = Reply { status, ..Reply::error(&error) };
+    Some(match retry_after {
+        Some(seconds) => reply.with("Retry-After", seconds.to_string()),
+        None => reply,
+    })
 }
 
 /// What is not emulated says so, rather than pretend.

@@ -1,13 +1,13 @@
-//! One program that the integrator named in the configuration: run with the guards of those that judge, it judges
-//! nothing. The factory reset's is one.
+//! One program that the integrator named in the configuration, run once from its start to its end. The factory
+//! reset's is one.
 
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
-use super::directory;
-use super::group::Group;
-use super::program::{GRACE, PATH};
+use super::{Group, Keep, command, is_trusted};
+
+/// How long it may take to end when it is asked to, before it is made to.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// A program, and how to run it: without a shell, without input, in a process group of its own, which ends with it.
 #[derive(Clone, Debug)]
@@ -26,12 +26,10 @@ impl Declared {
     /// # Errors
     /// In words, if it is another user's to change, cannot be run, does not end in time, or does not exit with 0.
     pub async fn run(&self) -> Result<(), String> {
-        directory::trust(&self.path)?;
+        is_trusted(&self.path)?;
         let shown = self.path.display();
-        let mut command = Command::new(&self.path);
-        command.env_clear().env("PATH", PATH).current_dir("/");
-        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        let mut group = Group::start(command).map_err(|error| format!("{shown} cannot be run: {error}"))?;
+        let mut group = Group::start(command(&self.path, &self.environment), None, Keep::Tail)
+            .map_err(|error| format!("{shown} cannot be run: {error}"))?;
         let in_time = group.exited_within(self.timeout).await;
         if !in_time {
             group.stop(GRACE).await;

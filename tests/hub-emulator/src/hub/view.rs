@@ -1,0 +1,43 @@
+//! What the browser page shows of the hub: a line for each device, and whatever else is there. Short, as it is asked for
+//! whenever something changes.
+
+use serde_json::{Value, json};
+
+use super::Hub;
+
+impl Hub {
+    /// Devices in short, configurations with their metrics. No keys.
+    pub(crate) fn view(&self) -> Value {
+        let devices: Vec<Value> = self.devices.keys().map(|id| self.device_line(id)).collect();
+        let configurations: Vec<Value> =
+            self.configurations.values().map(|found| self.configuration_document(found)).collect();
+        json!({"devices": devices, "configurations": configurations, "jobs": []})
+    }
+
+    fn device_line(&self, id: &str) -> Value {
+        let reported = self.reported(id);
+        let firmware = &reported["firmware"];
+        json!({
+            "id": id,
+            "connected": self.device_connected(id),
+            "enabled": self.devices.get(id).is_some_and(|device| device.enabled),
+            "version": firmware["currentFwVersion"],
+            "pending": firmware["pendingFwVersion"],
+            "status": firmware["fwUpdateStatus"],
+            "substatus": firmware["fwUpdateSubstatus"],
+        })
+    }
+
+    /// All that is known of a device but its keys; none if there is no such device.
+    pub(crate) fn device_view(&self, id: &str) -> Option<Value> {
+        self.devices.contains_key(id).then(|| {
+            let subscriptions = self.sessions.get(id).map(super::links::Session::filters).unwrap_or_default();
+            json!({
+                "connected": self.device_connected(id),
+                "subscriptions": subscriptions,
+                "telemetry": self.telemetry_count(id),
+                "twin": self.twin(id),
+            })
+        })
+    }
+}
