@@ -2,6 +2,7 @@
 
 use super::Engine;
 use crate::events::{self, About};
+use crate::report::lifecycle;
 use crate::update::{Phase, Record};
 
 impl Engine {
@@ -30,6 +31,11 @@ impl Engine {
 
     /// Tells what is different from `before`.
     pub(super) fn announce(&self, before: &Record) {
+        if let Some(hub) = self.hub.as_ref().filter(|_| self.telemetry) {
+            for event in lifecycle(before, &self.record, self.now()) {
+                hub.commands.telemetry(event.to_string().into_bytes());
+            }
+        }
         let (old, new) = (before.state.job(), self.record.state.job());
         if before.last != self.record.last
             && let Some(ended) = &self.record.last
@@ -45,13 +51,22 @@ impl Engine {
             events::update_ended(&about, ended);
         }
         let Some(new) = new else { return };
-        let same = old.filter(|old| old.id == new.id);
+        // On other terms it has another id; begun anew it has all its steps again.
+        let same = old.filter(|old| old.intent == new.intent && new.steps_left <= old.steps_left);
         match same {
             None => events::update_accepted(&self.about(), new.origin),
             Some(old) if old.phase != new.phase => {
                 events::transition(&self.about(), old.phase.name(), new.phase.name(), new.phase.undoing());
             }
             Some(_) => {}
+        }
+        if let Some(consent) = new.consent.filter(|_| same.is_none_or(|old| old.consent.is_none())) {
+            events::consent_given(&self.about(), consent.by);
+        }
+        if matches!(new.phase, Phase::Finishing { .. })
+            && same.is_some_and(|old| old.phase == Phase::Resetting)
+        {
+            events::data_renewed(&self.about());
         }
         let begins = new.phase == Phase::Confirming && same.is_none_or(|old| old.phase != Phase::Confirming);
         if begins {

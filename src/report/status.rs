@@ -2,7 +2,8 @@
 
 use serde::{Serialize, Serializer};
 
-use crate::model::{Failure, Origin, Outcome, Reason, Slot, Times, Timestamp, UpdateId, Version};
+use super::Lwm2m;
+use crate::model::{Consent, Failure, Origin, Outcome, Reason, Slot, Times, Timestamp, UpdateId, Version};
 use crate::update::{Facts, Gate, Job, Phase, Plan, Record, State};
 
 /// What is going on, for the hub, for the control socket, for people.
@@ -28,6 +29,8 @@ pub struct Status {
     pub progress: Option<Progress>,
     /// How the last update ended.
     pub last: Option<LastView>,
+    /// The update as LwM2M's numbers.
+    pub lwm2m: Lwm2m,
     /// When the machine came back from the last reboot that was asked for.
     #[serde(serialize_with = "iso_8601")]
     pub reboot_time: Option<Timestamp>,
@@ -51,6 +54,8 @@ pub enum Activity {
     Rebooting,
     Confirming,
     Committing,
+    Resetting,
+    Finishing,
     RollingBack,
     Returning,
     Restarting,
@@ -72,6 +77,8 @@ impl Activity {
             Phase::Rebooting { .. } => Self::Rebooting,
             Phase::Confirming => Self::Confirming,
             Phase::Committing => Self::Committing,
+            Phase::Resetting => Self::Resetting,
+            Phase::Finishing { .. } => Self::Finishing,
             Phase::RollingBack { .. } => Self::RollingBack,
             Phase::Returning { .. } => Self::Returning,
         }
@@ -118,12 +125,24 @@ pub struct JobView {
     pub steps_left: u8,
     /// Why it is being undone.
     pub undoing: Option<Reason>,
+    /// Who allowed switching over.
+    pub consent: Option<ConsentView>,
     /// When what happened.
     #[serde(skip)]
     pub times: Times,
     /// When it was accepted.
     #[serde(serialize_with = "iso_8601")]
     pub accepted: Option<Timestamp>,
+}
+
+/// Who allowed switching over, and when.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+pub struct ConsentView {
+    /// Who.
+    pub by: Origin,
+    /// When, if the clock was to be trusted.
+    #[serde(serialize_with = "iso_8601")]
+    pub at: Option<Timestamp>,
 }
 
 /// How the last update ended.
@@ -137,6 +156,8 @@ pub struct LastView {
     pub outcome: Ending,
     /// Whether it went back to the previous system on request.
     pub went_back: bool,
+    /// Whether it was a factory reset.
+    pub factory_reset: bool,
     /// The public failure code.
     pub code: Option<Failure>,
     /// The sentence for people.
@@ -185,8 +206,11 @@ impl Status {
     /// Projects the durable part; what is live (progress, hub, warnings) is added by the engine.
     pub fn new(record: &Record, now: &Facts, gate: Option<Gate>) -> Self {
         let job = record.state.job();
+        let phase = Activity::of(&record.state);
+        let ended = record.last.as_ref().map(|last| ending(&last.outcome).1.map(|why| why.failure));
         Self {
-            phase: Activity::of(&record.state),
+            phase,
+            lwm2m: Lwm2m::of(phase, ended),
             booted: now.booted,
             default: now.default,
             trial: now.trial,
@@ -215,7 +239,7 @@ impl JobView {
     fn new(job: &Job) -> Self {
         let undoing = job.phase.undoing().cloned();
         let version = match job.plan {
-            Plan::Install(_) | Plan::GoBack => job.version.clone(),
+            Plan::Install(_) | Plan::GoBack | Plan::FactoryReset(_) => job.version.clone(),
             Plan::Rescue => None,
         };
         let (id, origin, target) = (job.id.clone(), job.origin, job.target);
@@ -226,25 +250,32 @@ impl JobView {
             target,
             steps_left: job.steps_left,
             undoing,
+            consent: job.consent.map(|Consent { by, at }| ConsentView { by, at }),
             times: job.times,
             accepted: job.times.accepted,
         }
     }
 }
 
+/// How an update ended, and why if it did not succeed.
+pub(super) fn ending(outcome: &Outcome) -> (Ending, Option<&Reason>) {
+    match outcome {
+        Outcome::Succeeded => (Ending::Succeeded, None),
+        Outcome::UpToDate => (Ending::UpToDate, None),
+        Outcome::Failed(why) => (Ending::Failed, Some(why)),
+        Outcome::RolledBack(why) => (Ending::RolledBack, Some(why)),
+    }
+}
+
 impl LastView {
     fn new(ended: &crate::model::Ended) -> Self {
-        let (outcome, why) = match &ended.outcome {
-            Outcome::Succeeded => (Ending::Succeeded, None),
-            Outcome::UpToDate => (Ending::UpToDate, None),
-            Outcome::Failed(why) => (Ending::Failed, Some(why)),
-            Outcome::RolledBack(why) => (Ending::RolledBack, Some(why)),
-        };
+        let (outcome, why) = ending(&ended.outcome);
         Self {
             id: ended.id.clone(),
             version: ended.version.clone(),
             outcome,
             went_back: ended.is_going_back(),
+            factory_reset: ended.is_factory_reset(),
             code: why.map(|why| why.failure),
             detail: why.map(|why| why.detail.clone()),
             times: ended.times,
