@@ -47,6 +47,8 @@ pub const HUB_LOST: &str = "ff43026ac589e3a44baa7f4880ef2b8e";
 pub const HUB_CONTESTED: &str = "e26c65097e71bddbe31f9adf63ee566f";
 /// The hub refuses a report.
 pub const HUB_REFUSED: &str = "c09d37f957c73d8661f35feb2d4b0496";
+/// The identity or the trust towards the hub needs attention.
+pub const HUB_WARNING: &str = "416adb697ced41fabcfbf59c71de0e15";
 /// The control socket could not be opened.
 pub const CONTROL_UNAVAILABLE: &str = "587288b0abf94253c413a947c2946469";
 
@@ -57,6 +59,13 @@ pub const NOT_PROVISIONED: &str = "2d327e540655e9c7ac9a1f74512c640a";
 
 /// There can be no connection.
 pub const NETWORK_UNUSABLE: &str = "39da4d980e3ec7c2f3a25d5b8db1cc29";
+
+/// The hub changed settings.
+pub const TUNED: &str = "781e62de8db820976d0f09d0db3f1f21";
+/// A setting of the hub's was refused.
+pub const SETTING_REFUSED: &str = "6e1c5fd1526fb9e72fea9e89d0b8d3ed";
+/// Cloud-to-device messages were ignored.
+pub const MESSAGES_IGNORED: &str = "4c2d29ec0d4e16434544327d6438b3a4";
 
 /// All of them, by name.
 pub const ALL: &[(&str, &str)] = &[
@@ -82,8 +91,12 @@ pub const ALL: &[(&str, &str)] = &[
     ("HUB_LOST", HUB_LOST),
     ("HUB_CONTESTED", HUB_CONTESTED),
     ("HUB_REFUSED", HUB_REFUSED),
+    ("HUB_WARNING", HUB_WARNING),
     ("CONTROL_UNAVAILABLE", CONTROL_UNAVAILABLE),
     ("DAEMON_FAILED", DAEMON_FAILED),
     ("NOT_PROVISIONED", NOT_PROVISIONED),
     ("NETWORK_UNUSABLE", NETWORK_UNUSABLE),
+    ("TUNED", TUNED),
+    ("SETTING_REFUSED", SETTING_REFUSED),
+    ("MESSAGES_IGNORED", MESSAGES_IGNORED),
 ];
