@@ -26,7 +26,9 @@ impl Engine {
                     events::hub_warning(&warning);
                 }
             }
+            HubEvent::Tuned(tuned) => self.tuned(tuned).await,
             HubEvent::Desired(parsed) => self.wanted(parsed).await,
+            HubEvent::Ignored(count) => self.hub_lines.ignored(self.host.since_boot(), count),
             HubEvent::Method { call, reply } => match call.request {
                 Ok(request) => self.serve(request, Asker::Method(call.method, reply)).await,
                 Err(reason) => self.decline(reason, call.method, reply).await,

@@ -120,7 +120,7 @@ pub(super) async fn subscribe(
     let mut early = Vec::new();
     let all = async {
         for (id, filter) in (1..).zip(filters.iter().copied()) {
-            link.send(Sent::Subscribe { id, filter }, limit).await?;
+            link.send(Sent::Subscribe { id, filter: filter.into() }, limit).await?;
         }
         let mut missing: Vec<(u16, &'static str)> = (1..).zip(filters.iter().copied()).collect();
         while !missing.is_empty() {

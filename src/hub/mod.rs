@@ -22,7 +22,7 @@
 //! Every connection asks for a clean session. A stored one would keep subscriptions and cloud-to-device messages,
 //! but neither desired properties nor method calls; so it saves nothing here, where everything is subscribed and
 //! got anew anyway, and it would let notifications in before the whole twin is known. Cloud-to-device messages are
-//! not used; the hub keeps them for their lifetime regardless.
+//! not used: they are taken from the hub and forgotten, or fifty of them would keep others from being sent.
 
 pub mod access;
 pub mod backoff;
@@ -36,6 +36,7 @@ pub mod provisioning;
 pub mod registration;
 pub mod sas;
 pub mod topics;
+pub mod tuning;
 pub mod twin;
 pub mod wish;
 
@@ -51,6 +52,7 @@ mod queue;
 mod session;
 mod settings;
 mod strict;
+mod telemetry;
 mod waits;
 mod way;
 mod websocket;
@@ -62,9 +64,10 @@ pub use access::{Access, Introduction, Source};
 pub use identity::{Identity, StringFile};
 pub use methods::{Method, MethodCall, MethodReply};
 pub use outbox::Report;
-pub use port::{CallId, Commands, Hub, HubCommand, HubEvent, Port, Replier, Slot, channels};
+pub use port::{CallId, Commands, Hub, HubCommand, HubEvent, Pace, Port, Replier, Slot, channels};
 pub use session::{CLOCK_FLOOR, Session};
 pub use settings::{Settings, Transport};
+pub use tuning::{Consented, Tuned};
 pub use wish::{Desired, Parsed};
 
 use std::time::Duration;

@@ -374,7 +374,12 @@ async fn methods_are_answered_whatever_their_payloads_look_like() {
                 assert!(matches!(call.request, Ok(Request::Install(_))), "{call:?}");
                 break reply;
             }
-            HubEvent::Connected | HubEvent::Introduced(_) | HubEvent::Uncontested | HubEvent::Desired(_) => {}
+            HubEvent::Connected
+            | HubEvent::Introduced(_)
+            | HubEvent::Uncontested
+            | HubEvent::Tuned(_)
+            | HubEvent::Ignored(_)
+            | HubEvent::Desired(_) => {}
             other @ (HubEvent::Lost { .. }
             | HubEvent::ReportDelivered(_)
             | HubEvent::ReportRefused { .. }) => panic!("{other:?}"),

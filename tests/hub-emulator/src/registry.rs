@@ -244,10 +244,10 @@ impl Device {
             let own = format!("ms-azure-iot-edge://{}-{}", self.id, self.generation);
             return json!({"deviceScope": own, "parentScopes": self.parent_scopes});
         }
-        match &self.device_scope {
-            Value::Null => json!({}),
-            scope => json!({"deviceScope": scope, "parentScopes": [scope]}),
+        if self.device_scope.is_null() {
+            return json!({});
         }
+        json!({"deviceScope": self.device_scope, "parentScopes": [self.device_scope]})
     }
 
     pub(crate) fn status(&self) -> &'static str {
