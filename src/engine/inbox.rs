@@ -20,13 +20,13 @@ impl Engine {
             HubEvent::Connected => self.link_made(),
             HubEvent::Lost { why, retry_in } => self.link_lost(&why, retry_in),
             HubEvent::Uncontested => self.live.hub_warning.clear(),
+            HubEvent::Tuned(tuned) => self.tuned(tuned).await,
             HubEvent::Introduced(Introduction { hub, device: _, way, warnings }) => {
                 self.hub_name = format!("{hub}{way}");
                 for warning in self.live.warn_of_hub(warnings) {
                     events::hub_warning(&warning);
                 }
             }
-            HubEvent::Tuned(tuned) => self.tuned(tuned).await,
             HubEvent::Desired(parsed) => self.wanted(parsed).await,
             HubEvent::Ignored(count) => self.hub_lines.ignored(self.host.since_boot(), count),
             HubEvent::Method { call, reply } => match call.request {

@@ -20,10 +20,10 @@ pub(super) struct Live {
     pub(super) gate: Option<Gate>,
     pub(super) blocked: Option<Reason>,
     pub(super) warnings: BTreeSet<String>,
-    /// Those of the warnings that are about the way to the hub.
-    access_warnings: Vec<String>,
     /// The acknowledged settings; not told before the hub was heard.
     pub(super) settings: Option<Value>,
+    /// Those of the warnings that are about the way to the hub.
+    access_warnings: Vec<String>,
     /// What is wrong between us and the hub that an operator must see to; empty if nothing is.
     pub(super) hub_warning: String,
     pub(super) status: watch::Sender<Value>,
@@ -48,8 +48,8 @@ impl Live {
             gate: None,
             blocked: None,
             warnings: BTreeSet::new(),
-            access_warnings: Vec::new(),
             settings: None,
+            access_warnings: Vec::new(),
             hub_warning: String::new(),
             status,
             dialects,
@@ -68,7 +68,7 @@ impl Live {
 
     /// The status now.
     fn project(&mut self, record: &Record, facts: &Facts, work: Option<Snapshot>) -> Status {
-        let mut status = Status::new(record, facts, self.gate);
+        let mut status = Status::new(record, facts, self.gate.clone());
         let reading_back = record.state.job().is_some_and(|job| job.phase == Phase::Verifying);
         let len = record.state.job().and_then(|job| job.image.as_ref()).map(|image| image.len);
         let goes =
