@@ -4,6 +4,7 @@
 // NODE_EXTRA_CA_CERTS. One line per check.
 
 const assert = require('assert');
+const https = require('https');
 const { Client: DeviceClient } = require('azure-iot-device');
 const { Mqtt } = require('azure-iot-device-mqtt');
 const { Client, DigitalTwinClient, IoTHubTokenCredentials, JobClient, Registry } = require('azure-iothub');
@@ -340,6 +341,22 @@ const checks = {
     await refused(/Not found/i, (done) => registry.getJob('one', done));
     await refused(/Not found/i, (done) => registry.cancelJob('one', done));
     await assert.rejects(called((done) => registry.exportDevicesToBlob('https://example.com/x', true, done)));
+  },
+
+  async 'a throttled or broken service says so'() {
+    const fault = (status, target) => limited(new Promise((resolve, reject) => {
+      const request = https.request(`${process.env.EMULATOR}/emulator/faults`, { method: 'POST' }, (answer) => {
+        answer.resume();
+        answer.on('end', resolve);
+      });
+      request.on('error', reject);
+      request.end(JSON.stringify({ fault: 'failService', status, target, times: 1 }));
+    }));
+    await fault(429, 'twins');
+    await refused('ThrottlingError', (done) => registry.getTwin('job-1', done));
+    assert.strictEqual((await twinOf('job-1')).deviceId, 'job-1');
+    await fault(503, 'devices');
+    await refused('ServiceUnavailableError', (done) => registry.get('job-1', done));
   },
 
   async 'digital twins are twins in other words'() {

@@ -4,11 +4,13 @@ variables by which the SDKs find the emulator's certificate authority. Prints on
 
 import base64
 import datetime
+import json
 import os
 import queue
 import sys
 import time
 import traceback
+import urllib.request
 
 from azure.iot.device import IoTHubDeviceClient, MethodResponse
 from azure.iot.hub import (
@@ -37,6 +39,7 @@ from msrest.exceptions import DeserializationError, HttpOperationError
 
 SERVICE = os.environ["SERVICE"]
 DEVICE_HOST = os.environ["DEVICE_HOST"]
+EMULATOR = os.environ["EMULATOR"]
 PATIENCE = 20
 
 registry = IoTHubRegistryManager(SERVICE)
@@ -347,6 +350,19 @@ def queries_come_in_pages_and_nonsense_is_refused():
     refused(400, registry.query_iot_hub, specification, "not a continuation")
     for number in range(5):
         registry.delete_device(f"query-{number}")
+
+
+@check
+def a_throttled_call_is_made_again_when_the_service_says():
+    body = {"fault": "failService", "status": 429, "retryAfter": 2, "target": "twins", "times": 1}
+    request = urllib.request.Request(EMULATOR + "/emulator/faults", json.dumps(body).encode(), method="POST")
+    urllib.request.urlopen(request).close()
+    began = time.monotonic()
+    equal(registry.get_twin("sas-1").device_id, "sas-1")
+    # The SDK heeds Retry-After by itself.
+    assert 2 <= time.monotonic() - began < 10, time.monotonic() - began
+    with urllib.request.urlopen(EMULATOR + "/emulator/faults") as answer:
+        equal(json.load(answer), [])
 
 
 # Methods.
