@@ -4,9 +4,11 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Parser;
-use hub_emulator::{Aim, FAULTS, Fault, Options, Tier};
+use clap::{Parser, Subcommand};
+use hub_emulator::{Aim, Emulator, FAULTS, Fault, Options, Tier};
 use serde_json::{Map, Value, json};
+
+use crate::fleet_command::FleetArguments;
 
 const AFTER_HELP: &str = r#"POINTING A CLIENT AT IT
   Clients must trust the CA in the --ca file, which is new at every start, and use a printed connection string.
@@ -130,6 +132,8 @@ pub(crate) struct Arguments {
     /// Do not print what happens.
     #[arg(long)]
     pub(crate) quiet: bool,
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
 }
 
 /// A device of the command line.
@@ -140,7 +144,38 @@ pub(crate) struct Device {
     pub(crate) tags: Value,
 }
 
+/// What else than an emulator alone.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start simulated devices as well, each a real daemon.
+    Fleet(FleetArguments),
+}
+
 impl Arguments {
+    /// Starts an emulator with its devices, images and faults, and prints what clients need.
+    pub(crate) fn start(&self) -> Result<Emulator, String> {
+        let emulator = Emulator::start(self.options()).map_err(|error| error.to_string())?;
+        if let Some(directory) = &self.images {
+            emulator.images().serve_directory(directory);
+        }
+        for fault in &self.fault {
+            emulator.throw(fault.clone());
+        }
+        println!("devices   mqtts://{}:{}", self.host, emulator.mqtt_port());
+        println!("service   https://{}:{}", self.host, emulator.https_port());
+        println!("page      https://{}:{}/", self.host, emulator.https_port());
+        println!("images    {}", emulator.images().url(""));
+        println!("CA        {}", self.ca.display());
+        println!("service connection string: {}", emulator.service_connection_string());
+        for device in &self.device {
+            let created =
+                emulator.create_device_with_key(&device.id, device.key.as_deref(), device.tags.clone());
+            let text = created.map_err(|error| format!("device {}: {error}", device.id))?;
+            println!("device connection string: {text}");
+        }
+        Ok(emulator)
+    }
+
     pub(crate) fn options(&self) -> Options {
         let tier = self.throttle;
         Options {

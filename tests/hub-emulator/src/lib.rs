@@ -19,6 +19,7 @@ mod error;
 mod escape;
 mod events;
 mod faults;
+pub mod fleet;
 mod hub;
 mod images;
 mod jobs;

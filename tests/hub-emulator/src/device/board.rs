@@ -1,335 +1,48 @@
-//! A board made of files: power, bootloader, slots, and the real daemon.
+//! The board itself: who boots, who reboots, and what a kernel would leave in its files. Not the handle to it (`sim`).
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
-use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::daemon::{self, Daemon};
-use super::env::{Environment, Variables};
+use super::daemon::Daemon;
+use super::env::Environment;
 use super::firmware::Installed;
-use super::journal::{Checked, Entry, Failure, Happening, Journal};
-use super::layout::lay_out;
+use super::journal::{Checked, Failure, Happening, Journal};
 use super::loader::{self, Slot};
 
 /// More resets than any trial allows boots.
 const RESETS: u32 = 20;
 
-/// How a device shall be.
-#[derive(Clone, Debug)]
-pub struct Options<'a> {
-    /// The daemon's program, which must understand `--config FILE run`.
-    pub program: &'a Path,
-    /// The image in slot A.
-    pub factory: &'a [u8],
-    /// Its connection string, with the hub's port if that is not the usual one.
-    pub connection: &'a str,
-    /// The certificate authority to trust, in PEM.
-    pub ca: &'a str,
-    /// A drop-in for the configuration.
-    pub config: &'a str,
-    /// Bytes of each slot.
-    pub slot_size: u64,
-    /// How long a reset takes: nothing for tests, a moment where people watch.
-    pub reset: Duration,
-    /// How often its supervisor looks at the machine: whether the daemon lives, and whether it wants a reboot.
-    pub attention: Duration,
-    /// Where its directory is made; the system's place for temporary ones if none.
-    pub directory: Option<&'a Path>,
-    /// The beginning of the name of its directory.
-    pub name: &'a str,
-    /// How many of its latest happenings the journal keeps; all if none.
-    pub journal: Option<usize>,
-    /// Whether the daemon's status is followed through its control socket and told as [`Happening::Status`].
-    pub followed: bool,
-}
-
-impl<'a> Options<'a> {
-    /// As tests want them: resets take no time, nothing escapes notice, slots of 64 MiB, no drop-in.
-    pub fn new(program: &'a Path, factory: &'a [u8], connection: &'a str, ca: &'a str) -> Self {
-        Self {
-            program,
-            factory,
-            connection,
-            ca,
-            config: "",
-            slot_size: 64 << 20,
-            reset: Duration::ZERO,
-            attention: Duration::from_millis(10),
-            directory: None,
-            name: "twinboot",
-            journal: None,
-            followed: true,
-        }
-    }
-}
-
-/// A simulated device. Switched off and removed when dropped.
 #[derive(Debug)]
-pub struct SimDevice {
-    board: Arc<Board>,
-    supervisor: Option<JoinHandle<()>>,
-}
-
-#[derive(Debug)]
-struct Board {
-    program: PathBuf,
-    directory: TempDir,
-    environment: Environment,
-    journal: Arc<Journal>,
-    power: Mutex<Power>,
-    removed: AtomicBool,
-    reset: Duration,
-    attention: Duration,
-    followed: bool,
+pub(super) struct Board {
+    pub(super) program: PathBuf,
+    pub(super) directory: TempDir,
+    pub(super) environment: Environment,
+    pub(super) journal: Arc<Journal>,
+    pub(super) power: Mutex<Power>,
+    pub(super) removed: AtomicBool,
+    pub(super) reset: Duration,
+    pub(super) attention: Duration,
+    pub(super) followed: bool,
 }
 
 #[derive(Debug, Default)]
-struct Power {
-    daemon: Option<Daemon>,
-    booted: Option<Slot>,
-    boots: u32,
-}
-
-impl SimDevice {
-    /// Makes a device, switched off.
-    ///
-    /// # Errors
-    /// If its files cannot be written, or the factory image does not fit into a slot.
-    pub fn new(options: &Options<'_>) -> Checked<Self> {
-        let parent = options.directory.map_or_else(std::env::temp_dir, Path::to_owned);
-        let directory = tempfile::Builder::new().prefix(&format!("{}-", options.name)).tempdir_in(parent)?;
-        let environment = Environment::new(directory.path());
-        lay_out(directory.path(), options)?;
-        let variables = [
-            ("bootdelay", "0"),
-            ("bootcmd", "run boot_slot"),
-            ("altbootcmd", "run flip_slot; saveenv; run boot_slot"),
-            ("bootlimit", "3"),
-            ("slot", "a"),
-            ("upgrade_available", "0"),
-            ("bootcount", "0"),
-            ("serial#", "0042"),
-        ];
-        environment.format(&Variables::new(&variables))?;
-        let board = Arc::new(Board {
-            program: options.program.to_owned(),
-            directory,
-            environment,
-            journal: Arc::new(Journal::keeping(options.journal)),
-            power: Mutex::default(),
-            removed: AtomicBool::new(false),
-            reset: options.reset,
-            attention: options.attention,
-            followed: options.followed,
-        });
-        let supervisor = {
-            let board = Arc::clone(&board);
-            thread::spawn(move || board.supervise())
-        };
-        Ok(Self { board, supervisor: Some(supervisor) })
-    }
-
-    /// Gives it power: the loader chooses a slot, the daemon in it starts.
-    ///
-    /// # Errors
-    /// If no slot boots, or the program cannot be started.
-    pub fn power_on(&self) -> Checked {
-        let mut power = self.board.power();
-        self.board.journal.add(Happening::PowerOn);
-        self.board.boot(&mut power)
-    }
-
-    /// Takes the power away at this instant.
-    pub fn power_cut(&self) {
-        let mut power = self.board.power();
-        power.daemon = None;
-        power.booted = None;
-        self.board.journal.add(Happening::PowerCut);
-    }
-
-    /// Cuts the power and gives it back.
-    ///
-    /// # Errors
-    /// As for [`power_on`](Self::power_on).
-    pub fn power_cycle(&self) -> Checked {
-        self.power_cut();
-        self.power_on()
-    }
-
-    /// Kills the daemon and starts it anew in the same boot, as a service manager would.
-    ///
-    /// # Errors
-    /// If the program cannot be started.
-    pub fn kill_daemon(&self) -> Checked {
-        let mut power = self.board.power();
-        power.daemon = None;
-        self.board.start(&mut power)
-    }
-
-    /// Asks the daemon to end, as `systemctl stop` does; how long it took.
-    ///
-    /// # Errors
-    /// If none runs, or it does not end in time, or ends with a failure.
-    pub fn stop_daemon(&self) -> Checked<Duration> {
-        let mut power = self.board.power();
-        let daemon = power.daemon.take().ok_or_else(|| Failure("no daemon runs".into()))?;
-        let took = daemon.stop()?;
-        self.board.journal.add(Happening::Stopped(took));
-        Ok(took)
-    }
-
-    /// Starts the daemon again after [`stop_daemon`](Self::stop_daemon).
-    ///
-    /// # Errors
-    /// If the program cannot be started.
-    pub fn start_daemon(&self) -> Checked {
-        self.board.start(&mut self.board.power())
-    }
-
-    /// The daemon's process; `None` while there is none.
-    pub fn process(&self) -> Option<u32> {
-        self.board.power().daemon.as_ref().map(Daemon::process)
-    }
-
-    /// The slot that runs; `None` without power.
-    pub fn booted(&self) -> Option<Slot> {
-        self.board.power().booted
-    }
-
-    /// How many times the machine came up.
-    pub fn boots(&self) -> u32 {
-        self.board.power().boots
-    }
-
-    /// The slot that boots when nothing is on trial; `None` if no environment is sound.
-    pub fn default(&self) -> Option<Slot> {
-        loader::default(&self.board.environment)
-    }
-
-    /// The bootloader's environment.
-    pub fn environment(&self) -> &Environment {
-        &self.board.environment
-    }
-
-    /// The first `len` bytes of a slot.
-    ///
-    /// # Errors
-    /// If it cannot be read, or is shorter.
-    pub fn slot_bytes(&self, slot: Slot, len: usize) -> Checked<Vec<u8>> {
-        let mut bytes = vec![0; len];
-        File::open(self.board.slot(slot))?.read_exact_at(&mut bytes, 0)?;
-        Ok(bytes)
-    }
-
-    /// What a loader finds in a slot.
-    pub fn installed(&self, slot: Slot) -> Option<Installed> {
-        Installed::read(&self.board.slot(slot))
-    }
-
-    /// A file of the device.
-    pub fn path(&self, name: &str) -> PathBuf {
-        self.board.path(name)
-    }
-
-    /// Asks the daemon for its status.
-    ///
-    /// # Errors
-    /// As for [`ask`](Self::ask).
-    pub fn status(&self) -> Checked<Value> {
-        Ok(self.ask(&json!({"request": "status"}))?["status"].take())
-    }
-
-    /// Sends the daemon a request as its command line would.
-    ///
-    /// # Errors
-    /// If it is not there, or does not answer in JSON.
-    pub fn ask(&self, request: &Value) -> Checked<Value> {
-        daemon::ask(&self.path("control.sock"), request)
-    }
-
-    /// Runs the program's command line on this device; exit code (none if a signal ended it) and output.
-    ///
-    /// # Errors
-    /// If the program cannot be started.
-    pub fn command(&self, arguments: &[&str]) -> Checked<(Option<i32>, String)> {
-        daemon::command(&self.board.program, &self.path("twinboot.toml"), arguments)
-    }
-
-    /// All that happens from now on.
-    pub fn listen(&self) -> Receiver<Entry> {
-        self.board.journal.listen()
-    }
-
-    /// A place in the journal, to wait from.
-    pub fn now(&self) -> usize {
-        self.board.journal.len()
-    }
-
-    /// What happened since.
-    pub fn since(&self, from: usize) -> Vec<Entry> {
-        self.board.journal.since(from)
-    }
-
-    /// The journal's end, for messages.
-    pub fn tail(&self) -> String {
-        self.board.journal.tail()
-    }
-
-    /// Waits for something that happens after `from`; what `wanted` made of it.
-    ///
-    /// # Errors
-    /// If it does not happen in time, or the device is broken before; with the journal's end.
-    pub fn wait<T>(
-        &self,
-        what: &str,
-        from: usize,
-        limit: Duration,
-        wanted: impl FnMut(&Happening) -> Option<T>,
-    ) -> Checked<T> {
-        self.board.journal.wait(what, from, limit, wanted)
-    }
-
-    /// Waits for a status that is told after `from`.
-    ///
-    /// # Errors
-    /// As for [`wait`](Self::wait).
-    pub fn wait_status(
-        &self,
-        what: &str,
-        from: usize,
-        limit: Duration,
-        mut wanted: impl FnMut(&Value) -> bool,
-    ) -> Checked<Value> {
-        self.wait(what, from, limit, |happening| {
-            let Happening::Status(status) = happening else { return None };
-            wanted(status).then(|| status.clone())
-        })
-    }
-}
-
-impl Drop for SimDevice {
-    fn drop(&mut self) {
-        self.board.removed.store(true, Ordering::Relaxed);
-        if let Some(supervisor) = self.supervisor.take() {
-            let _ = supervisor.join();
-        }
-        self.board.power().daemon = None;
-    }
+pub(super) struct Power {
+    pub(super) daemon: Option<Daemon>,
+    pub(super) booted: Option<Slot>,
+    pub(super) boots: u32,
 }
 
 impl Board {
     /// Looks after the machine: reboots it when the daemon wants that, and tells of a daemon that ended by itself.
-    fn supervise(&self) {
+    pub(super) fn supervise(&self) {
         let request = self.path("machine/reboot-requested");
         while !self.removed.load(Ordering::Relaxed) {
             let mut power = self.power();
@@ -352,7 +65,7 @@ impl Board {
     }
 
     /// What the service manager and the kernel do.
-    fn reboot(&self, power: &mut Power) -> Checked {
+    pub(super) fn reboot(&self, power: &mut Power) -> Checked {
         self.journal.add(Happening::RebootRequested);
         if let Some(daemon) = power.daemon.take() {
             self.journal.add(Happening::Stopped(daemon.stop()?));
@@ -362,10 +75,13 @@ impl Board {
     }
 
     /// From power-on to the daemon. What does not boot resets the machine, and the loader's rules apply again.
-    fn boot(&self, power: &mut Power) -> Checked {
+    pub(super) fn boot(&self, power: &mut Power) -> Checked {
         power.daemon = None;
-        for _ in 0..RESETS {
-            thread::sleep(self.reset);
+        for attempt in 0..RESETS {
+            // A machine that was never on needs no reset.
+            if power.boots > 0 || attempt > 0 {
+                thread::sleep(self.reset);
+            }
             let decision = loader::power_on(&self.environment)?;
             if !decision.note.is_empty() {
                 self.journal.add(Happening::Loader(decision.note));
@@ -385,7 +101,7 @@ impl Board {
     }
 
     /// Makes the machine's files say what a kernel of this slot would say.
-    fn come_up(&self, slot: Slot, system: &Installed) -> io::Result<()> {
+    pub(super) fn come_up(&self, slot: Slot, system: &Installed) -> io::Result<()> {
         let machine = self.path("machine");
         let now = clock_gettime(ClockId::Boottime);
         let id = fs::read_to_string("/proc/sys/kernel/random/uuid")?;
@@ -405,22 +121,22 @@ impl Board {
         Ok(())
     }
 
-    fn start(&self, power: &mut Power) -> Checked {
+    pub(super) fn start(&self, power: &mut Power) -> Checked {
         let (config, socket) = (self.path("twinboot.toml"), self.path("control.sock"));
         let follow = self.followed.then_some(socket.as_path());
         power.daemon = Some(Daemon::start(&self.program, &config, follow, &self.journal)?);
         Ok(())
     }
 
-    fn slot(&self, slot: Slot) -> PathBuf {
+    pub(super) fn slot(&self, slot: Slot) -> PathBuf {
         self.path(&format!("slot-{}", slot.letter()))
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    fn power(&self) -> MutexGuard<'_, Power> {
+    pub(super) fn power(&self) -> MutexGuard<'_, Power> {
         self.power.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::Path;
 
-use super::board::Options;
+use super::sim::Options;
 
 /// Everything but the environment's content.
 pub(super) fn lay_out(directory: &Path, options: &Options<'_>) -> io::Result<()> {

@@ -15,8 +15,9 @@ mod firmware;
 mod journal;
 mod layout;
 mod loader;
+mod sim;
 
-pub use board::{Options, SimDevice};
 pub use firmware::{Installed, Recipe};
 pub use journal::{Checked, Entry, Failure, Happening};
 pub use loader::Slot;
+pub use sim::{Options, SimDevice};
