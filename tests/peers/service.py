@@ -16,6 +16,7 @@ from azure.iot.device import IoTHubDeviceClient, MethodResponse
 from azure.iot.hub import (
     DigitalTwinClient,
     IoTHubConfigurationManager,
+    IoTHubHttpRuntimeManager,
     IoTHubJobManager,
     IoTHubRegistryManager,
 )
@@ -45,6 +46,7 @@ PATIENCE = 20
 registry = IoTHubRegistryManager(SERVICE)
 configurations = IoTHubConfigurationManager(SERVICE)
 jobs = IoTHubJobManager(SERVICE)
+runtime = IoTHubHttpRuntimeManager(SERVICE)
 digital_twins = DigitalTwinClient.from_connection_string(SERVICE)
 checks = []
 
@@ -610,6 +612,13 @@ def import_and_export_are_refused_in_words():
     refused(404, jobs.cancel_import_export_job, "one")
     export = JobProperties(type="export", output_blob_container_uri="https://example.com/x")
     assert "blob" in refused(501, jobs.create_import_export_job, export).text
+
+
+@check
+def there_is_no_feedback():
+    equal(runtime.receive_feedback_notification(), None)
+    equal(code(refused(412, runtime.complete_feedback_notification, "lock")), "DeviceMessageLockLost")
+    equal(code(refused(412, runtime.abandon_feedback_notification, "lock")), "DeviceMessageLockLost")
 
 
 @check
