@@ -218,7 +218,10 @@ impl Player {
                 self.connected = false;
                 self.seen.look().contested |= matches!(why, Lost::Contested { .. });
             }
-            HubEvent::Uncontested | HubEvent::ReportRefused { .. } => {}
+            HubEvent::Uncontested
+            | HubEvent::Tuned(_)
+            | HubEvent::Ignored(_)
+            | HubEvent::ReportRefused { .. } => {}
             HubEvent::Desired(parsed) => {
                 let (told, event) = match parsed.desired {
                     Desired::Absent => ("absent".to_owned(), Event::DesiredCleared),
