@@ -162,3 +162,6 @@ impl Hub {
         query::run(query, documents)
     }
 }
+
+#[cfg(test)]
+mod tests;
