@@ -79,7 +79,7 @@ impl Device {
         let (reached, is_reached) = watch::channel(false);
         let host = Host::new(Some(self.directory.path().into()));
         let image = image::Settings::default();
-        let tls = tls::client_config(&tls::Settings::default()).unwrap();
+        let trust = tls::Trust::new(tls::Settings::default()).unwrap();
         let slots = slots::Settings { a: self.path("a"), b: self.path("b"), allow_files: true };
         let health = Health {
             deadline: Duration::from_secs(600),
@@ -92,7 +92,7 @@ impl Device {
             bootloader: Box::new(self.rom.clone()),
             slots: SlotMap::new(slots),
             host: host.clone(),
-            net: Net::new(&tls, &image, Handle::current()).unwrap(),
+            net: Net::new(trust, None, &image, Handle::current()).unwrap(),
             image,
             health,
             state: self.directory.path().into(),
