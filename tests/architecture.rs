@@ -40,7 +40,7 @@ const MODULES: [Module; 23] = [
     ("stamp", 2, &[]),
     ("tls", 2, &["stamp"]),
     // The engine, and what it listens and speaks to.
-    ("config", 3, &["hub", "model", "proxy"]),
+    ("config", 3, &["host", "hub", "model", "proxy"]),
     ("control", 3, &["model"]),
     (
         "engine",
