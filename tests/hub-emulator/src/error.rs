@@ -63,6 +63,8 @@ pub enum Code {
     JobPrecondition,
     /// The payload is larger than allowed.
     MessageTooLarge,
+    /// More messages than may wait for a device.
+    QueueFull,
     /// More devices than one request may hold.
     TooManyDevices,
     /// More modules than a device may have.
@@ -115,6 +117,7 @@ impl Code {
             Code::LockLost => 412_002,
             Code::JobPrecondition => 412_003,
             Code::MessageTooLarge => 413_001,
+            Code::QueueFull => 403_004,
             Code::TooManyDevices => 413_002,
             Code::TooManyModules => 413_003,
             Code::TooManyConfigurations => 413_101,
@@ -156,6 +159,7 @@ impl Code {
             Code::LockLost => "DeviceMessageLockLost",
             Code::JobPrecondition => "JobRunPreconditionFailed",
             Code::MessageTooLarge => "MessageTooLarge",
+            Code::QueueFull => "DeviceMaximumQueueDepthExceeded",
             Code::TooManyDevices => "TooManyDevices",
             Code::TooManyModules => "TooManyModulesOnDevice",
             Code::TooManyConfigurations => "ConfigurationCountLimitExceeded",
