@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use hub_emulator::{Aim, Emulator, FAULTS, Fault, Options};
+use hub_emulator::{Aim, Emulator, FAULTS, Fault, Options, Tier};
 use serde_json::{Map, Value, json};
 
 use crate::fleet_command::FleetArguments;
@@ -111,6 +111,18 @@ pub(crate) struct Arguments {
     /// Seconds between evaluations of configurations; 0 is at every change.
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     configuration_period: u64,
+    /// Most configurations; the real hub allows 100, a free one 10.
+    #[arg(long, value_name = "NUMBER")]
+    configuration_limit: Option<usize>,
+    /// Most jobs at once, more are refused with 429004; the real hub allows 1, 5 or 10. Otherwise no limit.
+    #[arg(long, value_name = "NUMBER")]
+    job_limit: Option<usize>,
+    /// Devices that a job takes on per second; the real hub does 10 and more. Otherwise all at once.
+    #[arg(long, value_name = "NUMBER")]
+    job_rate: Option<f64>,
+    /// Answer 429 where a hub of this tier would, and take its limits: F1, S1, S2, S3.
+    #[arg(long, value_name = "TIER")]
+    throttle: Option<Tier>,
     /// Seconds that clients' clocks may be off.
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     clock_skew: u64,
@@ -165,10 +177,18 @@ impl Arguments {
     }
 
     pub(crate) fn options(&self) -> Options {
+        let tier = self.throttle;
         Options {
             bind: self.bind,
             ca_file: Some(self.ca.clone()),
             clock_skew: Duration::from_secs(self.clock_skew),
+            configuration_limit: self
+                .configuration_limit
+                .or(tier.map(Tier::configurations))
+                .unwrap_or(Options::default().configuration_limit),
+            job_limit: self.job_limit.or(tier.map(Tier::jobs)),
+            job_rate: self.job_rate.or(tier.map(Tier::job_rate)),
+            throttle: tier,
             configuration_period: Duration::from_secs(self.configuration_period),
             host: self.host.clone(),
             https_port: self.https_port,

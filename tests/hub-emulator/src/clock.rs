@@ -20,6 +20,56 @@ pub(crate) fn now() -> String {
     iso(SystemTime::now())
 }
 
+/// Milliseconds since 1970: how the hub keeps the times that it must count with.
+pub(crate) fn millis_now() -> u64 {
+    millis(SystemTime::now())
+}
+
+/// A moment in milliseconds since 1970, in the hub's form.
+pub(crate) fn iso_millis(millis: u64) -> String {
+    iso(UNIX_EPOCH + Duration::from_millis(millis))
+}
+
+/// Reads ISO 8601: date, `T`, time with or without a fraction, then `Z`, an offset, or nothing, which is UTC as well.
+/// Milliseconds since 1970; none if it is no such moment.
+pub(crate) fn parse(text: &str) -> Option<u64> {
+    let (date, time) = text.trim().split_once(['T', 't', ' '])?;
+    let date: Vec<u64> = date.split('-').map(|part| part.parse().ok()).collect::<Option<_>>()?;
+    let zone = time.find(['Z', 'z', '+', '-']).unwrap_or(time.len());
+    let clock: Vec<&str> = time[..zone].split(':').collect();
+    let ([year, month, day], [hour, minute, rest @ ..]) = (&date[..], &clock[..]) else { return None };
+    let seconds = match rest {
+        [] => 0.0,
+        [seconds] => seconds.parse::<f64>().ok()?,
+        _ => return None,
+    };
+    let (hour, minute) = (hour.parse::<u64>().ok()?, minute.parse::<u64>().ok()?);
+    let sound = (1970..10_000).contains(year)
+        && (1..=12).contains(month)
+        && (1..=31).contains(day)
+        && hour < 24
+        && minute < 60
+        && (0.0..61.0).contains(&seconds);
+    let local = (days(*year, *month, *day) * 1440 + hour * 60 + minute) * 60_000 + (seconds * 1000.0) as u64;
+    let offset = offset_minutes(&time[zone..])?;
+    sound.then(|| local.checked_add_signed(-offset * 60_000)).flatten()
+}
+
+/// `Z`, nothing, `+01:00`, `-0330` or `+01`, in minutes.
+fn offset_minutes(text: &str) -> Option<i64> {
+    if matches!(text, "" | "Z" | "z") {
+        return Some(0);
+    }
+    let digits: String = text[1..].chars().filter(|c| *c != ':').collect();
+    let number: i64 = digits.parse().ok()?;
+    let minutes = match digits.len() {
+        2 => number * 60,
+        4 => number / 100 * 60 + number % 100,
+        _ => return None,
+    };
+    Some(if text.starts_with('-') { -minutes } else { minutes })
+}
+
 /// ISO 8601 in UTC with milliseconds.
 pub(crate) fn iso(at: SystemTime) -> String {
     let since = since_epoch(at);
@@ -47,6 +97,10 @@ pub(crate) fn http_date(at: SystemTime) -> String {
     format!("{weekday}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT")
 }
 
+fn millis(at: SystemTime) -> u64 {
+    u64::try_from(since_epoch(at).as_millis()).unwrap_or(u64::MAX)
+}
+
 fn since_epoch(at: SystemTime) -> Duration {
     at.duration_since(UNIX_EPOCH).unwrap_or_default()
 }
@@ -70,9 +124,48 @@ fn civil(days: u64) -> (u64, u64, u64) {
     (era * 400 + year_of_era + u64::from(month <= 2), month, day)
 }
 
+/// The count of days since 1970 of a date: the way back of `civil`.
+fn days(year: u64, month: u64, day: u64) -> u64 {
+    let year = if month > 2 { year } else { year - 1 };
+    let march_month = if month > 2 { month - 3 } else { month + 9 };
+    let era = year / 400;
+    let year_of_era = year % 400;
+    let day_of_year = (153 * march_month + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    era * 146_097 + day_of_era - 719_468
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn moments_are_read_in_every_form_that_sdks_write() {
+        let noon = Some(1_767_268_800_000);
+        for (text, expected) in [
+            ("2026-01-01T12:00:00Z", noon),
+            ("2026-01-01T12:00:00.000Z", noon),
+            ("2026-01-01T12:00:00.0000000Z", noon),
+            ("2026-01-01T12:00:00", noon),
+            ("2026-01-01 12:00", noon),
+            ("2026-01-01T13:00:00+01:00", noon),
+            ("2026-01-01T08:30:00-0330", noon),
+            ("2026-01-01T12:00:00.25Z", noon.map(|at| at + 250)),
+            ("2000-02-29T00:00:00Z", Some(951_782_400_000)),
+            ("1970-01-01T00:00:00Z", Some(0)),
+            ("2026-13-01T12:00:00Z", None),
+            ("2026-01-01", None),
+            ("tomorrow", None),
+            ("", None),
+            ("2026-01-01T25:00:00Z", None),
+            ("2026-01-01T12:00:00+ü", None),
+        ] {
+            assert_eq!(parse(text), expected, "{text}");
+        }
+        for at in [0, 951_782_400_123, 4_107_542_400_000] {
+            assert_eq!(parse(&iso_millis(at)), Some(at));
+        }
+    }
 
     fn at(seconds: u64) -> SystemTime {
         UNIX_EPOCH + Duration::from_secs(seconds)

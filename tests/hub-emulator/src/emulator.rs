@@ -19,9 +19,12 @@ use crate::events::{Event, Events};
 use crate::faults::{Fault, Faults};
 use crate::hub::Hub;
 use crate::images::Images;
+use crate::jobs;
+use crate::limits::Limits;
 use crate::policies::Policies;
 use crate::server::{Server, listen};
 use crate::shared::{Place, Shared};
+use crate::throttle::{Throttle, Tier};
 use crate::tls::Identity;
 
 /// How an emulator shall be.
@@ -35,16 +38,25 @@ pub struct Options {
     pub clock_skew: Duration,
     /// How often configurations are evaluated; zero is at every change. At creation it is always at once.
     pub configuration_period: Duration,
+    /// Most configurations; the real hub allows 100, a free one 10.
+    pub configuration_limit: usize,
     /// The host name in connection strings.
     pub host: String,
     /// The port for REST and images; 0 picks a free one.
     pub https_port: u16,
+    /// Most jobs at once; none is no limit. The real hub allows 1, 5 or 10.
+    pub job_limit: Option<usize>,
+    /// Devices that a job takes on per second; none is all at once. The real hub does 10 or more.
+    pub job_rate: Option<f64>,
     /// The port for devices; 0 picks a free one.
     pub mqtt_port: u16,
     /// Names for the server certificate besides localhost, the loopback addresses and *.azure-devices.net.
     pub names: Vec<String>,
     /// The key of the policy iothubowner, in base64; none makes one.
     pub owner_key: Option<String>,
+    /// Whose rates of requests to keep to, with 429 for more; none is no limit. The other limits are options of their
+    /// own.
+    pub throttle: Option<Tier>,
 }
 
 impl Default for Options {
@@ -55,11 +67,15 @@ impl Default for Options {
             ca_file: None,
             clock_skew: Duration::from_secs(300),
             configuration_period: Duration::ZERO,
+            configuration_limit: 100,
             host: "localhost".to_owned(),
             https_port: 0,
+            job_limit: None,
+            job_rate: None,
             mqtt_port: 0,
             names: Vec::new(),
             owner_key: None,
+            throttle: None,
         }
     }
 }
@@ -100,6 +116,7 @@ impl Emulator {
             runtime.block_on(async move {
                 server.listen(mqtt, https);
                 server.evaluate_every(period);
+                tokio::spawn(jobs::drive(Arc::clone(&server.shared)));
                 // Either the handle asks for it or it was dropped.
                 let _ = stopped.await;
             });
@@ -149,7 +166,7 @@ impl Emulator {
     pub fn create_device_with_key(&self, id: &str, key: Option<&str>, tags: Value) -> Result<String, Error> {
         let keys = json!({"primaryKey": key.unwrap_or_default(), "secondaryKey": ""});
         self.shared.with(|hub| {
-            hub.put_device(id, &json!({"authentication": {"type": "sas", "symmetricKey": keys}}), None)?;
+            hub.put_identity(id, &json!({"authentication": {"type": "sas", "symmetricKey": keys}}), None)?;
             hub.update_twin(id, &json!({ "tags": tags }), false, None)
         })?;
         self.device_connection_string(id)
@@ -160,7 +177,8 @@ impl Emulator {
     /// # Errors
     /// If there is no such device.
     pub fn device_connection_string(&self, id: &str) -> Result<String, Error> {
-        let key = self.shared.read(|hub| hub.device(id).map(|device| device.primary_key.clone()))?;
+        let key =
+            self.shared.read(|hub| hub.device(id).map(|device| device.authentication.keys[0].clone()))?;
         Ok(format!("HostName={};DeviceId={id};SharedAccessKey={key}", self.host))
     }
 
@@ -299,7 +317,13 @@ fn share(options: &Options, mqtt_port: u16, https_port: u16) -> Shared {
     let faults = Faults::new(Arc::clone(&events));
     let policies = Policies::new(options.owner_key.clone(), options.clock_skew.as_secs());
     let immediate = options.configuration_period.is_zero();
-    let hub = Hub::new(policies, Arc::clone(&events), faults.clone(), immediate);
+    let mut hub = Hub::new(policies, Arc::clone(&events), faults.clone(), immediate);
+    hub.limits = Limits {
+        configurations: options.configuration_limit,
+        jobs: options.job_limit,
+        job_rate: options.job_rate.filter(|rate| *rate > 0.0),
+    };
+    hub.throttle = options.throttle.map(Throttle::new);
     let images = Images::new(faults.clone(), format!("https://{}:{https_port}", options.host));
     let names = options.names.iter().chain([&options.host]).cloned().collect();
     let place = Place { host: options.host.clone(), mqtt_port, https_port, names };

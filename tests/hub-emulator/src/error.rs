@@ -2,7 +2,8 @@
 //! Made by the registry, the twins and the queries; turned into REST answers by `rest` and into twin replies by
 //! `mqtt`.
 //!
-//! A code is its HTTP status times a thousand plus a number (see the `ErrorCode` enum of the C# service SDK).
+//! A code is its HTTP status times a thousand plus a number. Source: "Troubleshoot Azure IoT Hub error codes" and the
+//! `ErrorCode` enum of the C# service SDK.
 
 use std::fmt;
 
@@ -18,28 +19,66 @@ pub enum Code {
     ArgumentInvalid,
     /// The operation itself makes no sense here.
     InvalidOperation,
+    /// One identity twice in one bulk request.
+    DefinedTwice,
+    /// Some operation of a bulk request failed; the body says which.
+    BulkFailure,
+    /// A configuration's target condition that is none.
+    InvalidTargetCondition,
+    /// A configuration's content that cannot be.
+    InvalidContent,
+    /// A configuration's content was to be changed.
+    ImmutableContent,
+    /// A configuration's metric that is no query, or one too many.
+    InvalidMetric,
     /// The token is good but its policy lacks the right.
     Forbidden,
     /// No token, or one that is wrong or expired.
     Unauthorized,
-    /// There is no such path or configuration.
+    /// There is no such path.
     NotFound,
     /// There is no such device.
     DeviceNotFound,
+    /// There is no such job.
+    JobNotFound,
+    /// There is no such module on the device.
+    ModuleNotFound,
     /// The device is not connected or does not listen.
     DeviceNotOnline,
-    /// There is one by this name already.
+    /// There is no such configuration.
+    ConfigurationNotFound,
+    /// There is a device by this name already.
     AlreadyExists,
+    /// There is a job by this name already.
+    JobAlreadyExists,
+    /// There is a module by this name on the device already.
+    ModuleAlreadyExists,
+    /// There is a configuration by this name already.
+    ConfigurationAlreadyExists,
     /// The ETag or version asked for is not the present one.
     PreconditionFailed,
+    /// The job is not in a state for this.
+    JobPrecondition,
     /// The payload is larger than allowed.
     MessageTooLarge,
+    /// More devices than one request may hold.
+    TooManyDevices,
+    /// More modules than a device may have.
+    TooManyModules,
+    /// More configurations than a hub may have.
+    TooManyConfigurations,
     /// Too many requests.
     Throttled,
-    /// The device answered with something that is not JSON.
-    BadDeviceResponse,
+    /// More jobs at once than a hub may run.
+    TooManyJobs,
     /// A fault of the service.
     ServerError,
+    /// The job was cancelled before this was done.
+    JobCancelled,
+    /// A part of the service that is not emulated.
+    NotImplemented,
+    /// The device answered with something that is not JSON.
+    BadDeviceResponse,
     /// The service is away for a while.
     ServiceUnavailable,
     /// The device did not answer in time.
@@ -52,37 +91,75 @@ impl Code {
         match self {
             Code::ArgumentInvalid => 400_004,
             Code::InvalidOperation => 400_003,
+            Code::DefinedTwice => 400_011,
+            Code::BulkFailure => 400_013,
+            Code::InvalidTargetCondition => 400_401,
+            Code::InvalidContent => 400_402,
+            Code::ImmutableContent => 400_403,
+            Code::InvalidMetric => 400_404,
             Code::Forbidden => 401_002,
             Code::Unauthorized => 401_003,
             Code::NotFound => 404_000,
             Code::DeviceNotFound => 404_001,
+            Code::JobNotFound => 404_002,
+            Code::ModuleNotFound => 404_010,
             Code::DeviceNotOnline => 404_103,
+            Code::ConfigurationNotFound => 404_301,
             Code::AlreadyExists => 409_001,
+            Code::JobAlreadyExists => 409_104,
+            Code::ModuleAlreadyExists => 409_301,
+            Code::ConfigurationAlreadyExists => 409_401,
             Code::PreconditionFailed => 412_001,
+            Code::JobPrecondition => 412_003,
             Code::MessageTooLarge => 413_001,
+            Code::TooManyDevices => 413_002,
+            Code::TooManyModules => 413_003,
+            Code::TooManyConfigurations => 413_101,
             Code::Throttled => 429_001,
+            Code::TooManyJobs => 429_004,
             Code::ServerError => 500_001,
+            Code::JobCancelled => 500_002,
+            Code::NotImplemented => 501_000,
             Code::BadDeviceResponse => 502_000,
             Code::ServiceUnavailable => 503_001,
             Code::GatewayTimeout => 504_101,
         }
     }
 
-    /// The name in the `iothub-errorcode` header. The C# SDK insists that it agrees with the number.
+    /// The name in the header iothub-errorcode. The C# SDK insists that it agrees with the number.
     pub fn name(self) -> &'static str {
         match self {
             Code::ArgumentInvalid => "ArgumentInvalid",
             Code::InvalidOperation => "InvalidOperation",
+            Code::DefinedTwice => "DeviceDefinedMultipleTimes",
+            Code::BulkFailure => "BulkRegistryOperationFailure",
+            Code::InvalidTargetCondition => "InvalidConfigurationTargetCondition",
+            Code::InvalidContent => "InvalidConfigurationContent",
+            Code::ImmutableContent => "CannotModifyImmutableConfigurationContent",
+            Code::InvalidMetric => "InvalidConfigurationCustomMetricsQuery",
             Code::Forbidden => "IotHubUnauthorizedAccess",
             Code::Unauthorized => "IotHubUnauthorized",
             Code::NotFound => "GenericNotFound",
             Code::DeviceNotFound => "DeviceNotFound",
+            Code::JobNotFound => "JobNotFound",
+            Code::ModuleNotFound => "ModuleNotFound",
             Code::DeviceNotOnline => "DeviceNotOnline",
+            Code::ConfigurationNotFound => "ConfigurationNotFound",
             Code::AlreadyExists => "DeviceAlreadyExists",
+            Code::JobAlreadyExists => "JobAlreadyExists",
+            Code::ModuleAlreadyExists => "ModuleAlreadyExistsOnDevice",
+            Code::ConfigurationAlreadyExists => "ConfigurationAlreadyExists",
             Code::PreconditionFailed => "PreconditionFailed",
+            Code::JobPrecondition => "JobRunPreconditionFailed",
             Code::MessageTooLarge => "MessageTooLarge",
+            Code::TooManyDevices => "TooManyDevices",
+            Code::TooManyModules => "TooManyModulesOnDevice",
+            Code::TooManyConfigurations => "ConfigurationCountLimitExceeded",
             Code::Throttled => "ThrottlingException",
+            Code::TooManyJobs => "ThrottlingMaxActiveJobCountExceeded",
             Code::ServerError => "ServerError",
+            Code::JobCancelled => "JobCancelled",
+            Code::NotImplemented => "GenericNotImplemented",
             Code::BadDeviceResponse => "GenericBadGateway",
             Code::ServiceUnavailable => "ServiceUnavailable",
             Code::GatewayTimeout => "GatewayTimeout",
@@ -117,12 +194,14 @@ pub struct Error {
     pub code: Code,
     /// Why, for people.
     pub message: String,
+    /// For a 429: in how many seconds to come again.
+    pub retry_after: Option<u64>,
 }
 
 impl Error {
     /// A refusal.
     pub fn new(code: Code, message: impl Into<String>) -> Error {
-        Error { code, message: message.into() }
+        Error { code, message: message.into(), retry_after: None }
     }
 
     /// A 400 about a value.
@@ -130,9 +209,14 @@ impl Error {
         Error::new(Code::ArgumentInvalid, message)
     }
 
-    /// A 404 about a device.
-    pub(crate) fn no_device(id: &str) -> Error {
-        Error::new(Code::DeviceNotFound, format!("there is no device {id}"))
+    /// A 404 about a device or, where the key is `device/module`, a module.
+    pub(crate) fn no_device(key: &str) -> Error {
+        match key.split_once('/') {
+            Some((device, module)) => {
+                Error::new(Code::ModuleNotFound, format!("there is no module {module} on a device {device}"))
+            }
+            None => Error::new(Code::DeviceNotFound, format!("there is no device {key}")),
+        }
     }
 
     /// The JSON that names this error: the body of a twin reply, and the inner text of a REST error.

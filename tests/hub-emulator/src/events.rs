@@ -139,6 +139,26 @@ pub enum EventKind {
         /// `Applied`, `Targeted` or empty when the device is no longer targeted.
         status: String,
     },
+    /// A scheduled job has another status.
+    Job {
+        /// Its id.
+        id: String,
+        /// `queued`, `scheduled`, `enqueued`, `running`, `completed`, `failed` or `cancelled`.
+        status: String,
+        /// Of one that has ended: how.
+        why: Option<String>,
+    },
+    /// A scheduled job has got on with one device.
+    JobDevice {
+        /// The job's id.
+        id: String,
+        /// Device id.
+        device: String,
+        /// `running`, `completed`, `failed` or `canceled`.
+        status: String,
+        /// Of one that failed: why.
+        why: Option<String>,
+    },
     /// The image server answered a request; the body is still to come.
     ImageRequested {
         /// Path of the request.
@@ -203,6 +223,10 @@ impl fmt::Display for EventKind {
                 let status = if status.is_empty() { "no longer targeted" } else { status };
                 write!(f, "{device}  configuration {id}: {status}")
             }
+            Self::Job { id, status, why } => write!(f, "job {id}  {status}{}", reason(why)),
+            Self::JobDevice { id, device, status, why } => {
+                write!(f, "{device}  job {id}: {status}{}", reason(why))
+            }
             Self::ImageRequested { path, range, status } => match range {
                 Some(range) => write!(f, "image {path} {range} -> {status}"),
                 None => write!(f, "image {path} -> {status}"),
@@ -214,6 +238,10 @@ impl fmt::Display for EventKind {
             Self::FaultFired { fault, target } => write!(f, "fault {fault} hit {target}"),
         }
     }
+}
+
+fn reason(why: &Option<String>) -> String {
+    why.as_ref().map(|why| format!(": {why}")).unwrap_or_default()
 }
 
 impl EventKind {
@@ -233,9 +261,13 @@ impl EventKind {
             | Self::Telemetry { device, .. }
             | Self::DeviceCreated { device }
             | Self::DeviceDeleted { device }
-            | Self::ConfigurationStatus { device, .. } => Some(device),
+            | Self::ConfigurationStatus { device, .. }
+            | Self::JobDevice { device, .. } => Some(device),
             Self::FaultFired { target, .. } => Some(target),
-            Self::Configuration { .. } | Self::ImageRequested { .. } | Self::ImageSent { .. } => None,
+            Self::Configuration { .. }
+            | Self::Job { .. }
+            | Self::ImageRequested { .. }
+            | Self::ImageSent { .. } => None,
         }
     }
 }

@@ -7,7 +7,7 @@
 //!
 //! Beside the hub there are simulated devices ([`device`]): boards made of files, on which the real daemon runs.
 //!
-//! Not here yet: provisioning (DPS), X.509 devices, modules, jobs, cloud-to-device messages, AMQP.
+//! Not here yet: provisioning (DPS), X.509 devices, cloud-to-device messages, AMQP.
 
 mod clock;
 mod configurations;
@@ -20,6 +20,8 @@ mod faults;
 pub mod fleet;
 mod hub;
 mod images;
+mod jobs;
+mod limits;
 mod mqtt;
 mod policies;
 mod query;
@@ -29,6 +31,7 @@ mod rest;
 mod sas;
 mod server;
 mod shared;
+mod throttle;
 mod tls;
 mod twin;
 mod websocket;
@@ -40,3 +43,4 @@ pub use faults::{Aim, FAULTS, Fault, FaultKind, FaultRow, Faults, Switch};
 pub use hub::Hub;
 pub use images::{Images, Listed, Request};
 pub use sas::sign;
+pub use throttle::Tier;

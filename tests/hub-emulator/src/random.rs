@@ -14,6 +14,11 @@ pub(crate) fn token(length: usize) -> String {
     bytes::<32>().iter().take(length).map(|byte| format!("{byte:02X}")).collect()
 }
 
+/// Decimal digits, such as the hub's generation ids.
+pub(crate) fn decimal() -> String {
+    u64::from_be_bytes(bytes::<8>()).to_string()
+}
+
 fn bytes<const N: usize>() -> [u8; N] {
     let mut out = [0; N];
     // Failing here means that the kernel gives no randomness; keys of zeros are no danger to an emulator.

@@ -1,27 +1,35 @@
-//! One device as the identity registry keeps it, with its twin, and the documents the service sees of it. Not the
-//! collection of them and not who is connected (both `hub`).
+//! One identity as the registry keeps it, a device or a module of one, with its twin, and the documents the service
+//! sees of it. Not the collection of them and not who is connected (both `hub`).
 //!
-//! Source of the fields: the service REST reference (`Device`, `Twin`) and what the SDKs send and demand.
+//! Source of the fields: the service REST reference (`Device`, `Module`, `Twin`) and what the SDKs send and demand.
+
+mod authentication;
 
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::clock;
 use crate::error::{Code, Error};
 use crate::random;
-use crate::sas;
 use crate::twin::Section;
 
-/// A device and its twin.
-#[derive(Clone, Debug)]
+pub(crate) use authentication::{Authentication, Scheme};
+
+const REASON_LIMIT: usize = 128;
+
+/// A device or a module, and its twin.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Device {
+    /// Of the device, also for a module.
     pub(crate) id: String,
+    /// None is the device itself.
+    pub(crate) module: Option<String>,
     pub(crate) enabled: bool,
-    pub(crate) primary_key: String,
-    pub(crate) secondary_key: String,
+    pub(crate) authentication: Authentication,
     pub(crate) tags: Map<String, Value>,
     pub(crate) desired: Section,
     pub(crate) reported: Section,
@@ -31,9 +39,11 @@ pub(crate) struct Device {
     pub(crate) configurations: BTreeMap<String, bool>,
     pub(crate) connection_updated: String,
     pub(crate) last_activity: String,
-    /// Kept as sent: certificates are checked nowhere yet.
-    authentication: Map<String, Value>,
-    capabilities: Value,
+    /// The Plug-and-Play model that the device named when it connected; empty is none.
+    pub(crate) model_id: String,
+    /// Whether it is an IoT Edge gateway.
+    pub(crate) edge: bool,
+    managed_by: Value,
     etag: u64,
     generation: String,
     status_reason: Value,
@@ -41,15 +51,33 @@ pub(crate) struct Device {
     twin_version: u64,
 }
 
+/// What the hub knows about an identity at this moment and the identity itself does not.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Standing {
+    pub(crate) connected: bool,
+    /// Cloud-to-device messages that wait.
+    pub(crate) messages: usize,
+}
+
 impl Device {
     /// A device from the body of a PUT. Empty keys are generated, as the hub does.
     pub(crate) fn create(id: &str, body: &Value) -> Result<Device, Error> {
-        check_id(id)?;
+        check_id(id, "device")?;
+        Device::blank(id, None, body)
+    }
+
+    /// A module from the body of a PUT.
+    pub(crate) fn create_module(device: &str, module: &str, body: &Value) -> Result<Device, Error> {
+        check_id(module, "module")?;
+        Device::blank(device, Some(module.to_owned()), body)
+    }
+
+    fn blank(id: &str, module: Option<String>, body: &Value) -> Result<Device, Error> {
         let mut device = Device {
             id: id.to_owned(),
+            module,
             enabled: true,
-            primary_key: random::key(),
-            secondary_key: random::key(),
+            authentication: Authentication::new(),
             tags: Map::new(),
             desired: Section::desired(),
             reported: Section::reported(),
@@ -57,10 +85,11 @@ impl Device {
             configurations: BTreeMap::new(),
             connection_updated: clock::NEVER.to_owned(),
             last_activity: clock::NEVER.to_owned(),
-            authentication: Map::new(),
-            capabilities: json!({"iotEdge": false}),
+            model_id: String::new(),
+            edge: false,
+            managed_by: Value::Null,
             etag: 0,
-            generation: random::token(8),
+            generation: random::decimal(),
             status_reason: Value::Null,
             status_updated: clock::NEVER.to_owned(),
             twin_version: 1,
@@ -69,44 +98,58 @@ impl Device {
         Ok(device)
     }
 
-    /// Takes over what a PUT names. Keys that are empty or absent stay: the Node SDK sends empty ones when its
-    /// caller gave none.
+    /// What names it in the hub, and its client id in MQTT: `device` or `device/module`.
+    pub(crate) fn key(&self) -> String {
+        match &self.module {
+            Some(module) => format!("{}/{module}", self.id),
+            None => self.id.clone(),
+        }
+    }
+
+    /// Takes over what a PUT names, or changes nothing and says what is wrong.
     pub(crate) fn update(&mut self, body: &Value) -> Result<(), Error> {
+        let mut next = self.clone();
+        next.take_over(body)?;
+        next.etag += 1;
+        *self = next;
+        Ok(())
+    }
+
+    fn take_over(&mut self, body: &Value) -> Result<(), Error> {
         if body.get("deviceId").is_some_and(|id| *id != self.id.as_str()) {
             return Err(Error::invalid("the deviceId of the body is not that of the path"));
         }
-        let keys = body.pointer("/authentication/symmetricKey");
-        let key = |name: &str| {
-            let key = keys.and_then(|keys| keys.get(name)).and_then(Value::as_str).unwrap_or_default();
-            if key.is_empty() || sas::is_key(key) {
-                return Ok(key.to_owned());
-            }
-            Err(Error::invalid(format!("{name} is not base64 of 16 to 64 bytes")))
-        };
-        let (primary, secondary) = (key("primaryKey")?, key("secondaryKey")?);
+        let module = body.get("moduleId").filter(|_| self.module.is_some());
+        if module.is_some_and(|id| Some(id.as_str().unwrap_or_default()) != self.module.as_deref()) {
+            return Err(Error::invalid("the moduleId of the body is not that of the path"));
+        }
+        if let Some(authentication) = body.get("authentication").filter(|value| value.is_object()) {
+            self.authentication.update(authentication)?;
+        }
         let enabled = match body.get("status").map(Value::as_str) {
             None | Some(None | Some("enabled")) => true,
             Some(Some("disabled")) => false,
             Some(Some(other)) => return Err(Error::invalid(format!("a device cannot be {other}"))),
         };
-        if !primary.is_empty() {
-            self.primary_key = primary;
-        }
-        if !secondary.is_empty() {
-            self.secondary_key = secondary;
-        }
         if enabled != self.enabled {
             self.enabled = enabled;
             self.status_updated = clock::now();
         }
-        self.status_reason = body.get("statusReason").cloned().unwrap_or_default();
-        if let Some(authentication) = body.get("authentication").and_then(Value::as_object) {
-            self.authentication = authentication.clone();
+        self.status_reason = match body.get("statusReason") {
+            None | Some(Value::Null) => Value::Null,
+            Some(Value::String(reason)) if reason.chars().count() <= REASON_LIMIT => json!(reason),
+            Some(_) => {
+                return Err(Error::invalid(format!(
+                    "statusReason is no text of at most {REASON_LIMIT} characters"
+                )));
+            }
+        };
+        if let Some(edge) = body.pointer("/capabilities/iotEdge").and_then(Value::as_bool) {
+            self.edge = edge && self.module.is_none();
         }
-        if let Some(capabilities) = body.get("capabilities").filter(|value| value.is_object()) {
-            self.capabilities = capabilities.clone();
+        if let Some(managed_by) = body.get("managedBy") {
+            self.managed_by = managed_by.clone();
         }
-        self.etag += 1;
         Ok(())
     }
 
@@ -125,67 +168,81 @@ impl Device {
         STANDARD.encode(self.twin_version.to_be_bytes())
     }
 
-    /// The identity, as `/devices/{id}` shows it.
-    pub(crate) fn identity(&self, connected: bool) -> Value {
-        json!({
+    /// The identity, as `/devices/{id}` and `/devices/{id}/modules/{id}` show it.
+    pub(crate) fn identity(&self, standing: Standing) -> Value {
+        let mut document = json!({
             "deviceId": self.id,
             "generationId": self.generation,
             "etag": self.etag(),
-            "connectionState": connection_state(connected),
-            "status": self.status(),
-            "statusReason": self.status_reason,
+            "connectionState": connection_state(standing.connected),
             "connectionStateUpdatedTime": self.connection_updated,
-            "statusUpdatedTime": self.status_updated,
             "lastActivityTime": self.last_activity,
-            "cloudToDeviceMessageCount": 0,
-            "authentication": {
-                "symmetricKey": {"primaryKey": self.primary_key, "secondaryKey": self.secondary_key},
-                "x509Thumbprint": self.thumbprint(),
-                "type": self.authentication_type(),
-            },
-            "capabilities": self.capabilities,
-        })
+            "cloudToDeviceMessageCount": standing.messages,
+            "authentication": self.authentication.document(),
+        });
+        let more = match &self.module {
+            Some(module) => json!({"moduleId": module, "managedBy": self.managed_by}),
+            None => json!({
+                "status": self.status(),
+                "statusReason": self.status_reason,
+                "statusUpdatedTime": self.status_updated,
+                "capabilities": {"iotEdge": self.edge},
+            }),
+        };
+        extend(&mut document, more);
+        extend(&mut document, self.scope());
+        document
     }
 
     /// The twin, as `/twins/{id}` and queries show it.
-    pub(crate) fn twin(&self, connected: bool) -> Value {
+    pub(crate) fn twin(&self, standing: Standing) -> Value {
         let configurations: Map<String, Value> = self
             .configurations
             .iter()
             .map(|(id, applied)| (id.clone(), json!({"status": configuration_status(*applied)})))
             .collect();
-        json!({
+        let mut document = json!({
             "deviceId": self.id,
             "etag": self.twin_etag(),
             "deviceEtag": self.etag(),
             "status": self.status(),
             "statusReason": self.status_reason,
             "statusUpdateTime": self.status_updated,
-            "connectionState": connection_state(connected),
+            "connectionState": connection_state(standing.connected),
             "lastActivityTime": self.last_activity,
-            "cloudToDeviceMessageCount": 0,
-            "authenticationType": self.authentication_type(),
-            "x509Thumbprint": self.thumbprint(),
-            "modelId": "",
+            "cloudToDeviceMessageCount": standing.messages,
+            "authenticationType": self.authentication.scheme.word(),
+            "x509Thumbprint": self.authentication.thumbprints(),
+            "modelId": self.model_id,
             "version": self.twin_version,
             "tags": self.tags,
             "properties": {"desired": self.desired.for_service(), "reported": self.reported.for_service()},
-            "capabilities": self.capabilities,
+            "capabilities": {"iotEdge": self.edge},
             "configurations": configurations,
-        })
+        });
+        if let Some(module) = &self.module {
+            extend(&mut document, json!({ "moduleId": module }));
+        }
+        extend(&mut document, self.scope());
+        document
     }
 
-    fn status(&self) -> &'static str {
+    /// Only a gateway has one.
+    fn scope(&self) -> Value {
+        if !self.edge {
+            return json!({});
+        }
+        json!({"deviceScope": format!("ms-azure-iot-edge://{}-{}", self.id, self.generation), "parentScopes": []})
+    }
+
+    pub(crate) fn status(&self) -> &'static str {
         if self.enabled { "enabled" } else { "disabled" }
     }
+}
 
-    fn authentication_type(&self) -> Value {
-        self.authentication.get("type").filter(|kind| kind.is_string()).cloned().unwrap_or(json!("sas"))
-    }
-
-    fn thumbprint(&self) -> Value {
-        let none = json!({"primaryThumbprint": null, "secondaryThumbprint": null});
-        self.authentication.get("x509Thumbprint").filter(|value| value.is_object()).cloned().unwrap_or(none)
+fn extend(document: &mut Value, more: Value) {
+    if let (Value::Object(document), Value::Object(more)) = (document, more) {
+        document.extend(more);
     }
 }
 
@@ -199,10 +256,12 @@ fn connection_state(connected: bool) -> &'static str {
 }
 
 /// 1 to 128 characters out of the hub's set.
-fn check_id(id: &str) -> Result<(), Error> {
+fn check_id(id: &str, what: &str) -> Result<(), Error> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "-.+%_#*?!(),:=@$'".contains(c);
     if id.is_empty() || id.len() > 128 || !id.chars().all(allowed) {
-        return Err(Error::invalid(format!("{id:?} cannot be a device id")));
+        return Err(Error::invalid(format!(
+            "{id:?} cannot be a {what} id: 1 to 128 ASCII letters, digits and - . + % _ # * ? ! ( ) , : = @ $ '"
+        )));
     }
     Ok(())
 }
@@ -211,7 +270,12 @@ fn check_id(id: &str) -> Result<(), Error> {
 /// ones for configurations and gets its way.
 pub(crate) fn check_etag(if_match: Option<&str>, etag: &str) -> Result<(), Error> {
     let quoted = if_match.and_then(|text| text.trim().strip_prefix('"')?.strip_suffix('"'));
-    match quoted {
+    check_raw_etag(quoted, etag)
+}
+
+/// Holds an ETag as bodies carry it, without quotes, against the present one.
+pub(crate) fn check_raw_etag(wanted: Option<&str>, etag: &str) -> Result<(), Error> {
+    match wanted {
         Some(wanted) if wanted != "*" && wanted != etag => {
             Err(Error::new(Code::PreconditionFailed, format!("the ETag is {etag} and not {wanted}")))
         }
@@ -220,48 +284,4 @@ pub(crate) fn check_etag(if_match: Option<&str>, etag: &str) -> Result<(), Error
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn empty_keys_are_made_at_creation_and_kept_at_update() {
-        let empty = json!({"deviceId": "d", "authentication": {"symmetricKey": {"primaryKey": "", "secondaryKey": ""}}});
-        let mut device = Device::create("d", &empty).unwrap();
-        let key = device.primary_key.clone();
-        assert!(sas::is_key(&key));
-        assert_ne!(key, device.secondary_key);
-        device.update(&json!({"deviceId": "d", "status": "disabled"})).unwrap();
-        assert_eq!(device.primary_key, key);
-        assert!(!device.enabled);
-        assert_eq!(device.identity(false)["etag"], "Mg==");
-    }
-
-    #[test]
-    fn impossible_devices_are_refused() {
-        for (id, body) in [
-            ("", json!({})),
-            ("a/b", json!({})),
-            ("a", json!({"deviceId": "b"})),
-            ("a", json!({"status": "asleep"})),
-            ("a", json!({"authentication": {"symmetricKey": {"primaryKey": "short"}}})),
-        ] {
-            assert!(Device::create(id, &body).is_err(), "{id} {body}");
-        }
-        assert!(Device::create(&"a".repeat(129), &json!({})).is_err());
-    }
-
-    #[test]
-    fn only_a_quoted_etag_that_differs_is_a_failed_precondition() {
-        for (header, holds) in [
-            (None, true),
-            (Some("\"*\""), true),
-            (Some("\"MQ==\""), true),
-            (Some("Mg=="), true),
-            (Some("*"), true),
-            (Some("\"Mg==\""), false),
-        ] {
-            assert_eq!(check_etag(header, "MQ==").is_ok(), holds, "{header:?}");
-        }
-    }
-}
+mod tests;

@@ -66,11 +66,6 @@ impl Shared {
         id
     }
 
-    /// Changes whenever something may have happened.
-    pub(crate) fn ticks(&self) -> watch::Receiver<u64> {
-        self.tick.subscribe()
-    }
-
     /// Looks at the hub.
     pub(crate) fn read<R>(&self, look: impl FnOnce(&Hub) -> R) -> R {
         look(&self.lock())
@@ -80,6 +75,11 @@ impl Shared {
     /// between its look and its sleep would miss it.
     pub(crate) fn touch(&self) {
         self.with(|_| ());
+    }
+
+    /// Changes of the hub, for tasks.
+    pub(crate) fn ticks(&self) -> watch::Receiver<u64> {
+        self.tick.subscribe()
     }
 
     /// Waits, not in a task, until the hub satisfies a condition; whether it did in time.
@@ -107,7 +107,7 @@ impl Shared {
     ) -> Result<(i64, Value), Error> {
         let mut ticks = self.tick.subscribe();
         let takes_methods = async {
-            while self.read(|hub| hub.devices.contains_key(id) && !hub.takes_methods(id)) {
+            while self.read(|hub| hub.find(id).is_some() && !hub.takes_methods(id)) {
                 // The sender lives as long as self.
                 let _ = ticks.changed().await;
             }

@@ -3,6 +3,7 @@
 //!
 //! Source of the rules: "Understand and use device twins in IoT Hub".
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::clock;
@@ -18,7 +19,7 @@ const STRING_LIMIT: usize = 4 * 1024;
 const INTEGER_LIMIT: i64 = 4_503_599_627_370_496;
 
 /// One of the two property sections of a twin.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Section {
     value: Map<String, Value>,
     metadata: Map<String, Value>,

@@ -40,7 +40,7 @@ fn devices_are_created_read_changed_listed_and_deleted() {
     assert_eq!(service.send("DELETE", "/devices/c", &[("If-Match", "\"*\"")], Value::Null).status, 204);
     let gone = service.get("/devices/c");
     assert_eq!((gone.status, code(&gone)), (404, 404_001));
-    assert_eq!(service.get("/jobs/v2/x").status, 404);
+    assert_eq!(service.get("/trees").status, 404);
 }
 
 #[test]
@@ -191,6 +191,20 @@ fn the_tutorials_configuration_reaches_the_device_and_its_metrics_follow() {
     assert_eq!(service.send("DELETE", "/configurations/firmware285", &[], Value::Null).status, 204);
     assert_eq!(device.json().1, json!({"firmware": null, "$version": 3}));
     assert_eq!(service.get("/configurations/firmware285").status, 404);
+}
+
+#[test]
+fn a_hub_of_a_tier_refuses_what_is_too_much_and_says_when_to_come_again() {
+    let options = Options { throttle: Some(hub_emulator::Tier::S1), ..Options::default() };
+    let emulator = Emulator::start(options).unwrap();
+    let service = owner(&emulator);
+    let ask = || service.send("POST", "/devices/query", &[], json!({"query": "SELECT * FROM devices"}));
+    let refused = (0..30).map(|_| ask()).find(|answer| answer.status != 200).unwrap();
+    assert_eq!((refused.status, code(&refused)), (429, 429_001));
+    assert_eq!(refused.header("iothub-errorcode"), Some("ThrottlingException"));
+    let seconds: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=3).contains(&seconds), "{seconds}");
+    assert_eq!(service.get("/devices/none").status, 404);
 }
 
 #[test]

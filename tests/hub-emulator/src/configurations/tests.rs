@@ -10,7 +10,7 @@ fn hub() -> Hub {
     let events: Arc<Events> = Arc::default();
     let mut hub = Hub::new(Policies::new(None, 0), Arc::clone(&events), Faults::new(events), true);
     for id in ["a", "b", "c"] {
-        hub.put_device(id, &json!({}), None).unwrap();
+        hub.put_identity(id, &json!({}), None).unwrap();
         let kind = if id == "c" { "heater" } else { "chiller" };
         hub.update_twin(id, &json!({"tags": {"kind": kind}}), false, None).unwrap();
     }
@@ -107,7 +107,7 @@ fn putting_twice_changing_content_and_nonsense_are_refused() {
     let mut hub = hub();
     let body = configuration("*", 1, json!({"properties.desired.x": 1}));
     hub.put_configuration("fw", &body, None).unwrap();
-    assert_eq!(hub.put_configuration("fw", &body, None).unwrap_err().code, Code::AlreadyExists);
+    assert_eq!(hub.put_configuration("fw", &body, None).unwrap_err().code, Code::ConfigurationAlreadyExists);
     assert_eq!(
         hub.put_configuration("fw", &body, Some("\"Mg==\"")).unwrap_err().code,
         Code::PreconditionFailed
@@ -115,17 +115,63 @@ fn putting_twice_changing_content_and_nonsense_are_refused() {
     // The raw ETag is what the Python SDK sends.
     assert_eq!(hub.put_configuration("fw", &body, Some("MQ==")).unwrap()["etag"], "Mg==");
     let other = configuration("*", 1, json!({"properties.desired.x": 2}));
-    assert!(hub.put_configuration("fw", &other, Some("*")).is_err());
-    assert_eq!(hub.delete_configuration("none", None).unwrap_err().code, Code::NotFound);
-    for (id, body) in [
-        ("Upper", configuration("*", 1, json!({}))),
-        ("a", configuration("tags.x ==", 1, json!({}))),
-        ("a", configuration("*", 1, json!({"properties.reported.x": 1}))),
-        ("a", json!({"targetCondition": "*"})),
-        ("a", json!({"content": {"deviceContent": {}}, "metrics": {"queries": {"m": "SELECT"}}})),
+    assert_eq!(hub.put_configuration("fw", &other, Some("*")).unwrap_err().code, Code::ImmutableContent);
+    assert_eq!(hub.delete_configuration("none", None).unwrap_err().code, Code::ConfigurationNotFound);
+    let many: Map<String, Value> =
+        (0..6).map(|n| (format!("m{n}"), json!("SELECT * FROM devices"))).collect();
+    let empty = json!({"deviceContent": {}});
+    for (id, body, code) in [
+        ("Upper", configuration("*", 1, json!({})), Code::ArgumentInvalid),
+        ("a", configuration("tags.x ==", 1, json!({})), Code::InvalidTargetCondition),
+        ("a", configuration("FROM devices.modules", 1, json!({})), Code::InvalidTargetCondition),
+        ("a", configuration("*", 1, json!({"properties.reported.x": 1})), Code::InvalidContent),
+        ("a", json!({"targetCondition": "*"}), Code::InvalidContent),
+        ("a", json!({"content": {"modulesContent": {"$edgeAgent": {}}}}), Code::NotImplemented),
+        ("a", json!({"content": empty, "metrics": {"queries": {"m": "SELECT"}}}), Code::InvalidMetric),
+        ("a", json!({"content": empty, "metrics": {"queries": many}}), Code::InvalidMetric),
     ] {
-        assert!(hub.put_configuration(id, &body, None).is_err(), "{id} {body}");
+        assert_eq!(hub.put_configuration(id, &body, None).unwrap_err().code, code, "{id} {body}");
     }
+    hub.limits.configurations = 1;
+    let full = hub.put_configuration("one-more", &body, None).unwrap_err();
+    assert_eq!(full.code, Code::TooManyConfigurations);
+}
+
+#[test]
+fn modules_have_configurations_of_their_own() {
+    let mut hub = hub();
+    hub.put_identity("a/m", &json!({}), None).unwrap();
+    hub.update_twin("a/m", &json!({"tags": {"kind": "camera"}}), false, None).unwrap();
+    let body = json!({
+        "targetCondition": "FROM devices.modules WHERE devices.modules.tags.kind = 'camera'",
+        "content": {"moduleContent": {"properties.desired.zoom": 2}},
+    });
+    hub.put_configuration("zoom", &body, None).unwrap();
+    put(&mut hub, "all", "*", 1, json!({"properties.desired.x": 1}));
+    assert_eq!(hub.desired("a/m"), json!({"zoom": 2}));
+    assert_eq!(hub.desired("a"), json!({"x": 1}));
+    assert_eq!((counts(&hub, "zoom"), counts(&hub, "all")), ((1, 1), (3, 3)));
+    let document = hub.configuration("zoom");
+    assert_eq!(document["content"], json!({"moduleContent": {"properties.desired.zoom": 2}}));
+    let texts = document["systemMetrics"]["queries"].as_object().unwrap();
+    for (name, text) in texts {
+        let query = query::query(text.as_str().unwrap()).unwrap();
+        assert_eq!(hub.ask(&query).len(), 1, "{name}: {text}");
+    }
+    let everybody = hub.configuration("all")["systemMetrics"]["queries"]["targetedCount"].clone();
+    assert_eq!(hub.ask(&query::query(everybody.as_str().unwrap()).unwrap()).len(), 3);
+}
+
+#[test]
+fn a_configuration_survives_being_written_down() {
+    let mut hub = hub();
+    put(&mut hub, "fw", "tags.kind = 'chiller'", 7, json!({"properties.desired.x": 1}));
+    let before = hub.configuration("fw");
+    let text = serde_json::to_string(&hub.configurations).unwrap();
+    hub.configurations = serde_json::from_str(&text).unwrap();
+    assert_eq!(hub.configuration("fw"), before);
+    hub.update_twin("c", &json!({"tags": {"kind": "chiller"}}), false, None).unwrap();
+    assert_eq!(hub.desired("c"), json!({"x": 1}));
 }
 
 #[test]

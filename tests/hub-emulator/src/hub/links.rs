@@ -95,7 +95,7 @@ impl Hub {
     }
 
     fn touch(&mut self, id: &str) {
-        if let Some(device) = self.devices.get_mut(id) {
+        if let Some(device) = self.find_mut(id) {
             device.connection_updated = clock::now();
             device.last_activity = clock::now();
         }

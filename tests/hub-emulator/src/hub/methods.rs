@@ -4,6 +4,7 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::Hub;
+use super::call::check_name;
 use crate::error::{Code, Error};
 use crate::events::EventKind;
 use crate::faults::FaultKind;
@@ -29,10 +30,7 @@ impl Hub {
         payload: Value,
     ) -> Result<(String, oneshot::Receiver<Answer>), Error> {
         self.device(id)?;
-        if method.is_empty() || !method.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '/' | '#' | '+'))
-        {
-            return Err(Error::invalid(format!("{method:?} cannot be a method's name")));
-        }
+        check_name(method)?;
         let body = payload.to_string().into_bytes();
         if body.len() > PAYLOAD_LIMIT {
             return Err(Error::new(Code::MessageTooLarge, "the payload is larger than 128 KiB"));

@@ -1,40 +1,55 @@
 //! The whole state of the hub in one place: devices, connections, sessions, configurations. Every change is a
 //! method here and happens under one lock (`shared`). Not protocol: MQTT and REST are `mqtt` and `rest`.
 
+mod call;
+mod identities;
 mod links;
+mod messages;
 mod methods;
 mod mishaps;
 mod twins;
 mod view;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
 
 use crate::configurations::Configuration;
-use crate::error::{Code, Error};
 use crate::events::{EventKind, Events};
 use crate::faults::Faults;
+use crate::jobs::Job;
+use crate::limits::Limits;
 use crate::policies::Policies;
 use crate::query::{self, Query, Source};
-use crate::registry::{Device, check_etag};
+use crate::registry::Device;
+use crate::throttle::Throttle;
 
+pub(crate) use call::MethodCall;
 use links::Session;
 pub(crate) use links::{Link, Push};
 pub(crate) use methods::Answer;
+pub(crate) use twins::apply as apply_patch;
 
 /// What the emulated hub knows. Tests read it through [`Emulator::wait_for`](crate::Emulator::wait_for).
 #[derive(Debug)]
 pub struct Hub {
     pub(crate) devices: BTreeMap<String, Device>,
+    /// Modules of devices by `device/module`, which is also their client id.
+    pub(crate) modules: BTreeMap<String, Device>,
     pub(crate) configurations: BTreeMap<String, Configuration>,
+    /// Scheduled jobs, those that have ended too.
+    pub(crate) jobs: BTreeMap<String, Job>,
+    /// Jobs that a task of this process is at work on.
+    pub(crate) job_workers: BTreeSet<String>,
     pub(crate) policies: Policies,
     pub(crate) events: Arc<Events>,
     pub(crate) faults: Faults,
     /// Configurations are evaluated at every change rather than by the clock alone.
     pub(crate) immediate: bool,
+    pub(crate) limits: Limits,
+    pub(crate) throttle: Option<Throttle>,
     links: BTreeMap<String, Link>,
     sessions: BTreeMap<String, Session>,
     /// Method calls that wait for an answer, by device and request id.
@@ -47,11 +62,16 @@ impl Hub {
     pub(crate) fn new(policies: Policies, events: Arc<Events>, faults: Faults, immediate: bool) -> Hub {
         Hub {
             devices: BTreeMap::new(),
+            modules: BTreeMap::new(),
             configurations: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            job_workers: BTreeSet::new(),
             policies,
             events,
             faults,
             immediate,
+            limits: Limits::default(),
+            throttle: None,
             links: BTreeMap::new(),
             sessions: BTreeMap::new(),
             calls: BTreeMap::new(),
@@ -72,17 +92,17 @@ impl Hub {
 
     /// The twin as the service sees it; null if there is no such device.
     pub fn twin(&self, id: &str) -> Value {
-        self.devices.get(id).map(|device| device.twin(self.device_connected(id))).unwrap_or_default()
+        self.find(id).map(|device| device.twin(self.standing(id))).unwrap_or_default()
     }
 
     /// The reported properties alone; null if there is no such device.
     pub fn reported(&self, id: &str) -> Value {
-        self.devices.get(id).map(|device| Value::Object(device.reported.value().clone())).unwrap_or_default()
+        self.find(id).map(|device| Value::Object(device.reported.value().clone())).unwrap_or_default()
     }
 
     /// The desired properties alone; null if there is no such device.
     pub fn desired(&self, id: &str) -> Value {
-        self.devices.get(id).map(|device| Value::Object(device.desired.value().clone())).unwrap_or_default()
+        self.find(id).map(|device| Value::Object(device.desired.value().clone())).unwrap_or_default()
     }
 
     /// How many telemetry messages the device has sent.
@@ -98,72 +118,29 @@ impl Hub {
     /// Everything, for people.
     pub(crate) fn state(&self) -> Value {
         let devices: Map<String, Value> = self
-            .devices
             .keys()
+            .into_iter()
             .map(|id| {
-                let subscriptions = self.sessions.get(id).map(Session::filters).unwrap_or_default();
+                let subscriptions = self.sessions.get(&id).map(Session::filters).unwrap_or_default();
                 let value = json!({
-                    "connected": self.device_connected(id),
+                    "connected": self.device_connected(&id),
                     "subscriptions": subscriptions,
-                    "telemetry": self.telemetry_count(id),
-                    "twin": self.twin(id),
+                    "telemetry": self.telemetry_count(&id),
+                    "twin": self.twin(&id),
                 });
-                (id.clone(), value)
+                (id, value)
             })
             .collect();
         let configurations: Vec<Value> =
             self.configurations.values().map(|found| self.configuration_document(found)).collect();
-        json!({"devices": devices, "configurations": configurations, "faults": self.faults.switches()})
+        let (jobs, faults) = (self.job_list(None, None), self.faults.switches());
+        json!({"devices": devices, "configurations": configurations, "jobs": jobs, "faults": faults})
     }
 
-    pub(crate) fn device(&self, id: &str) -> Result<&Device, Error> {
-        self.devices.get(id).ok_or_else(|| Error::no_device(id))
-    }
-
-    pub(crate) fn device_mut(&mut self, id: &str) -> Result<&mut Device, Error> {
-        self.devices.get_mut(id).ok_or_else(|| Error::no_device(id))
-    }
-
-    pub(crate) fn identity(&self, id: &str) -> Result<Value, Error> {
-        Ok(self.device(id)?.identity(self.device_connected(id)))
-    }
-
-    /// A PUT without If-Match creates, one with it updates.
-    pub(crate) fn put_device(
-        &mut self,
-        id: &str,
-        body: &Value,
-        if_match: Option<&str>,
-    ) -> Result<Value, Error> {
-        match (self.devices.get_mut(id), if_match) {
-            (Some(_), None) => {
-                return Err(Error::new(Code::AlreadyExists, format!("there is a device {id}")));
-            }
-            (None, Some(_)) => return Err(Error::no_device(id)),
-            (Some(device), Some(_)) => {
-                check_etag(if_match, &device.etag())?;
-                device.update(body)?;
-                if !device.enabled {
-                    self.cut(id, "the device was disabled");
-                }
-            }
-            (None, None) => {
-                self.devices.insert(id.to_owned(), Device::create(id, body)?);
-                self.events.emit(EventKind::DeviceCreated { device: id.to_owned() });
-                self.settle(id);
-            }
-        }
-        self.identity(id)
-    }
-
-    pub(crate) fn delete_device(&mut self, id: &str, if_match: Option<&str>) -> Result<(), Error> {
-        check_etag(if_match, &self.device(id)?.etag())?;
-        self.cut(id, "the device was deleted");
-        self.devices.remove(id);
-        self.sessions.remove(id);
-        self.telemetry.remove(id);
-        self.events.emit(EventKind::DeviceDeleted { device: id.to_owned() });
-        Ok(())
+    /// Nothing of a deleted identity may be found by a later one of the same name.
+    fn forget(&mut self, key: &str) {
+        self.sessions.remove(key);
+        self.telemetry.remove(key);
     }
 
     pub(crate) fn telemetry_arrived(&mut self, id: &str, properties: Vec<(String, String)>, bytes: usize) {
@@ -179,7 +156,8 @@ impl Hub {
     pub(crate) fn ask(&self, query: &Query) -> Vec<Value> {
         let documents = match query.source {
             Source::Devices => self.devices.keys().map(|id| self.twin(id)).collect(),
-            Source::Modules | Source::Jobs => Vec::new(),
+            Source::Modules => self.modules.keys().map(|id| self.twin(id)).collect(),
+            Source::Jobs => self.job_rows(),
         };
         query::run(query, documents)
     }

@@ -7,7 +7,7 @@ use crate::clock;
 use crate::error::{Code, Error};
 use crate::events::EventKind;
 use crate::faults::FaultKind;
-use crate::registry::check_etag;
+use crate::registry::{Device, check_etag};
 use crate::twin;
 
 const DESIRED_FILTER: &str = "$iothub/twin/PATCH/properties/desired/#";
@@ -23,23 +23,8 @@ impl Hub {
     ) -> Result<Value, Error> {
         let mut device = self.device(id)?.clone();
         check_etag(if_match, &device.twin_etag())?;
-        if let Some(tags) = section(body.get("tags"), "tags")? {
-            if replace {
-                device.tags.clear();
-            }
-            twin::merge_tags(&mut device.tags, &tags)?;
-        }
-        let desired = section(body.pointer("/properties/desired"), "properties.desired")?;
-        let desired = desired.filter(|patch| replace || !patch.is_empty());
-        if let Some(patch) = &desired {
-            if replace {
-                device.desired.replace(patch)?;
-            } else {
-                device.desired.merge(patch)?;
-            }
-        }
-        device.twin_changed();
-        self.devices.insert(id.to_owned(), device);
+        let desired = apply(&mut device, body, replace)?;
+        self.store(device);
         if let Some(patch) = desired {
             self.tell_desired(id, patch);
         }
@@ -102,7 +87,7 @@ impl Hub {
 
     /// Tells a connected device. Nothing is kept for one that is away: it must read its twin when it comes back.
     fn tell_desired(&mut self, id: &str, patch: Map<String, Value>) {
-        let Some(version) = self.devices.get(id).map(|device| device.desired.version()) else { return };
+        let Some(version) = self.find(id).map(|device| device.desired.version()) else { return };
         let topic = format!("$iothub/twin/PATCH/properties/desired/?$version={version}");
         let mut body = patch.clone();
         body.insert("$version".to_owned(), json!(version));
@@ -125,6 +110,32 @@ impl Hub {
         let patch = Value::Object(patch);
         self.events.emit(EventKind::Desired { device: id.to_owned(), patch, version, notified });
     }
+}
+
+/// Changes a twin as a PATCH (merge) or a PUT (replace what is named) wants it; the change of desired properties that
+/// its device is to be told. After an error the device is to be thrown away: some of it may have changed.
+pub(crate) fn apply(
+    device: &mut Device,
+    body: &Value,
+    replace: bool,
+) -> Result<Option<Map<String, Value>>, Error> {
+    if let Some(tags) = section(body.get("tags"), "tags")? {
+        if replace {
+            device.tags.clear();
+        }
+        twin::merge_tags(&mut device.tags, &tags)?;
+    }
+    let desired = section(body.pointer("/properties/desired"), "properties.desired")?;
+    let desired = desired.filter(|patch| replace || !patch.is_empty());
+    if let Some(patch) = &desired {
+        if replace {
+            device.desired.replace(patch)?;
+        } else {
+            device.desired.merge(patch)?;
+        }
+    }
+    device.twin_changed();
+    Ok(desired)
 }
 
 /// A section of a request's body: absent and null are nothing, anything but an object is an error.

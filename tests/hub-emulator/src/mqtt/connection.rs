@@ -17,6 +17,7 @@ use crate::events::EventKind;
 use crate::faults::FaultKind;
 use crate::hub::{Hub, Push};
 use crate::policies::Right;
+use crate::registry::Scheme;
 use crate::sas::Token;
 use crate::shared::Shared;
 
@@ -112,17 +113,24 @@ fn authenticate(hub: &Hub, connect: &Connect) -> Result<u64, String> {
     if user.device != connect.client_id {
         return Err(format!("client id {:?} and user name {:?} differ", connect.client_id, user.device));
     }
-    let device = hub.devices.get(&user.device).ok_or("there is no such device")?;
+    let device = hub.find(&user.device).ok_or("there is no such device")?;
     if !device.enabled {
         return Err("the device is disabled".to_owned());
     }
     let password = connect.password.as_deref().ok_or("there is no password; X.509 is not emulated")?;
     let token = Token::parse(std::str::from_utf8(password).map_err(|_| "the password is no text")?)?;
     let resource = format!("{}/devices/{}", user.host, user.device);
+    if device.authentication.scheme != Scheme::Sas {
+        return Err("the device proves itself with a certificate, not with a token".to_owned());
+    }
     let checked = if token.policy.is_some() {
         hub.policies.check(&token, &resource, Right::DeviceConnect)
     } else {
-        hub.policies.check_key(&token, &resource, &[&device.primary_key, &device.secondary_key])
+        hub.policies.check_key(
+            &token,
+            &resource,
+            &[&device.authentication.keys[0], &device.authentication.keys[1]],
+        )
     };
     checked.map_err(|error| error.message)?;
     Ok(hub.policies.seconds_left(&token))

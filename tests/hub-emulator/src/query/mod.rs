@@ -4,18 +4,25 @@
 //! Source: "IoT Hub query language". Not here: user functions, geography, and sub-queries, which the hub has not
 //! either.
 
+mod condition;
 mod eval;
 mod lex;
 mod parse;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub(crate) use eval::{matches, run};
-pub(crate) use parse::{condition, query};
+use crate::error::Error;
 
-/// A whole `SELECT`.
-#[derive(Clone, Debug)]
+pub(crate) use condition::Condition;
+pub(crate) use eval::run;
+pub(crate) use parse::query;
+
+/// A whole `SELECT`. Written down as its text.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub(crate) struct Query {
+    pub(crate) text: String,
     pub(crate) columns: Columns,
     pub(crate) top: Option<usize>,
     pub(crate) source: Source,
@@ -23,14 +30,28 @@ pub(crate) struct Query {
     pub(crate) group_by: Vec<Path>,
 }
 
+impl TryFrom<String> for Query {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Query, Error> {
+        query(&text)
+    }
+}
+
+impl From<Query> for String {
+    fn from(query: Query) -> String {
+        query.text
+    }
+}
+
 /// The collection asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
     /// Device twins.
     Devices,
-    /// Module twins: there are none yet.
+    /// Module twins.
     Modules,
-    /// Children of scheduled jobs: there are none yet.
+    /// Children of scheduled jobs.
     Jobs,
 }
 

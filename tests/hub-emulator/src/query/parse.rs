@@ -15,17 +15,32 @@ const DEPTH_LIMIT: usize = 64;
 /// Parses a whole query.
 pub(crate) fn query(text: &str) -> Result<Query, Error> {
     let mut parser = Parser::new(text)?;
-    let query = parser.query()?;
+    let mut query = parser.query()?;
     parser.end()?;
+    query.text = text.to_owned();
+    check(&query)?;
     Ok(query)
 }
 
-/// Parses a condition as it stands behind WHERE, such as a configuration's target condition.
-pub(crate) fn condition(text: &str) -> Result<Expr, Error> {
+/// Parses a condition as it stands behind WHERE, such as a configuration's target condition. `FROM devices.modules`
+/// may stand before it, with WHERE or without a condition at all.
+pub(super) fn condition(text: &str) -> Result<(Source, Option<Expr>), Error> {
     let mut parser = Parser::new(text)?;
-    let expr = parser.expr(0)?;
+    let mut source = Source::Devices;
+    let mut filter = None;
+    if parser.word("FROM") {
+        source = parser.source()?;
+        if parser.word("WHERE") {
+            filter = Some(parser.expr(0)?);
+        }
+    } else {
+        filter = Some(parser.expr(0)?);
+    }
     parser.end()?;
-    Ok(expr)
+    if let Some(expr) = &mut filter {
+        walk(expr, &|path| parser.strip(path, source));
+    }
+    Ok((source, filter))
 }
 
 struct Parser {
@@ -56,7 +71,7 @@ impl Parser {
                 group_by.push(self.path()?);
             }
         }
-        let mut query = Query { columns, top, source, filter, group_by };
+        let mut query = Query { text: String::new(), columns, top, source, filter, group_by };
         self.strip_prefixes(&mut query);
         Ok(query)
     }
@@ -124,14 +139,8 @@ impl Parser {
 
     /// Paths may begin with the collection's name, which is known only after the columns were read.
     fn strip_prefixes(&self, query: &mut Query) {
-        let strip = |path: &mut Path| {
-            if path.len() > 1 && self.prefixes.contains(&path[0]) {
-                path.remove(0);
-                if query.source == Source::Jobs && path.len() > 1 && path[0] == "jobs" {
-                    path.remove(0);
-                }
-            }
-        };
+        let source = query.source;
+        let strip = |path: &mut Path| self.strip(path, source);
         if let Columns::Some(columns) = &mut query.columns {
             for column in columns {
                 match &mut column.what {
@@ -144,6 +153,20 @@ impl Parser {
             walk(filter, &strip);
         }
         query.group_by.iter_mut().for_each(strip);
+    }
+
+    fn strip(&self, path: &mut Path, source: Source) {
+        if path.len() > 1 && self.prefixes.contains(&path[0]) {
+            path.remove(0);
+            let inner = match source {
+                Source::Devices => return,
+                Source::Modules => "modules",
+                Source::Jobs => "jobs",
+            };
+            if path.len() > 1 && path[0] == inner {
+                path.remove(0);
+            }
+        }
     }
 
     /// Precedence climbing; `least` is the weakest binding that may be taken here.
@@ -176,6 +199,7 @@ impl Parser {
         Ok(left)
     }
 
+    // What may follow an operand.
     fn peek_op(&mut self) -> Option<(Op, u8)> {
         match self.tokens.peek()? {
             Token::Sign(sign) => Some(match *sign {
@@ -330,6 +354,29 @@ impl Parser {
     fn need_sign(&mut self, sign: &str) -> Result<(), Error> {
         if self.sign(sign) { Ok(()) } else { Err(bad(format!("'{sign}' is missing"))) }
     }
+}
+
+/// What is well written and still not asked of a hub.
+fn check(query: &Query) -> Result<(), Error> {
+    let Columns::Some(columns) = &query.columns else {
+        if query.group_by.is_empty() {
+            return Ok(());
+        }
+        return Err(bad("SELECT * does not go with GROUP BY: name the grouped columns and aggregates"));
+    };
+    if query.source == Source::Jobs {
+        return Err(bad("devices.jobs can only be asked for SELECT *, with conditions"));
+    }
+    let grouped = !query.group_by.is_empty();
+    let aggregated = columns.iter().any(|column| matches!(column.what, Projection::Aggregate(_, _)));
+    for column in columns {
+        let Projection::Value(expr) = &column.what else { continue };
+        let in_group = matches!(expr, Expr::Path(path) if query.group_by.contains(path));
+        if (grouped || aggregated) && !in_group {
+            return Err(bad("a column beside an aggregate or GROUP BY must itself be in GROUP BY"));
+        }
+    }
+    Ok(())
 }
 
 fn walk(expr: &mut Expr, strip: &impl Fn(&mut Path)) {

@@ -15,7 +15,7 @@ pub(super) fn route(shared: &Shared, request: &Request, rest: &[&str]) -> Result
     request.authorize(shared, if reads { Right::RegistryRead } else { Right::RegistryWrite })?;
     match (request.method.as_str(), rest) {
         ("GET", []) => {
-            let top = request.top(LIST_LIMIT);
+            let top = request.top(LIST_LIMIT)?;
             let all = shared.read(|hub| {
                 let some = hub.configurations.values().take(top);
                 some.map(|found| hub.configuration_document(found)).collect()
@@ -26,7 +26,10 @@ pub(super) fn route(shared: &Shared, request: &Request, rest: &[&str]) -> Result
         ("GET", [id]) => {
             let document = shared.read(|hub| hub.configuration(id));
             if document.is_null() {
-                return Err(Error::new(Code::NotFound, format!("there is no configuration {id}")));
+                return Err(Error::new(
+                    Code::ConfigurationNotFound,
+                    format!("there is no configuration {id}"),
+                ));
             }
             Ok(Reply::tagged(document))
         }
@@ -40,4 +43,10 @@ pub(super) fn route(shared: &Shared, request: &Request, rest: &[&str]) -> Result
         }
         _ => Err(unknown(request)),
     }
+}
+
+/// `POST /devices/{id}/applyConfigurationContent`, which only means something to an IoT Edge gateway.
+pub(super) fn apply(shared: &Shared, _request: &Request, id: &str) -> Result<Reply, Error> {
+    shared.read(|hub| hub.device(id).map(|_| ()))?;
+    Err(Error::new(Code::NotImplemented, "IoT Edge deployments are not emulated"))
 }

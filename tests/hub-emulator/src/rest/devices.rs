@@ -1,46 +1,91 @@
-//! `/devices`: the identity registry, queries, statistics. Bulk operations are not here yet.
+//! `/devices`: the identity registry with modules and bulk operations, the purge of a message queue, statistics.
 
 use serde_json::{Value, json};
 
-use super::{Reply, Request, unknown};
-use crate::error::Error;
+use super::{Reply, Request, query, unknown};
+use crate::error::{Code, Error};
 use crate::policies::Right;
-use crate::query::{self, Columns, Source};
 use crate::shared::Shared;
 
 const LIST_LIMIT: usize = 1000;
-const PAGE_LIMIT: usize = 100;
 
 pub(super) fn route(shared: &Shared, request: &Request, rest: &[&str]) -> Result<Reply, Error> {
     match (request.method.as_str(), rest) {
         ("POST", ["query"]) => {
             request.authorize(shared, Right::ServiceConnect)?;
-            ask(shared, request)
+            query::ask(shared, request)
+        }
+        ("POST", [_, "applyConfigurationContent"]) => {
+            request.authorize(shared, Right::RegistryWrite)?;
+            super::configurations::apply(shared, request, rest[0])
+        }
+        ("DELETE", [id, "commands"]) => {
+            request.authorize(shared, Right::ServiceConnect)?;
+            purge(shared, id)
         }
         ("GET", []) => {
             request.authorize(shared, Right::RegistryRead)?;
-            let top = request.top(LIST_LIMIT);
-            let all = shared.read(|hub| {
-                hub.devices.keys().take(top).map(|id| hub.identity(id)).collect::<Result<Vec<_>, _>>()
-            })?;
-            Ok(Reply::ok(Value::Array(all)))
+            let top = request.top(LIST_LIMIT)?;
+            list(shared, |hub| hub.devices.keys().take(top).cloned().collect())
         }
-        ("GET", [id]) => {
+        ("POST", []) => {
+            request.authorize(shared, Right::RegistryWrite)?;
+            bulk(shared, request)
+        }
+        ("GET", [id, "modules"]) => {
             request.authorize(shared, Right::RegistryRead)?;
-            Ok(Reply::tagged(shared.read(|hub| hub.identity(id))?))
+            shared.read(|hub| hub.device(id).map(|_| ()))?;
+            list(shared, |hub| hub.modules_of(id).iter().map(|module| module.key()).collect())
         }
-        ("PUT", [id]) => {
-            request.authorize(shared, Right::RegistryWrite)?;
-            let device = shared.with(|hub| hub.put_device(id, &request.body, request.if_match()))?;
-            Ok(Reply::tagged(device))
+        (_, [id]) => identity(shared, request, id),
+        (_, [id, "modules", module]) => identity(shared, request, &format!("{id}/{module}")),
+        _ => Err(unknown(request)),
+    }
+}
+
+fn list(shared: &Shared, keys: impl FnOnce(&crate::Hub) -> Vec<String>) -> Result<Reply, Error> {
+    let all = shared.read(|hub| {
+        let identities = keys(hub).into_iter().map(|key| hub.identity(&key));
+        identities.collect::<Result<Vec<_>, _>>()
+    })?;
+    Ok(Reply::ok(Value::Array(all)))
+}
+
+fn identity(shared: &Shared, request: &Request, key: &str) -> Result<Reply, Error> {
+    match request.method.as_str() {
+        "GET" => {
+            request.authorize(shared, Right::RegistryRead)?;
+            Ok(Reply::tagged(shared.read(|hub| hub.identity(key))?))
         }
-        ("DELETE", [id]) => {
+        "PUT" => {
             request.authorize(shared, Right::RegistryWrite)?;
-            shared.with(|hub| hub.delete_device(id, request.if_match()))?;
+            let done = shared.with(|hub| hub.put_identity(key, &request.body, request.if_match()))?;
+            Ok(Reply::tagged(done))
+        }
+        "DELETE" => {
+            request.authorize(shared, Right::RegistryWrite)?;
+            shared.with(|hub| hub.delete_identity(key, request.if_match()))?;
             Ok(Reply::nothing())
         }
         _ => Err(unknown(request)),
     }
+}
+
+/// A bulk request that failed in part is a 400 whose body is the result and not an error: SDKs know it by the header.
+fn bulk(shared: &Shared, request: &Request) -> Result<Reply, Error> {
+    let result = shared.with(|hub| hub.bulk(&request.body))?;
+    if result["isSuccessful"] == true {
+        return Ok(Reply::ok(result));
+    }
+    Ok(Reply::ok(result).status(400).with("iothub-errorcode", Code::BulkFailure.name()))
+}
+
+fn purge(shared: &Shared, id: &str) -> Result<Reply, Error> {
+    let purged = shared.with(|hub| {
+        hub.device(id)?;
+        Ok::<_, Error>(hub.purge_messages(id))
+    })?;
+    Ok(Reply::ok(json!({"deviceId": id, "moduleId": null, "totalMessagesPurged": purged})))
 }
 
 pub(super) fn statistics(shared: &Shared, request: &Request, rest: &[&str]) -> Result<Reply, Error> {
@@ -60,30 +105,4 @@ pub(super) fn statistics(shared: &Shared, request: &Request, rest: &[&str]) -> R
         }
         _ => Err(unknown(request)),
     }
-}
-
-/// One page of a query's rows. The continuation is the number of rows already given: it is opaque to clients, and
-/// there is no snapshot behind it, as there is none behind the real one.
-fn ask(shared: &Shared, request: &Request) -> Result<Reply, Error> {
-    let text = request.body.get("query").and_then(Value::as_str);
-    let query = query::query(text.ok_or_else(|| Error::invalid("the body has no query"))?)?;
-    let number = |name: &str| match request.header(name).filter(|text| !text.is_empty()) {
-        None => Ok(None),
-        Some(text) => text
-            .parse::<usize>()
-            .map(Some)
-            .map_err(|_| Error::invalid(format!("{name}: {text} is no number"))),
-    };
-    let size = number("x-ms-max-item-count")?.unwrap_or(PAGE_LIMIT).clamp(1, PAGE_LIMIT);
-    let start = number("x-ms-continuation")?.unwrap_or(0);
-    let rows = shared.read(|hub| hub.ask(&query));
-    let page: Vec<Value> = rows.iter().skip(start).take(size).cloned().collect();
-    let end = start.saturating_add(page.len());
-    let kind = match (&query.columns, query.source) {
-        (Columns::All, Source::Devices | Source::Modules) => "Twin",
-        (Columns::All, Source::Jobs) => "DeviceJob",
-        (Columns::Some(_), _) => "Raw",
-    };
-    let reply = Reply::ok(Value::Array(page)).with("x-ms-item-type", kind);
-    Ok(if end < rows.len() { reply.with("x-ms-continuation", end.to_string()) } else { reply })
 }

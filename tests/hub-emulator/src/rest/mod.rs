@@ -7,14 +7,17 @@ mod configurations;
 mod devices;
 mod emulator;
 mod guard;
+mod jobs;
 mod live;
 mod page;
+mod query;
 mod twins;
 mod veil;
 
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
@@ -44,6 +47,8 @@ pub(crate) struct Request {
     query: Vec<(String, String)>,
     headers: HeaderMap,
     body: Value,
+    /// Bytes of body.
+    length: usize,
 }
 
 /// An answer in the making.
@@ -63,6 +68,11 @@ impl Reply {
         Reply { status: 204, headers: Vec::new(), body: None }
     }
 
+    fn status(mut self, status: u16) -> Reply {
+        self.status = status;
+        self
+    }
+
     fn with(mut self, name: &'static str, value: impl Into<String>) -> Reply {
         self.headers.push((name, value.into()));
         self
@@ -77,7 +87,11 @@ impl Reply {
     fn error(error: &Error) -> Reply {
         let body = json!({"Message": error.body().to_string(), "ExceptionMessage": ""});
         let reply = Reply { status: error.code.status(), headers: Vec::new(), body: Some(body) };
-        reply.with("iothub-errorcode", error.code.name())
+        let reply = reply.with("iothub-errorcode", error.code.name());
+        match error.retry_after {
+            Some(seconds) => reply.with("Retry-After", seconds.to_string()),
+            None => reply,
+        }
     }
 
     /// Not for this one. No code of the service's: it knows no such refusal.
@@ -111,8 +125,16 @@ impl Request {
     }
 
     /// `?top=`, up to the service's own limit.
-    fn top(&self, limit: usize) -> usize {
-        escape::first(&self.query, "top").and_then(|top| top.parse().ok()).unwrap_or(limit).min(limit)
+    fn top(&self, limit: usize) -> Result<usize, Error> {
+        match escape::first(&self.query, "top") {
+            None | Some("") => Ok(limit),
+            Some(text) => match text.parse::<usize>() {
+                Ok(top) if top > 0 => Ok(top.min(limit)),
+                Ok(_) | Err(_) => {
+                    Err(Error::invalid(format!("top={text} is not a number from 1 to {limit}")))
+                }
+            },
+        }
     }
 
     /// Holds the Authorization header against the policies.
@@ -161,6 +183,7 @@ pub(crate) async fn respond(
         query: escape::pairs(head.uri.query().unwrap_or_default()),
         headers: head.headers,
         body: json.as_ref().cloned().unwrap_or_default(),
+        length: bytes.len(),
     };
     let reply = match json {
         Ok(_) => route(&shared, &request).await,
@@ -174,10 +197,16 @@ async fn route(shared: &Shared, request: &Request) -> Result<Reply, Error> {
     if let Some(reply) = mishap(shared, segments.first().copied().unwrap_or_default()).await {
         return Ok(reply);
     }
+    let now = Instant::now();
+    shared.read(|hub| match &hub.throttle {
+        Some(throttle) => throttle.pass(request.method.as_str(), &segments, request.length, now),
+        None => Ok(()),
+    })?;
     match segments[..] {
         ["devices", ref rest @ ..] => devices::route(shared, request, rest),
         ["twins", ref rest @ ..] => twins::route(shared, request, rest).await,
         ["configurations", ref rest @ ..] => configurations::route(shared, request, rest),
+        ["jobs", ref rest @ ..] => jobs::route(shared, request, rest),
         ["statistics", ref rest @ ..] => devices::statistics(shared, request, rest),
         ["emulator", ref rest @ ..] => emulator::route(shared, request, rest).await,
         _ => Err(unknown(request)),
