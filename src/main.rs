@@ -139,6 +139,8 @@ fn engine(config: &Config, machine: Machine, hub: Option<Hub>) -> anyhow::Result
     let dialect = |dialect: &config::ReportDialect| match dialect {
         config::ReportDialect::Firmware => Dialect::Firmware,
         config::ReportDialect::Flat => Dialect::Flat,
+        config::ReportDialect::IothubDm => Dialect::IothubDm,
+        config::ReportDialect::Lwm2m => Dialect::Lwm2m,
     };
     let parts = Parts {
         store,
@@ -158,6 +160,7 @@ fn engine(config: &Config, machine: Machine, hub: Option<Hub>) -> anyhow::Result
             directory: config.properties.directory.clone(),
             timeout: config.properties.timeout,
         }),
+        telemetry: config.report.telemetry,
     };
     Ok(Engine::new(parts, boot, booted))
 }
@@ -228,6 +231,7 @@ fn hub_settings(config: &Config) -> hub::Settings {
         token_lifetime: config.hub.token_lifetime,
         backoff: [config.hub.backoff.first, config.hub.backoff.last],
         allow_undigested: config.trust.allow_undigested,
+        take_messages: true,
         report_interval: config.report.progress_every,
         ..hub::Settings::default()
     }

@@ -140,6 +140,7 @@ impl Config {
         f("policy.consent", &mut self.policy.consent);
         f("report.dialects", &mut self.report.dialects);
         f("report.progress_every", &mut self.report.progress_every);
+        f("report.telemetry", &mut self.report.telemetry);
         f("properties.directory", &mut self.properties.directory);
         f("properties.timeout", &mut self.properties.timeout);
         f("control.socket", &mut self.control.socket);

@@ -20,7 +20,9 @@ impl Engine {
             HubEvent::Connected => self.link_made(),
             HubEvent::Lost { why, retry_in } => self.link_lost(&why, retry_in),
             HubEvent::Uncontested => self.live.hub_warning.clear(),
+            HubEvent::Tuned(tuned) => self.tuned(tuned).await,
             HubEvent::Desired(parsed) => self.wanted(parsed).await,
+            HubEvent::Ignored(count) => self.hub_lines.ignored(self.host.since_boot(), count),
             HubEvent::Method { call, reply } => match call.request {
                 Ok(request) => self.serve(request, Asker::Method(call.method, reply)).await,
                 Err(reason) => self.decline(reason, call.method, reply).await,

@@ -117,6 +117,9 @@ fn tell_all() {
     daemon_failed("no such slot");
     not_provisioned("/etc/twinboot/connection-string");
     network_unusable("no certificate authority is trusted");
+    tuned(&Rules::default());
+    setting_refused("twinboot.window must be two different times of day");
+    hub.ignored(Duration::ZERO, 3);
 }
 
 #[test]

@@ -372,7 +372,11 @@ async fn methods_are_answered_whatever_their_payloads_look_like() {
                 assert!(matches!(call.request, Ok(Request::Install(_))), "{call:?}");
                 break reply;
             }
-            HubEvent::Connected | HubEvent::Uncontested | HubEvent::Desired(_) => {}
+            HubEvent::Connected
+            | HubEvent::Uncontested
+            | HubEvent::Tuned(_)
+            | HubEvent::Ignored(_)
+            | HubEvent::Desired(_) => {}
             other @ (HubEvent::Lost { .. }
             | HubEvent::ReportDelivered(_)
             | HubEvent::ReportRefused { .. }) => panic!("{other:?}"),

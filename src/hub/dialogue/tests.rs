@@ -5,6 +5,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::hub::{Desired, Hub, Report, channels};
 
+mod tuned;
+
 const DIGEST: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 const SECOND: Duration = Duration::from_secs(1);
 const LIFETIME: Duration = Duration::from_secs(3600);
@@ -85,7 +87,7 @@ impl Bench {
     fn report(&mut self, generation: u64, full: Value) {
         let Value::Object(full) = full else { panic!() };
         let report = Report { generation, full, minimal: None, urgent: true };
-        let slot = Slot { report: Some(report.into()), urgent_to: generation };
+        let slot = Slot { report: Some(report.into()), urgent_to: generation, pace: None };
         self.dialogue.want(slot, self.now);
     }
 }
@@ -104,6 +106,8 @@ fn desired(events: &[HubEvent]) -> Vec<String> {
         }),
         HubEvent::Connected
         | HubEvent::Uncontested
+        | HubEvent::Tuned(_)
+        | HubEvent::Ignored(_)
         | HubEvent::Lost { .. }
         | HubEvent::Method { .. }
         | HubEvent::ReportDelivered(_)
