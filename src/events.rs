@@ -14,7 +14,7 @@ mod tests;
 use std::fmt;
 use std::path::Path;
 
-use crate::model::{Ended, Origin, Outcome, Reason, Slot, UpdateId, Version};
+use crate::model::{Ended, Origin, Outcome, Reason, Rules, Slot, UpdateId, Version};
 
 pub use hub::HubLines;
 pub use output::{init, journal_is_connected};
@@ -235,17 +235,40 @@ pub fn rolled_back(about: &About<'_>, why: &Reason) {
     );
 }
 
-/// A request was not taken on.
-pub fn refused(about: &About<'_>, origin: Origin, why: &Reason) {
+/// A request was not taken on; `code` and `words` are what was answered.
+pub fn refused(about: &About<'_>, origin: Origin, code: &str, words: &str) {
     let origin = origin_in_words(origin);
     tell!(
         warn,
         REQUEST_REFUSED,
         about,
-        [FAILURE = why.failure.code()],
-        "request by {origin} refused: {}",
-        Line(&why.to_string())
+        [FAILURE = code],
+        "request by {origin} refused: {} ({code})",
+        Line(words)
     );
+}
+
+/// The hub changed settings; `rules` are in force now.
+pub fn tuned(rules: &Rules) {
+    let window = rules.window.map_or("any time of day".to_owned(), |it| format!("{it} ({})", rules.zone));
+    let consent = if rules.consent { "asked for" } else { "not asked for" };
+    tell!(
+        info,
+        TUNED,
+        &About::default(),
+        [],
+        "settings changed by the hub: window {window}, consent {consent}, rate limit {} bytes/s (0 is none), progress \
+         every {:?}, twin asked for every {:?} (0 is never), log level {}",
+        rules.rate_limit,
+        rules.progress_every,
+        rules.poll_every,
+        rules.log_level
+    );
+}
+
+/// A setting of the hub's makes no sense; what was in force stays.
+pub fn setting_refused(detail: &str) {
+    tell!(warn, SETTING_REFUSED, &About::default(), [], "setting by the hub refused: {}", Line(detail));
 }
 
 /// The bootloader's environment survived damage.

@@ -88,11 +88,20 @@ impl Host {
     /// The running system's own version: `IMAGE_VERSION` of os-release(5). `None` if it says none, or one that is not
     /// a [`Version`].
     pub fn image_version(&self) -> Option<Version> {
+        self.os_release("IMAGE_VERSION")?.parse().ok()
+    }
+
+    /// What the running system calls itself: `PRETTY_NAME` of os-release(5), or `NAME`.
+    pub fn system_name(&self) -> Option<String> {
+        self.os_release("PRETTY_NAME").or_else(|| self.os_release("NAME"))
+    }
+
+    fn os_release(&self, name: &str) -> Option<String> {
         // The first that exists is the one that counts, as os-release(5) has it.
         let text = ["etc/os-release", "usr/lib/os-release"]
             .iter()
             .find_map(|name| fs::read_to_string(self.path(name)).ok())?;
-        os_release::value(&text, "IMAGE_VERSION")?.parse().ok()
+        os_release::value(&text, name)
     }
 
     /// Asks for an orderly reboot and returns at once: the service manager will stop us. Asking twice is harmless.

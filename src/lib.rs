@@ -37,7 +37,7 @@
 //! | --- | --- | --- |
 //! | 4 doors | `main`, [`cli`] | everything; `main` is the one place where adapters are chosen |
 //! | 3 engine | [`engine`] [`control`] [`config`] [`events`] | tasks, channels, time, and the floors below |
-//! | 2 adapters | [`boot`] [`slots`] [`image`] [`health`] [`hub`] [`host`] [`store`] [`durable`] [`tls`] | one part of the world each |
+//! | 2 adapters | [`boot`] [`slots`] [`image`] [`health`] [`hub`] [`host`] [`program`] [`properties`] [`store`] [`durable`] [`tls`] | one part of the world each |
 //! | 1 decisions | [`update`] [`report`] | nothing: no clock, no files, no randomness, no async |
 //! | 0 words | [`model`] | nothing; its values cannot be wrong |
 //!
@@ -93,6 +93,8 @@ pub mod host;
 pub mod hub;
 pub mod image;
 pub mod model;
+pub mod program;
+pub mod properties;
 pub mod report;
 pub mod slots;
 pub mod store;

@@ -21,6 +21,7 @@ use twinboot::host::{self, Host};
 use twinboot::hub::{self, Hub, Identity, Session};
 use twinboot::image::{self, Net};
 use twinboot::model::{Rules, Timestamp};
+use twinboot::properties::{self, Properties};
 use twinboot::report::Dialect;
 use twinboot::slots::{self, SlotMap};
 use twinboot::store::FileStore;
@@ -138,6 +139,8 @@ fn engine(config: &Config, machine: Machine, hub: Option<Hub>) -> anyhow::Result
     let dialect = |dialect: &config::ReportDialect| match dialect {
         config::ReportDialect::Firmware => Dialect::Firmware,
         config::ReportDialect::Flat => Dialect::Flat,
+        config::ReportDialect::IothubDm => Dialect::IothubDm,
+        config::ReportDialect::Lwm2m => Dialect::Lwm2m,
     };
     let parts = Parts {
         store,
@@ -151,6 +154,13 @@ fn engine(config: &Config, machine: Machine, hub: Option<Hub>) -> anyhow::Result
         rules,
         allow_undigested: config.trust.allow_undigested,
         dialects: config.report.dialects.iter().map(dialect).collect(),
+        properties: Properties::new(properties::Settings {
+            root: config.simulator.root.clone().unwrap_or_else(|| "/".into()),
+            state: config.state.directory.clone(),
+            directory: config.properties.directory.clone(),
+            timeout: config.properties.timeout,
+        }),
+        telemetry: config.report.telemetry,
     };
     Ok(Engine::new(parts, boot, booted))
 }
@@ -221,6 +231,7 @@ fn hub_settings(config: &Config) -> hub::Settings {
         token_lifetime: config.hub.token_lifetime,
         backoff: [config.hub.backoff.first, config.hub.backoff.last],
         allow_undigested: config.trust.allow_undigested,
+        take_messages: true,
         report_interval: config.report.progress_every,
         ..hub::Settings::default()
     }

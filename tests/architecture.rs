@@ -18,7 +18,7 @@ type Module = (&'static str, u8, &'static [&'static str]);
 
 /// A floor may use the floors below it, and does use no more than what is named here.
 /// Above them all is `main.rs`, the only place where adapters are chosen.
-const MODULES: [Module; 18] = [
+const MODULES: [Module; 20] = [
     // Words: values that cannot be wrong.
     ("model", 0, &[]),
     // Decisions: what follows from what happened, and what is told about it.
@@ -27,10 +27,12 @@ const MODULES: [Module; 18] = [
     // Adapters: each a door to one part of the world. They do not know each other.
     ("boot", 2, &["model"]),
     ("durable", 2, &[]),
-    ("health", 2, &["model"]),
+    ("health", 2, &["model", "program"]),
     ("host", 2, &["model"]),
     ("hub", 2, &["model"]),
     ("image", 2, &["durable", "model"]),
+    ("program", 2, &[]),
+    ("properties", 2, &["model", "program"]),
     ("slots", 2, &["model"]),
     ("store", 2, &["durable", "model", "update"]),
     ("tls", 2, &[]),
@@ -41,8 +43,20 @@ const MODULES: [Module; 18] = [
         "engine",
         3,
         &[
-            "boot", "control", "durable", "events", "health", "host", "hub", "image", "model", "report",
-            "slots", "store", "update",
+            "boot",
+            "control",
+            "durable",
+            "events",
+            "health",
+            "host",
+            "hub",
+            "image",
+            "model",
+            "properties",
+            "report",
+            "slots",
+            "store",
+            "update",
         ],
     ),
     ("events", 3, &["model"]),
@@ -52,12 +66,15 @@ const MODULES: [Module; 18] = [
 ];
 
 /// Modules that use a neighbour on their own floor, and why.
-const NEIGHBOURS: [(&str, &str); 5] = [
+const NEIGHBOURS: [(&str, &str); 7] = [
     // A report is a projection of the state.
     ("report", "update"),
     // Both keep what must survive a power cut in two generations.
     ("image", "durable"),
     ("store", "durable"),
+    // Programs of the integrator are run in one way.
+    ("health", "program"),
+    ("properties", "program"),
     // It answers those who ask, and tells what it does.
     ("engine", "control"),
     ("engine", "events"),

@@ -61,15 +61,18 @@ pub enum Command {
     },
     /// Install an image
     Install {
-        /// A file on this device or an https:// address
-        #[arg(value_name = "FILE|URL")]
-        source: String,
-        /// Digest of the file as it is fetched; root need not give one for a file
-        #[arg(long, value_name = "HEX")]
-        sha256: Option<crate::model::Sha256>,
-        /// What the version is called
-        #[arg(long, value_name = "VERSION")]
-        version_label: Option<crate::model::Version>,
+        /// Which.
+        #[command(flatten)]
+        image: Image,
+        /// Only download and verify it; `twinboot apply` switches over
+        #[arg(long)]
+        hold: bool,
+    },
+    /// Download and verify an image, and wait for `twinboot apply`
+    Download {
+        /// Which.
+        #[command(flatten)]
+        image: Image,
     },
     /// Stop the update, as long as it has not switched over
     Cancel,
@@ -83,8 +86,52 @@ pub enum Command {
     Retry,
     /// Reboot, unless that would cost a trial
     Reboot,
+    /// Go back to what the device was made with; its data may be lost
+    FactoryReset {
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Show or set properties of the device
+    Properties {
+        /// What to do; without it, all are shown.
+        #[command(subcommand)]
+        what: Option<Properties>,
+    },
     /// Check the configuration and print what results
     CheckConfig,
+}
+
+/// An image, as it is named on a command line.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Image {
+    /// A file on this device or an https:// address
+    #[arg(value_name = "FILE|URL")]
+    pub source: String,
+    /// Digest of the file as it is fetched; root need not give one for a file
+    #[arg(long, value_name = "HEX")]
+    pub sha256: Option<crate::model::Sha256>,
+    /// What the version is called
+    #[arg(long, value_name = "VERSION")]
+    pub version_label: Option<crate::model::Version>,
+}
+
+/// What to do with properties.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Properties {
+    /// Show some, or all
+    Get {
+        /// Their names
+        #[arg(value_name = "NAME")]
+        names: Vec<String>,
+    },
+    /// Set one that may be set
+    Set {
+        /// Its name
+        name: String,
+        /// Its value: a number, true, false, or text; a number in double quotes is text
+        value: String,
+    },
 }
 
 /// How a command ended; the numbers are promised in `--help`.
@@ -131,12 +178,15 @@ pub fn main(daemon: impl FnOnce(Config, bool) -> ExitCode) -> ExitCode {
         Command::Run { verbose } => daemon(config, verbose),
         Command::Status { .. }
         | Command::Install { .. }
+        | Command::Download { .. }
         | Command::Cancel
         | Command::Confirm
         | Command::Rollback
         | Command::Apply
         | Command::Retry
         | Command::Reboot
+        | Command::FactoryReset { .. }
+        | Command::Properties { .. }
         | Command::CheckConfig => client_command(&command, &config),
     }
 }
@@ -151,13 +201,17 @@ pub fn client_command(command: &Command, config: &Config) -> ExitCode {
         Command::Run { .. } => Exit::Usage,
         Command::Status { json, watch: false } => status::show(config, *json),
         Command::Status { json, watch: true } => watch::follow(&config.control.socket, *json),
+        Command::FactoryReset { yes: false } if !request::is_meant() => Exit::Usage,
         Command::Install { .. }
+        | Command::Download { .. }
         | Command::Cancel
         | Command::Confirm
         | Command::Rollback
         | Command::Apply
         | Command::Retry
-        | Command::Reboot => request::send(command, config),
+        | Command::Reboot
+        | Command::FactoryReset { .. }
+        | Command::Properties { .. } => request::send(command, config),
     };
     exit.into()
 }

@@ -1,12 +1,14 @@
 //! The verbs that ask the daemon to do something.
 
+use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
 use super::output::{clean, complain, say};
-use super::{Command, Exit, accepted, connect, unreachable};
+use super::{Command, Exit, Image, Properties, accepted, connect, unreachable};
 use crate::config::Config;
-use crate::control::proto::Request;
-use crate::model::{Artifact, Location};
+use crate::model::{Artifact, Install, Location, Origin, Request, Terms};
 
 /// Asks, and says what the daemon says.
 pub(super) fn send(command: &Command, config: &Config) -> Exit {
@@ -23,8 +25,44 @@ pub(super) fn send(command: &Command, config: &Config) -> Exit {
         Ok(response) => response,
         Err(exit) => return exit,
     };
-    say(&clean(&response.message.unwrap_or_else(|| "done".into())));
+    match &response.properties {
+        Some(properties) => say(&lines(properties)),
+        None => say(&clean(&response.message.unwrap_or_else(|| "done".into()))),
+    }
     Exit::Done
+}
+
+/// Asks the person at the terminal whether a factory reset is really wanted. Where there is nobody to ask, it is not.
+pub(super) fn is_meant() -> bool {
+    if !io::stdin().is_terminal() {
+        complain(
+            "a factory reset may lose data, and there is nobody here to ask",
+            "if it is meant, say --yes",
+        );
+        return false;
+    }
+    say("This takes the device back to what it was made with, and its data may be lost. Type yes to go on:");
+    let mut line = String::new();
+    let is_meant = io::stdin().read_line(&mut line).is_ok() && line.trim() == "yes";
+    if !is_meant {
+        complain("nothing was done", "");
+    }
+    is_meant
+}
+
+/// A line for each property, and one for each that could not be told.
+fn lines(properties: &Value) -> String {
+    let members = |value: &Value| value.as_object().cloned().unwrap_or_default();
+    let failed = properties.get("$errors").map(members).unwrap_or_default();
+    let values = members(properties);
+    let width = values.keys().chain(failed.keys()).map(String::len).max().unwrap_or(0);
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), clean);
+    let told = values.iter().filter(|(name, _)| *name != "$errors");
+    let mut lines: Vec<_> =
+        told.map(|(name, value)| format!("{:width$}  {}", clean(name), text(value))).collect();
+    lines
+        .extend(failed.iter().map(|(name, why)| format!("{:width$}  not known: {}", clean(name), text(why))));
+    lines.join("\n")
 }
 
 /// The request that a command line stands for.
@@ -33,12 +71,16 @@ pub(super) fn request(command: &Command) -> Result<Request, String> {
         Command::Apply => Request::Apply,
         Command::Cancel => Request::Cancel,
         Command::Confirm => Request::Confirm,
-        Command::Install { source, sha256, version_label } => Request::Install(Artifact {
-            version: version_label.clone(),
-            location: location(source)?,
-            sha256: *sha256,
-            size: None,
-        }),
+        Command::Download { image } => install(image, true)?,
+        Command::FactoryReset { .. } => Request::FactoryReset,
+        Command::Install { image, hold } => install(image, *hold)?,
+        Command::Properties { what: None } => Request::ReadProperties(Vec::new()),
+        Command::Properties { what: Some(Properties::Get { names }) } => {
+            Request::ReadProperties(names.clone())
+        }
+        Command::Properties { what: Some(Properties::Set { name, value }) } => {
+            Request::WriteProperties([(name.clone(), scalar(value))].into())
+        }
         Command::Reboot => Request::Reboot,
         Command::Retry => Request::Retry,
         Command::Rollback => Request::Rollback,
@@ -46,6 +88,22 @@ pub(super) fn request(command: &Command) -> Result<Request, String> {
             return Err("not a request".into());
         }
     })
+}
+
+fn install(image: &Image, hold: bool) -> Result<Request, String> {
+    let Image { source, sha256, version_label } = image;
+    let (version, location) = (version_label.clone(), location(source)?);
+    let artifact = Artifact { version, location, sha256: *sha256, size: None };
+    let terms = Terms { hold, ..Terms::default() };
+    Ok(Request::Install(Box::new(Install::new(artifact, Origin::Local, None).on(terms))))
+}
+
+/// A number, a truth value or a quoted text as JSON has it; all else is text as it is.
+fn scalar(text: &str) -> Value {
+    match serde_json::from_str(text) {
+        Ok(value @ (Value::Bool(_) | Value::Number(_) | Value::String(_))) => value,
+        Ok(Value::Null | Value::Array(_) | Value::Object(_)) | Err(_) => text.into(),
+    }
 }
 
 /// An address if it looks like one, else a file, which must be there: the daemon would say so too, but later.

@@ -4,7 +4,7 @@ use super::output::say;
 use super::view::View;
 use super::{Exit, accepted, connect, unreachable};
 use crate::config::Config;
-use crate::control::proto::Request;
+use crate::model::Request;
 
 /// Asks for the status and prints it.
 pub(super) fn show(config: &Config, json: bool) -> Exit {

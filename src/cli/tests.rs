@@ -12,8 +12,8 @@ use super::progress::{Screen, Style};
 use super::view::{View, bytes, time};
 use super::watch::follow_on;
 use super::*;
-use crate::control::proto::{Request, Response};
-use crate::model::{Artifact, Location};
+use crate::control::proto::{self, Response};
+use crate::model::{Artifact, Install, Location, Origin, Request, Terms};
 
 fn arguments(line: &str) -> Result<Arguments, clap::Error> {
     Arguments::try_parse_from(std::iter::once("twinboot").chain(line.split_whitespace()))
@@ -30,7 +30,7 @@ fn the_command_line_is_sound_and_promises_its_exit_codes() {
     for exit in ["0  done", "1  refused", "2  the command line", "3  the daemon cannot be reached"] {
         assert!(help.contains(exit), "{help}");
     }
-    for verb in "run status install cancel confirm rollback apply retry reboot check-config".split(' ') {
+    for verb in "run status install download apply cancel confirm rollback retry reboot factory-reset properties check-config".split(' ') {
         assert!(help.contains(&format!("\n  {verb} ")), "{verb}: {help}");
     }
     assert_eq!(arguments("status").unwrap().config, Path::new("/etc/twinboot/twinboot.toml"));
@@ -52,6 +52,14 @@ fn verbs_become_requests() {
         ("apply", Request::Apply),
         ("retry", Request::Retry),
         ("reboot", Request::Reboot),
+        ("factory-reset --yes", Request::FactoryReset),
+        ("properties", Request::ReadProperties(Vec::new())),
+        ("properties get", Request::ReadProperties(Vec::new())),
+        ("properties get uptime kernel", Request::ReadProperties(vec!["uptime".into(), "kernel".into()])),
+        ("properties set limit 5", Request::WriteProperties([("limit".to_owned(), json!(5))].into())),
+        ("properties set on true", Request::WriteProperties([("on".to_owned(), json!(true))].into())),
+        ("properties set site north", Request::WriteProperties([("site".to_owned(), json!("north"))].into())),
+        ("properties set site \"7\"", Request::WriteProperties([("site".to_owned(), json!("7"))].into())),
     ] {
         assert_eq!(asked(line), Ok(request));
     }
@@ -63,12 +71,17 @@ fn verbs_become_requests() {
         size: None,
     };
     let line = format!("install https://h/x?sig=1 --sha256 {digest} --version-label 2.8.5");
-    assert_eq!(asked(&line), Ok(Request::Install(wanted)));
+    let wanted = Install::new(wanted, Origin::Local, None);
+    assert_eq!(asked(&line), Ok(Request::Install(Box::new(wanted.clone()))));
+    let held = wanted.on(Terms { hold: true, ..Terms::default() });
+    for line in [line.replacen("install", "download", 1), format!("{line} --hold")] {
+        assert_eq!(asked(&line), Ok(Request::Install(Box::new(held.clone()))));
+    }
     assert_eq!(asked("install http://h/x"), Err("Insecure package URI".into()));
 
-    let Ok(Request::Install(artifact)) = asked("install Cargo.toml") else { panic!("not a request") };
+    let Ok(Request::Install(install)) = asked("install Cargo.toml") else { panic!("not a request") };
     let file = std::env::current_dir().unwrap().join("Cargo.toml");
-    assert_eq!(artifact.location, Location::File(file));
+    assert_eq!(install.artifact.location, Location::File(file));
     assert!(asked("install no-such-file").unwrap_err().contains("No such file"));
     assert_eq!(asked("install src"), Err("src is a directory".into()));
 }
@@ -179,7 +192,7 @@ fn daemon(path: &Path, scripts: Vec<Vec<Value>>) -> std::thread::JoinHandle<()> 
             let mut reader = BufReader::new(stream);
             let mut line = Vec::new();
             reader.read_until(b'\n', &mut line).unwrap();
-            assert_eq!(Request::parse(&line), Ok(Request::Watch));
+            assert_eq!(proto::parse(&line), Ok(Request::Watch));
             for status in script {
                 // The watcher leaves when it has seen the end.
                 let _ = reader.get_ref().write_all(&Response::status(status).to_line());

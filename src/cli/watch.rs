@@ -11,7 +11,7 @@ use super::progress::Screen;
 use super::view::View;
 use super::{Exit, accepted, unreachable};
 use crate::control::client::{Client, Error};
-use crate::control::proto::Request;
+use crate::model::Request;
 
 /// How long the daemon may be away: a reboot with a slow start.
 const AWAY_LIMIT: Duration = Duration::from_secs(300);

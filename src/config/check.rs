@@ -26,7 +26,7 @@ struct Checks<'a> {
 
 impl Checks<'_> {
     fn times(&mut self) {
-        let Config { hub, download, health, report, .. } = self.config;
+        let Config { hub, download, health, report, properties, .. } = self.config;
         // IoT Hub drops a connection after one and a half times the keep-alive, or 1767 s: more than 1177 s is never
         // honoured. Below ten seconds it is all pings.
         self.time("hub.keep_alive", hub.keep_alive, 10 * SECOND..=1177 * SECOND);
@@ -39,6 +39,8 @@ impl Checks<'_> {
         self.backoff("download.backoff", download.backoff);
         self.time("health.deadline", health.deadline, SECOND..=DAY);
         self.time("health.check_timeout", health.check_timeout, Duration::from_millis(1)..=DAY);
+        // Whoever calls a method waits for its answer, for half a minute if nothing else was said.
+        self.time("properties.timeout", properties.timeout, Duration::from_millis(100)..=5 * MINUTE);
         // The hub counts messages, and throttles who talks too much.
         self.time("report.progress_every", report.progress_every, SECOND..=DAY);
     }
@@ -85,12 +87,13 @@ impl Checks<'_> {
 
     /// A relative name would depend on where somebody happened to start us.
     fn paths(&mut self) {
-        let Config { slots, boot, health, control, state, tls, simulator, .. } = self.config;
+        let Config { slots, boot, health, properties, control, state, tls, simulator, .. } = self.config;
         let one = [
             ("slots.a", &slots.devices.a),
             ("slots.b", &slots.devices.b),
             ("boot.fw_env_config", &boot.fw_env_config),
             ("health.directory", &health.directory),
+            ("properties.directory", &properties.directory),
             ("control.socket", &control.socket),
             ("state.directory", &state.directory),
         ];

@@ -22,7 +22,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub use sections::{
-    Backoff, Boot, BootOrder, Control, Download, Health, Hub, HubCheck, Loader, Policy, Report,
+    Backoff, Boot, BootOrder, Control, Download, Health, Hub, HubCheck, Loader, Policy, Properties, Report,
     ReportDialect, Simulator, Slots, State, Tls, Trust, UbootDialect, UpgradeAvailable,
 };
 use value::Value;
@@ -48,6 +48,8 @@ pub struct Config {
     pub policy: Policy,
     /// What the hub is told.
     pub report: Report,
+    /// What can be read and set of the device.
+    pub properties: Properties,
     /// The local control socket.
     pub control: Control,
     /// Where twinboot remembers.
@@ -138,6 +140,9 @@ impl Config {
         f("policy.consent", &mut self.policy.consent);
         f("report.dialects", &mut self.report.dialects);
         f("report.progress_every", &mut self.report.progress_every);
+        f("report.telemetry", &mut self.report.telemetry);
+        f("properties.directory", &mut self.properties.directory);
+        f("properties.timeout", &mut self.properties.timeout);
         f("control.socket", &mut self.control.socket);
         f("control.group", &mut self.control.group);
         f("state.directory", &mut self.state.directory);

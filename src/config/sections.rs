@@ -272,6 +272,8 @@ pub struct Report {
     pub dialects: Vec<ReportDialect>,
     /// Progress is told at most this often.
     pub progress_every: Duration,
+    /// Send lifecycle events as telemetry.
+    pub telemetry: bool,
 }
 
 impl Default for Report {
@@ -279,6 +281,7 @@ impl Default for Report {
         Self {
             dialects: vec![ReportDialect::Firmware, ReportDialect::Flat],
             progress_every: Duration::from_secs(10),
+            telemetry: false,
         }
     }
 }
@@ -290,6 +293,25 @@ pub enum ReportDialect {
     Firmware,
     /// `firmwareStatus` and its times at the top level.
     Flat,
+    /// The object `iothubDM` of the older samples.
+    IothubDm,
+    /// The numbers of LwM2M's firmware update object.
+    Lwm2m,
+}
+
+/// `[properties]`: what can be read and set of the device.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Properties {
+    /// The integrator's programs, one for each property.
+    pub directory: PathBuf,
+    /// How long one may take for one answer.
+    pub timeout: Duration,
+}
+
+impl Default for Properties {
+    fn default() -> Self {
+        Self { directory: "/etc/twinboot/properties.d".into(), timeout: Duration::from_secs(10) }
+    }
 }
 
 /// `[control]`: the local control socket.

@@ -40,7 +40,12 @@ impl Words for HubCheck {
 }
 
 impl Words for ReportDialect {
-    const WORDS: &'static [(&'static str, Self)] = &[("firmware", Self::Firmware), ("flat", Self::Flat)];
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("firmware", Self::Firmware),
+        ("flat", Self::Flat),
+        ("iothub_dm", Self::IothubDm),
+        ("lwm2m", Self::Lwm2m),
+    ];
 }
 
 impl<T: Words> Value for T {

@@ -2,8 +2,8 @@
 
 use nix::unistd::{Gid, Group, Uid, User};
 
-use super::proto::{Fault, Request};
-use crate::model::{Artifact, Location};
+use super::proto::Fault;
+use crate::model::{Location, Request};
 
 /// The process at the other end, as the kernel has recorded it (`SO_PEERCRED`).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -45,8 +45,22 @@ pub(super) fn standing(peer: Peer, us: u32, member: impl FnOnce() -> bool) -> St
 pub(super) fn permit(standing: Standing, request: &Request, group: &str) -> Result<(), Fault> {
     let refuse =
         |message: &str, remedy| Err(Fault { code: "access.denied".into(), message: message.into(), remedy });
-    let undigested_file =
-        matches!(request, Request::Install(Artifact { location: Location::File(_), sha256: None, .. }));
+    let undigested_file = match request {
+        Request::Install(install) => {
+            matches!(install.artifact.location, Location::File(_)) && install.artifact.sha256.is_none()
+        }
+        Request::Apply
+        | Request::Cancel
+        | Request::Confirm
+        | Request::FactoryReset
+        | Request::ReadProperties(_)
+        | Request::Reboot
+        | Request::Retry
+        | Request::Rollback
+        | Request::Status
+        | Request::Watch
+        | Request::WriteProperties(_) => false,
+    };
     match standing {
         Standing::Root => Ok(()),
         Standing::Member if undigested_file => {
@@ -81,7 +95,7 @@ pub(super) fn group_id(group: &str) -> Option<u32> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::model::Sha256;
+    use crate::model::{Artifact, Install, Origin, Sha256};
 
     fn peer(uid: u32, gid: u32) -> Peer {
         Peer { uid, gid, pid: Some(1) }
@@ -104,7 +118,8 @@ mod tests {
     #[test]
     fn strangers_may_only_ask_and_members_need_a_digest_for_files() {
         let install = |location: Location, sha256| {
-            Request::Install(Artifact { version: None, location, sha256, size: None })
+            let artifact = Artifact { version: None, location, sha256, size: None };
+            Request::Install(Box::new(Install::new(artifact, Origin::Local, None)))
         };
         let file = || Location::File("/tmp/x".into());
         let url = Location::Url("https://h/x".parse().unwrap());
@@ -116,6 +131,9 @@ mod tests {
             (Request::Apply, &[Root, Member]),
             (Request::Cancel, &[Root, Member]),
             (Request::Confirm, &[Root, Member]),
+            (Request::FactoryReset, &[Root, Member]),
+            (Request::ReadProperties(Vec::new()), &[Root, Member]),
+            (Request::WriteProperties(std::collections::BTreeMap::new()), &[Root, Member]),
             (Request::Reboot, &[Root, Member]),
             (Request::Retry, &[Root, Member]),
             (Request::Rollback, &[Root, Member]),

@@ -5,7 +5,8 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::proto::{Request, Response};
+use super::proto::{self, Response};
+use crate::model::Request;
 
 /// The longest answer taken, in bytes.
 const MOST_BYTES: u64 = 1 << 20;
@@ -35,7 +36,7 @@ impl Client {
     /// If the connection breaks, or the answer is not one.
     pub fn ask(&mut self, request: &Request) -> Result<Response, Error> {
         self.stream.get_ref().set_read_timeout(Some(ANSWER_LIMIT)).map_err(Error::Lost)?;
-        self.stream.get_ref().write_all(&request.to_line()).or_else(|error| {
+        self.stream.get_ref().write_all(&proto::to_line(request)).or_else(|error| {
             // A daemon that has no room for us says so before it has read anything.
             if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(Error::Lost(error)) }
         })?;

@@ -3,44 +3,27 @@
 //! ```text
 //! {"request":"status"}                                    {"ok":true,"status":{…}}
 //! {"request":"install","url":"https://…","sha256":"…"}    {"ok":true,"message":"…"}
+//! {"request":"read-properties","names":["uptime"]}        {"ok":true,"properties":{…}}
 //! {"request":"cancel"}                                    {"ok":false,"error":{"code":"…","message":"…","remedy":"…"}}
 //! ```
 //!
+//! What is asked and answered is [`Request`] and [`Answer`], as for direct methods; here is only how it is written.
 //! `watch` is answered by a status line for every change, until either side hangs up. A member that is not known is an
 //! error: a client that asks for more than we understand must not believe it got it.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::model::{Artifact, BadUrl, Failure, Location, Reason, SecretUrl, Sha256, Version};
-
-/// What may be asked.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Request {
-    /// Switch over to what is downloaded and waits for consent.
-    Apply,
-    /// Stop the update.
-    Cancel,
-    /// Keep the system on trial without waiting for its health checks.
-    Confirm,
-    /// Begin an update.
-    Install(Artifact),
-    /// Reboot.
-    Reboot,
-    /// Try again what failed.
-    Retry,
-    /// Go back to the previous system.
-    Rollback,
-    /// Tell the status.
-    Status,
-    /// Tell the status now and at every change.
-    Watch,
-}
+use crate::model::{
+    Answer, Artifact, BadUrl, Failure, Granted, Install, Location, Origin, Reason, Refusal, Request,
+    SecretUrl, Sha256, Terms, Version,
+};
 
 /// A request as it is on the wire.
-#[derive(Deserialize, Serialize)]
+#[derive(Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct Wire {
     request: Verb,
@@ -54,89 +37,112 @@ struct Wire {
     version: Option<Version>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     size: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hold: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    names: Option<Vec<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    values: Option<BTreeMap<String, Value>>,
 }
 
-#[derive(Clone, Copy, Deserialize, Serialize)]
+#[derive(Clone, Copy, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 enum Verb {
     Apply,
     Cancel,
     Confirm,
+    FactoryReset,
     Install,
+    ReadProperties,
     Reboot,
     Retry,
     Rollback,
+    #[default]
     Status,
     Watch,
+    WriteProperties,
 }
 
-impl Request {
-    /// Reads one line.
-    ///
-    /// # Errors
-    /// Says what is wrong with it, for the one who sent it.
-    pub fn parse(line: &[u8]) -> Result<Self, Reason> {
-        let invalid = |detail: String| Failure::RequestInvalid.because(detail);
-        let wire: Wire = serde_json::from_slice(line).map_err(|error| invalid(error.to_string()))?;
-        let bare = wire.url.is_none()
-            && wire.file.is_none()
-            && wire.sha256.is_none()
-            && wire.version.is_none()
-            && wire.size.is_none();
-        let request = match wire.request {
-            Verb::Install => return wire.artifact().map(Self::Install),
-            Verb::Apply => Self::Apply,
-            Verb::Cancel => Self::Cancel,
-            Verb::Confirm => Self::Confirm,
-            Verb::Reboot => Self::Reboot,
-            Verb::Retry => Self::Retry,
-            Verb::Rollback => Self::Rollback,
-            Verb::Status => Self::Status,
-            Verb::Watch => Self::Watch,
-        };
-        if bare { Ok(request) } else { Err(invalid("only install takes members besides request".into())) }
-    }
-
-    /// The request as one line, its end included.
-    pub fn to_line(&self) -> Vec<u8> {
-        let wire = |request| Wire { request, url: None, file: None, sha256: None, version: None, size: None };
-        let wire = match self {
-            Self::Apply => wire(Verb::Apply),
-            Self::Cancel => wire(Verb::Cancel),
-            Self::Confirm => wire(Verb::Confirm),
-            Self::Install(Artifact { version, location, sha256, size }) => {
-                let (url, file) = match location {
-                    Location::Url(url) => (Some(url.expose().to_owned()), None),
-                    Location::File(path) => (None, Some(path.clone())),
-                };
-                let (sha256, version) = (*sha256, version.clone());
-                Wire { request: Verb::Install, url, file, sha256, version, size: *size }
-            }
-            Self::Reboot => wire(Verb::Reboot),
-            Self::Retry => wire(Verb::Retry),
-            Self::Rollback => wire(Verb::Rollback),
-            Self::Status => wire(Verb::Status),
-            Self::Watch => wire(Verb::Watch),
-        };
-        line(&wire)
-    }
-
-    /// Whether it asks to be told something and nothing else.
-    pub fn only_asks(&self) -> bool {
-        match self {
-            Self::Status | Self::Watch => true,
-            Self::Apply
-            | Self::Cancel
-            | Self::Confirm
-            | Self::Install(_)
-            | Self::Reboot
-            | Self::Retry
-            | Self::Rollback => false,
+/// Reads one line.
+///
+/// # Errors
+/// Says what is wrong with it, for the one who sent it.
+pub fn parse(line: &[u8]) -> Result<Request, Reason> {
+    let invalid = |detail: String| Failure::RequestInvalid.because(detail);
+    let wire: Wire = serde_json::from_slice(line).map_err(|error| invalid(error.to_string()))?;
+    let verb = wire.request;
+    let installs = wire.url.is_some()
+        || wire.file.is_some()
+        || wire.sha256.is_some()
+        || wire.version.is_some()
+        || wire.size.is_some()
+        || wire.hold.is_some();
+    for (given, of, what) in [
+        (installs, Verb::Install, "only install takes an image and what it is"),
+        (wire.names.is_some(), Verb::ReadProperties, "only read-properties takes names"),
+        (wire.values.is_some(), Verb::WriteProperties, "only write-properties takes values"),
+    ] {
+        if given && verb != of {
+            return Err(invalid(what.into()));
         }
     }
+    Ok(match verb {
+        Verb::Apply => Request::Apply,
+        Verb::Cancel => Request::Cancel,
+        Verb::Confirm => Request::Confirm,
+        Verb::FactoryReset => Request::FactoryReset,
+        Verb::Install => Request::Install(Box::new(wire.install()?)),
+        Verb::ReadProperties => Request::ReadProperties(wire.names.unwrap_or_default()),
+        Verb::Reboot => Request::Reboot,
+        Verb::Retry => Request::Retry,
+        Verb::Rollback => Request::Rollback,
+        Verb::Status => Request::Status,
+        Verb::Watch => Request::Watch,
+        Verb::WriteProperties => match wire.values.filter(|values| !values.is_empty()) {
+            Some(values) => Request::WriteProperties(values),
+            None => return Err(invalid("write-properties needs values".into())),
+        },
+    })
+}
+
+/// The request as one line, its end included.
+pub fn to_line(request: &Request) -> Vec<u8> {
+    let bare = |request| Wire { request, ..Wire::default() };
+    let wire = match request {
+        Request::Apply => bare(Verb::Apply),
+        Request::Cancel => bare(Verb::Cancel),
+        Request::Confirm => bare(Verb::Confirm),
+        Request::FactoryReset => bare(Verb::FactoryReset),
+        Request::Install(install) => Wire::of(install),
+        Request::ReadProperties(names) => Wire { names: Some(names.clone()), ..bare(Verb::ReadProperties) },
+        Request::Reboot => bare(Verb::Reboot),
+        Request::Retry => bare(Verb::Retry),
+        Request::Rollback => bare(Verb::Rollback),
+        Request::Status => bare(Verb::Status),
+        Request::Watch => bare(Verb::Watch),
+        Request::WriteProperties(values) => {
+            Wire { values: Some(values.clone()), ..bare(Verb::WriteProperties) }
+        }
+    };
+    line(&wire)
 }
 
 impl Wire {
+    fn of(install: &Install) -> Self {
+        let Artifact { version, location, sha256, size } = install.artifact.clone();
+        let (url, file) = match location {
+            Location::Url(url) => (Some(url.expose().to_owned()), None),
+            Location::File(path) => (None, Some(path)),
+        };
+        let hold = install.terms.hold.then_some(true);
+        Self { request: Verb::Install, url, file, sha256, version, size, hold, ..Self::default() }
+    }
+
+    fn install(self) -> Result<Install, Reason> {
+        let terms = Terms { hold: self.hold.unwrap_or(false), ..Terms::default() };
+        Ok(Install::new(self.artifact()?, Origin::Local, None).on(terms))
+    }
+
     fn artifact(self) -> Result<Artifact, Reason> {
         let location = match (self.url, self.file) {
             (Some(url), None) => Location::Url(url.parse::<SecretUrl>().map_err(|error| match error {
@@ -164,6 +170,9 @@ pub struct Response {
     /// The status, where it was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<Value>,
+    /// The properties, where they were asked for or set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub properties: Option<Value>,
     /// Why not, if it is not ok.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Fault>,
@@ -182,14 +191,18 @@ pub struct Fault {
 }
 
 impl Response {
+    fn ok() -> Self {
+        Self { ok: true, message: None, status: None, properties: None, error: None }
+    }
+
     /// It is done, or begun; `message` says which.
     pub fn done(message: impl Into<String>) -> Self {
-        Self { ok: true, message: Some(message.into()), status: None, error: None }
+        Self { message: Some(message.into()), ..Self::ok() }
     }
 
     /// The status.
     pub fn status(status: Value) -> Self {
-        Self { ok: true, message: None, status: Some(status), error: None }
+        Self { status: Some(status), ..Self::ok() }
     }
 
     /// It is not done.
@@ -210,7 +223,24 @@ impl Response {
 
 impl From<Fault> for Response {
     fn from(fault: Fault) -> Self {
-        Self { ok: false, message: None, status: None, error: Some(fault) }
+        Self { ok: false, error: Some(fault), ..Self::ok() }
+    }
+}
+
+impl From<Refusal> for Response {
+    fn from(refusal: Refusal) -> Self {
+        Self::fault(refusal.code, refusal.words, refusal.remedy)
+    }
+}
+
+impl From<Answer> for Response {
+    fn from(answer: Answer) -> Self {
+        match answer {
+            Ok(Granted::Done(words) | Granted::Begun(words)) => Self::done(words),
+            Ok(Granted::Status(status)) => Self::status(status),
+            Ok(Granted::Properties(properties)) => Self { properties: Some(properties), ..Self::ok() },
+            Err(refusal) => refusal.into(),
+        }
     }
 }
 

@@ -20,11 +20,12 @@ use tracing::debug;
 
 use super::Peer;
 use super::access::{self, Standing};
-use super::proto::{Request, Response};
+use super::proto::{self, Response};
 use super::socket::Socket;
+use crate::model::{Answer, Request};
 
 /// A request that was permitted, who asked, and where the answer goes.
-pub type Call = (Request, Peer, oneshot::Sender<Response>);
+pub type Call = (Request, Peer, oneshot::Sender<Answer>);
 
 /// Where to listen, and to whom.
 #[derive(Clone, Debug)]
@@ -147,7 +148,7 @@ impl Client {
                 Response::fault("control.too-long", "request of more than 8 KiB", "send a shorter one");
             return self.last_words(&long).await;
         };
-        let request = match Request::parse(&line) {
+        let request = match proto::parse(&line) {
             Ok(request) => request,
             // What follows junk is junk.
             Err(reason) => {
@@ -163,10 +164,13 @@ impl Client {
                 Request::Apply
                 | Request::Cancel
                 | Request::Confirm
+                | Request::FactoryReset
                 | Request::Install(_)
+                | Request::ReadProperties(_)
                 | Request::Reboot
                 | Request::Retry
-                | Request::Rollback => self.ask_engine(request).await,
+                | Request::Rollback
+                | Request::WriteProperties(_) => self.ask_engine(request).await,
             },
         };
         self.write(&response).await
@@ -199,7 +203,7 @@ impl Client {
             answer.await.ok()
         };
         match timeout(ANSWER_LIMIT, ask).await {
-            Ok(Some(response)) => response,
+            Ok(Some(answer)) => answer.into(),
             Ok(None) => {
                 Response::fault("control.stopping", "twinboot is stopping", "try again when it is back")
             }

@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 
 use super::client::{self, Client};
-use super::proto::{Request, Response};
+use super::proto::{self, Response};
 use super::server::{Error, Server, Settings};
-use crate::model::{Artifact, Location, Sha256};
+use crate::model::{Artifact, Granted, Install, Location, Origin, Request, Sha256, Terms};
 
 /// A daemon in a thread of its own, whose engine answers every request with its name.
 struct Daemon {
@@ -40,7 +40,7 @@ impl Daemon {
                         assert_eq!(peer.uid, rustix::process::geteuid().as_raw());
                         // An engine that drops the reply is one that is going down.
                         if request != Request::Reboot {
-                            let _ = reply.send(Response::done(format!("{request:?}")));
+                            let _ = reply.send(Ok(Granted::Done(format!("{request:?}"))));
                         }
                     }
                 };
@@ -111,24 +111,32 @@ fn requests_survive_the_wire() {
         sha256: None,
         size: None,
     };
-    assert!(!format!("{:?}", Request::Install(url.clone())).contains("SECRET"));
+    let install = |artifact| Install::new(artifact, Origin::Local, None);
+    let request = |install| Request::Install(Box::new(install));
+    assert!(!format!("{:?}", install(url.clone())).contains("SECRET"));
+    let hold = Terms { hold: true, ..Terms::default() };
     for request in [
         Request::Apply,
         Request::Cancel,
         Request::Confirm,
-        Request::Install(file),
-        Request::Install(url),
+        Request::FactoryReset,
+        request(install(file)),
+        request(install(url.clone())),
+        request(install(url).on(hold)),
+        Request::ReadProperties(Vec::new()),
+        Request::ReadProperties(vec!["uptime".into()]),
+        Request::WriteProperties([("limit".to_owned(), json!(4.5))].into()),
         Request::Reboot,
         Request::Retry,
         Request::Rollback,
         Request::Status,
         Request::Watch,
     ] {
-        let line = request.to_line();
+        let line = proto::to_line(&request);
         assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
-        assert_eq!(Request::parse(&line), Ok(request));
+        assert_eq!(proto::parse(&line), Ok(request));
     }
-    assert_eq!(Request::parse(br#"{"request":"status"}"#), Ok(Request::Status));
+    assert_eq!(proto::parse(br#"{"request":"status"}"#), Ok(Request::Status));
 }
 
 #[test]
@@ -140,6 +148,11 @@ fn what_is_not_a_request_is_refused_with_a_reason() {
         ("{\"request\":\"explode\"}", "request.invalid", "unknown variant"),
         ("{\"request\":\"status\",\"x\":1}", "request.invalid", "unknown field"),
         ("{\"request\":\"cancel\",\"size\":1}", "request.invalid", "only install"),
+        ("{\"request\":\"apply\",\"hold\":true}", "request.invalid", "only install"),
+        ("{\"request\":\"status\",\"names\":[]}", "request.invalid", "only read-properties"),
+        ("{\"request\":\"status\",\"values\":{}}", "request.invalid", "only write-properties"),
+        ("{\"request\":\"write-properties\",\"values\":{}}", "request.invalid", "needs values"),
+        ("{\"request\":\"read-properties\",\"names\":\"x\"}", "request.invalid", "invalid type"),
         ("{\"request\":\"install\"}", "request.invalid", "either url or file"),
         ("{\"request\":\"install\",\"url\":\"https://h/\",\"file\":\"/x\"}", "request.invalid", "either"),
         ("{\"request\":\"install\",\"file\":\"x\"}", "request.invalid", "absolute"),
@@ -147,7 +160,7 @@ fn what_is_not_a_request_is_refused_with_a_reason() {
         ("{\"request\":\"install\",\"url\":\"https://h/\",\"sha256\":\"ab\"}", "request.invalid", "64 hex"),
         ("{\"request\":\"install\",\"url\":\"https://h/\",\"size\":-1}", "request.invalid", "invalid value"),
     ] {
-        let reason = Request::parse(line.as_bytes()).expect_err(line);
+        let reason = proto::parse(line.as_bytes()).expect_err(line);
         assert_eq!(reason.failure.code(), code, "{line}");
         assert!(reason.detail.contains(words), "{reason}");
     }
@@ -206,7 +219,13 @@ fn the_longest_address_fits_into_a_request() {
         sha256: Some(Sha256::of(b"")),
         size: Some(u64::MAX),
     };
-    assert!(daemon.client().ask(&Request::Install(artifact)).unwrap().ok);
+    assert!(
+        daemon
+            .client()
+            .ask(&Request::Install(Box::new(Install::new(artifact, Origin::Local, None))))
+            .unwrap()
+            .ok
+    );
 }
 
 #[test]
@@ -247,7 +266,7 @@ fn a_watcher_that_does_not_read_is_dropped() {
     let daemon = Daemon::start();
     daemon.status.send(json!({ "big": "x".repeat(1 << 20) })).unwrap();
     let stream = daemon.raw();
-    stream.get_ref().write_all(&Request::Watch.to_line()).unwrap();
+    stream.get_ref().write_all(&proto::to_line(&Request::Watch)).unwrap();
     // Without this our own writing would wait for the one who does not read it.
     stream.get_ref().set_nonblocking(true).unwrap();
     let began = Instant::now();

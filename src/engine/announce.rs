@@ -2,6 +2,7 @@
 
 use super::Engine;
 use crate::events::{self, About};
+use crate::report::lifecycle;
 use crate::update::{Phase, Record};
 
 impl Engine {
@@ -30,6 +31,11 @@ impl Engine {
 
     /// Tells what is different from `before`.
     pub(super) fn announce(&self, before: &Record) {
+        if let Some(hub) = self.hub.as_ref().filter(|_| self.telemetry) {
+            for event in lifecycle(before, &self.record, self.now()) {
+                hub.commands.telemetry(event.to_string().into_bytes());
+            }
+        }
         let (old, new) = (before.state.job(), self.record.state.job());
         if before.last != self.record.last
             && let Some(ended) = &self.record.last

@@ -20,6 +20,8 @@ pub(super) struct Live {
     pub(super) gate: Option<Gate>,
     pub(super) blocked: Option<Reason>,
     pub(super) warnings: BTreeSet<String>,
+    /// The acknowledged settings; not told before the hub was heard.
+    pub(super) settings: Option<Value>,
     /// What is wrong between us and the hub that an operator must see to; empty if nothing is.
     pub(super) hub_warning: String,
     pub(super) status: watch::Sender<Value>,
@@ -44,6 +46,7 @@ impl Live {
             gate: None,
             blocked: None,
             warnings: BTreeSet::new(),
+            settings: None,
             hub_warning: String::new(),
             status,
             dialects,
@@ -78,6 +81,15 @@ impl Live {
         status
     }
 
+    /// All that the hub is told.
+    fn document(&self, status: &Status, brief: bool) -> Value {
+        let mut document = document(status, &self.dialects, brief);
+        if let Some(settings) = &self.settings {
+            document["twinboot"] = settings.clone();
+        }
+        document
+    }
+
     /// Tells everybody what changed.
     pub(super) fn tell(
         &mut self,
@@ -101,7 +113,7 @@ impl Live {
             self.told.line = line;
         }
         let Some(hub) = hub else { return };
-        let full = document(&status, &self.dialects, false);
+        let full = self.document(&status, false);
         if full == self.told.document {
             return;
         }
@@ -117,7 +129,7 @@ impl Live {
         hub.report(Report {
             generation: self.told.generation,
             full: object(full.clone()),
-            minimal: Some(object(document(&status, &self.dialects, true))),
+            minimal: Some(object(self.document(&status, true))),
             urgent,
         });
         self.told.document = full;

@@ -26,13 +26,15 @@ mod inbox;
 mod keep;
 mod link;
 mod live;
+mod requests;
+mod settings;
 mod tools;
+mod watchdog;
 mod worker;
 
 #[cfg(test)]
 mod tests;
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::time::Duration;
 
@@ -44,9 +46,10 @@ use crate::boot::BootView;
 use crate::control::server::Call;
 use crate::events;
 use crate::host::{Host, service};
-use crate::hub::Hub;
+use crate::hub::{Hub, Tuned};
 use crate::image::{Cancel, Progress};
 use crate::model::{Rules, Slot, Timestamp};
+use crate::properties::Properties;
 use crate::report::Dialect;
 use crate::store::{Loaded, StateStore};
 use crate::update::{Conditions, Event, Facts, Record, State, Wish, Work, gate};
@@ -92,6 +95,10 @@ pub struct Parts {
     pub allow_undigested: bool,
     /// The shapes of the reported properties.
     pub dialects: Vec<Dialect>,
+    /// What can be read and set of the device.
+    pub properties: Properties,
+    /// Whether lifecycle events are sent as telemetry.
+    pub telemetry: bool,
 }
 
 /// The loop and all it knows.
@@ -109,6 +116,10 @@ pub struct Engine {
     reached: watch::Sender<bool>,
     rules: Rules,
     allow_undigested: bool,
+    properties: Properties,
+    /// What the hub asked to be different, as it was last heard.
+    tuned: Option<Tuned>,
+    telemetry: bool,
     live: Live,
     /// A wish that could not be begun because the record could not be saved.
     postponed: Option<Wish>,
@@ -138,6 +149,8 @@ impl Engine {
             rules,
             allow_undigested,
             dialects,
+            properties,
+            telemetry,
         } = parts;
         let mut live = Live::new(status, dialects);
         let (record, loss) = match store.load() {
@@ -175,6 +188,9 @@ impl Engine {
             reached,
             rules,
             allow_undigested,
+            properties,
+            tuned: None,
+            telemetry,
             live,
             postponed: None,
             resumed_at: 0,
@@ -190,7 +206,7 @@ impl Engine {
 
     /// Turns until `stop` is ready; then the work is stopped where it is, within seconds, to be resumed.
     pub async fn run(mut self, stop: impl Future<Output = ()>) {
-        let alive = stay_alive();
+        let alive = watchdog::stay_alive();
         tokio::pin!(stop, alive);
         events::daemon_started(&self.about(), env!("CARGO_PKG_VERSION"));
         tokio::select! {
@@ -221,7 +237,9 @@ impl Engine {
             // Here and nowhere else: an update may also begin because another one ended.
             let _ = self.take(Event::HubReached).await;
         }
+        self.consent_by_twin().await;
         self.see_to_work().await;
+        self.acknowledge();
         let commands = self.hub.as_ref().map(|hub| hub.commands.clone());
         self.live.tell(&self.record, &self.facts, self.worker.snapshot(), commands.as_ref());
         let pause = self.pause();
@@ -378,15 +396,5 @@ impl Engine {
 
     fn now(&self) -> Option<Timestamp> {
         self.host.wall_clock()
-    }
-}
-
-/// Answers the watchdog for as long as the loop's thread turns, whatever the loop waits for: a disk may take longer
-/// for one flush than the service manager allows for a sign of life, and busy hours must not keep it from giving one.
-async fn stay_alive() -> Infallible {
-    let Some(interval) = service::watchdog_interval() else { return std::future::pending().await };
-    loop {
-        service::alive();
-        tokio::time::sleep(interval).await;
     }
 }

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -14,11 +14,11 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::boot::fake::FakeBootloader;
 use crate::control::Peer;
-use crate::control::proto::{Request, Response};
 use crate::health::HubMode;
 use crate::hub::{self, Desired, HubEvent, Parsed, Port};
 use crate::image::{self, Net};
-use crate::model::{Artifact, BootId, Install, Location, Origin, Outcome};
+use crate::model::{Answer, Artifact, BootId, Install, Location, Origin, Outcome, Request};
+use crate::properties;
 use crate::slots::{self, SlotMap};
 use crate::store::fake::FakeStore;
 use crate::tls;
@@ -68,6 +68,10 @@ impl Device {
         Install::new(self.image(name), Origin::Desired, None)
     }
 
+    fn request(&self, name: &str) -> Request {
+        Request::Install(Box::new(Install::new(self.image(name), Origin::Local, None)))
+    }
+
     fn start(&self) -> Daemon {
         let (hub, port) = hub::channels();
         let (control, calls) = mpsc::channel(8);
@@ -106,6 +110,13 @@ impl Device {
             rules: self.rules.clone(),
             allow_undigested: false,
             dialects: vec![Dialect::Firmware],
+            properties: Properties::new(properties::Settings {
+                root: self.directory.path().into(),
+                state: self.directory.path().into(),
+                directory: self.path("properties.d"),
+                timeout: Duration::from_secs(10),
+            }),
+            telemetry: false,
         };
         let engine = Engine::new(parts, BootId(self.boots.to_string()), self.booted);
         let (stop, stopped) = oneshot::channel();
@@ -146,7 +157,7 @@ impl Device {
 }
 
 impl Daemon {
-    async fn ask(&self, request: Request) -> Response {
+    async fn ask(&self, request: Request) -> Answer {
         let (reply, answer) = oneshot::channel();
         let peer = Peer { uid: 0, gid: 0, pid: None };
         self.control.send((request, peer, reply)).await.unwrap();
@@ -155,6 +166,22 @@ impl Daemon {
 
     async fn tell(&self, event: HubEvent) {
         self.port.events.send(event).await.unwrap();
+    }
+
+    /// What the hub wants of `twinboot`, in this version of the desired section.
+    async fn tune(&self, twinboot: Value, version: u64) {
+        let wanted = Some(&twinboot).filter(|value| !value.is_null());
+        self.tell(HubEvent::Tuned(hub::tuning::read(wanted, version))).await;
+    }
+
+    /// Waits until the reported document is as wanted.
+    async fn reported(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
+        let document = |slot: &hub::Slot| {
+            slot.report.as_ref().map_or(Value::Null, |report| Value::Object(report.full.clone()))
+        };
+        let is = |slot: &hub::Slot| slot.report.is_some() && wanted(&document(slot));
+        let found = tokio::time::timeout(Duration::from_secs(3600), self.port.reports.wait_for(is)).await;
+        document(&found.expect("in time").unwrap())
     }
 
     async fn wish(&self, install: Install) {
@@ -203,7 +230,7 @@ async fn an_update_goes_through_and_is_told_truly() {
     for _ in 0..100 {
         daemon.wish(device.desired("v2")).await;
     }
-    assert!(daemon.ask(Request::Cancel).await.ok);
+    assert!(daemon.ask(Request::Cancel).await.is_ok());
     assert_eq!((device.store.saves(), device.boots), (saves, 2));
     daemon.stop().await;
 }
@@ -222,7 +249,7 @@ async fn an_unwritable_state_stops_the_update_and_not_the_daemon() {
     let status = daemon.until(|status| !status["blocked"].is_null()).await;
     assert_eq!(status["blocked"]["failure"], "state.unwritable", "{status:#}");
     let writes = device.rom.writes();
-    assert!(daemon.ask(Request::Apply).await.ok);
+    assert!(daemon.ask(Request::Apply).await.is_ok());
     tokio::time::sleep(Duration::from_secs(100)).await;
     assert_eq!((device.rom.writes(), device.rom.state().trial), (writes, None), "nothing new is begun");
     device.store.refuse(false);
@@ -239,8 +266,8 @@ async fn an_update_that_cannot_be_saved_can_be_cancelled() {
     daemon.wish(device.desired("v2")).await;
     daemon.until_phase("staged").await;
     device.store.refuse(true);
-    assert!(daemon.ask(Request::Apply).await.ok);
-    assert!(daemon.ask(Request::Cancel).await.ok);
+    assert!(daemon.ask(Request::Apply).await.is_ok());
+    assert!(daemon.ask(Request::Cancel).await.is_ok());
     let status = daemon.until_ended().await;
     assert_eq!(status["last"]["code"], "request.cancelled");
     daemon.stop().await;
@@ -288,7 +315,7 @@ async fn a_reboot_needs_no_state_directory() {
     let mut device = Device::new();
     device.store.refuse(true);
     let daemon = device.start();
-    assert!(daemon.ask(Request::Reboot).await.ok);
+    assert!(daemon.ask(Request::Reboot).await.is_ok());
     device.reboot(daemon).await.stop().await;
 }
 
@@ -298,8 +325,8 @@ async fn a_healed_state_directory_is_no_longer_told_as_broken() {
     let device = Device::new();
     device.store.refuse(true);
     let mut daemon = device.start();
-    let answer = daemon.ask(Request::Install(device.image("v2"))).await;
-    assert_eq!(answer.error.unwrap().code, "state.unwritable");
+    let answer = daemon.ask(device.request("v2")).await;
+    assert_eq!(answer.unwrap_err().code, "state.unwritable");
     daemon.until(|status| !status["blocked"].is_null()).await;
     device.store.refuse(false);
     daemon.until(|status| status["blocked"].is_null()).await;
@@ -348,16 +375,110 @@ async fn without_a_bootloader_updates_fail_with_the_reason() {
     device.rom.set_unreadable(true);
     let mut daemon = device.start();
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let install = daemon.ask(Request::Install(device.image("v2")));
-    tokio::join!(install, async {
+    let install = daemon.ask(device.request("v2"));
+    let (answer, ()) = tokio::join!(install, async {
         // The works' own pauses: time does not pass by itself while a work goes on.
         for _ in 0..100 {
             tokio::task::spawn_blocking(|| std::thread::sleep(Duration::from_millis(2))).await.unwrap();
             tokio::time::advance(Duration::from_secs(1)).await;
         }
     });
+    assert!(answer.is_ok(), "{answer:?}");
     let status = daemon.until_ended().await;
     assert_eq!(status["last"]["code"], "boot.unreadable", "{status:#}");
     assert_eq!(fs::read(device.path("b")).unwrap(), vec![0; 1 << 20], "nothing was written");
+    daemon.stop().await;
+}
+
+/// The hub's word on settings: in force at once, acknowledged, and in force after a restart without the hub.
+#[tokio::test(start_paused = true)]
+async fn settings_of_the_hub_hold_over_a_restart_and_end_with_it() {
+    let device = Device::new();
+    let mut daemon = device.start();
+    daemon.tune(json!({"consentRequired": true, "window": "nonsense"}), 5).await;
+    daemon.wish(device.desired("v2")).await;
+    daemon.until_phase("staged").await;
+    let reported = daemon.reported(|reported| reported.get("twinboot").is_some()).await;
+    let words = "must be two different times of day such as \"02:00-04:30\"";
+    let wanted = json!({
+        "consentRequired": {"value": true, "ac": 200, "av": 5, "ad": "in force"},
+        "window": {"value": "none", "ac": 400, "av": 5, "ad": words},
+    });
+    assert_eq!(reported["twinboot"], wanted);
+    daemon.stop().await;
+    daemon = device.start();
+    let status = daemon.until(|status| !status["gate"].is_null()).await;
+    assert_eq!(status["phase"], "staged", "without a word of the hub");
+    assert!(daemon.reported(|_| true).await.get("twinboot").is_none(), "nor is one acknowledged");
+    daemon.tune(Value::Null, 6).await;
+    device.rebooting().await;
+    let reported = daemon.reported(|reported| reported.get("twinboot").is_some()).await;
+    assert_eq!(reported["twinboot"], Value::Null, "deleted there, deleted here");
+    daemon.stop().await;
+}
+
+/// Consent in the twin names its update, however it is named, and may come before it.
+#[tokio::test(start_paused = true)]
+async fn consent_by_twin_names_the_update() {
+    let mut device = Device::new();
+    device.rules.consent = true;
+    let wish = |device: &Device| Install::new(device.image("v2"), Origin::Desired, Some("roll-out 7"));
+    let id = wish(&device).id.0;
+    for (name, before) in [("v2", false), ("roll-out 7", false), (id.as_str(), true)] {
+        let device = Device { rules: device.rules.clone(), ..Device::new() };
+        // The image lies elsewhere for each, and so does not count for the id.
+        let wish = Install { id: crate::model::UpdateId(id.clone()), ..wish(&device) };
+        let mut daemon = device.start();
+        if before {
+            daemon.tune(json!({ "consent": name }), 1).await;
+            let reported = daemon.reported(|reported| reported.get("twinboot").is_some()).await;
+            assert_eq!(reported["twinboot"]["consent"]["ac"], 202);
+            daemon.wish(wish).await;
+        } else {
+            daemon.wish(wish).await;
+            daemon.until_phase("staged").await;
+            for other in ["v3", "roll-out 8", "0123456789abcdef"] {
+                daemon.tune(json!({ "consent": other }), 1).await;
+            }
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            assert_eq!(daemon.status.borrow()["phase"], "staged", "another's consent");
+            daemon.tune(json!({ "consent": name }), 2).await;
+        }
+        device.rebooting().await;
+        let job = device.job().unwrap();
+        assert_eq!(job.consent.unwrap().by, Origin::Desired, "{name}");
+        let reported = daemon.reported(|reported| reported["twinboot"]["consent"]["ac"] == 200).await;
+        assert_eq!(reported["twinboot"]["consent"]["value"], name);
+        daemon.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn properties_are_told_and_every_refusal_has_its_kind() {
+    let device = Device::new();
+    let daemon = device.start();
+    let all = daemon.ask(Request::ReadProperties(vec!["slots".into(), "uptime".into()])).await.unwrap();
+    let crate::model::Granted::Properties(all) = all else { panic!("{all:?}") };
+    assert_eq!((&all["slots"]["booted"], &all["slots"]["default"]), (&json!("a"), &json!("a")));
+    assert!(all["uptime"].is_u64());
+    for (request, status, code) in [
+        (Request::Apply, 412, "request.nothing-staged"),
+        (Request::Confirm, 412, "request.not-on-trial"),
+        (Request::Rollback, 412, "request.no-previous"),
+        (Request::Retry, 412, "request.nothing-to-retry"),
+        (Request::FactoryReset, 501, "request.no-factory-reset"),
+        (Request::ReadProperties(vec!["colour".into()]), 404, "property.unknown"),
+        (Request::WriteProperties([("uptime".to_owned(), json!(1))].into()), 409, "property.read-only"),
+    ] {
+        let refusal = daemon.ask(request).await.unwrap_err();
+        assert_eq!((refusal.kind.status(), refusal.code.as_str()), (status, code));
+        assert!(!refusal.words.is_empty() && !refusal.remedy.is_empty() || code == "property.read-only");
+    }
+    for _ in 0..2 {
+        assert_eq!(
+            daemon.ask(Request::Cancel).await,
+            Ok(crate::model::Granted::Done("No update is under way".into()))
+        );
+    }
     daemon.stop().await;
 }

@@ -58,6 +58,13 @@ pub const NOT_PROVISIONED: &str = "2d327e540655e9c7ac9a1f74512c640a";
 /// There can be no connection.
 pub const NETWORK_UNUSABLE: &str = "39da4d980e3ec7c2f3a25d5b8db1cc29";
 
+/// The hub changed settings.
+pub const TUNED: &str = "781e62de8db820976d0f09d0db3f1f21";
+/// A setting of the hub's was refused.
+pub const SETTING_REFUSED: &str = "6e1c5fd1526fb9e72fea9e89d0b8d3ed";
+/// Cloud-to-device messages were ignored.
+pub const MESSAGES_IGNORED: &str = "4c2d29ec0d4e16434544327d6438b3a4";
+
 /// All of them, by name.
 pub const ALL: &[(&str, &str)] = &[
     ("DAEMON_STARTED", DAEMON_STARTED),
@@ -86,4 +93,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("DAEMON_FAILED", DAEMON_FAILED),
     ("NOT_PROVISIONED", NOT_PROVISIONED),
     ("NETWORK_UNUSABLE", NETWORK_UNUSABLE),
+    ("TUNED", TUNED),
+    ("SETTING_REFUSED", SETTING_REFUSED),
+    ("MESSAGES_IGNORED", MESSAGES_IGNORED),
 ];

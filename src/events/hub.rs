@@ -16,6 +16,8 @@ pub struct HubLines {
     told_lost: Option<Duration>,
     told_contested: Option<Duration>,
     untold: u32,
+    told_ignored: Option<Duration>,
+    ignored: u64,
 }
 
 impl HubLines {
@@ -25,6 +27,24 @@ impl HubLines {
             tell!(info, HUB_CONNECTED, &About::default(), [], "connected to the hub {}", Line(hub));
         }
         self.told_connected = true;
+    }
+
+    /// So many more cloud-to-device messages were ignored; told at most every ten minutes.
+    pub fn ignored(&mut self, now: Duration, count: u64) {
+        self.ignored = self.ignored.saturating_add(count);
+        if self.told_ignored.is_some_and(|told| now.saturating_sub(told) < QUIET) {
+            return;
+        }
+        let n = std::mem::take(&mut self.ignored);
+        let messages = if n == 1 { "message was" } else { "messages were" };
+        tell!(
+            info,
+            MESSAGES_IGNORED,
+            &About::default(),
+            [],
+            "{n} cloud-to-device {messages} ignored: they mean nothing to twinboot"
+        );
+        self.told_ignored = Some(now);
     }
 
     /// The connection is gone, or could not be made. `now` is the time since boot.

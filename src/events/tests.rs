@@ -104,7 +104,7 @@ fn tell_all() {
     update_up_to_date(about);
     update_failed(about, why);
     rolled_back(about, why);
-    refused(about, Origin::Method, why);
+    refused(about, Origin::Method, why.failure.code(), &why.detail);
     env_one_copy_bad(about, "copy 1");
     state_recovered(about, "copy 2");
     state_unwritable(about, "disk full");
@@ -117,6 +117,9 @@ fn tell_all() {
     daemon_failed("no such slot");
     not_provisioned("/etc/twinboot/connection-string");
     network_unusable("no certificate authority is trusted");
+    tuned(&Rules::default());
+    setting_refused("twinboot.window must be two different times of day");
+    hub.ignored(Duration::ZERO, 3);
 }
 
 #[test]

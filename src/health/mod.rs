@@ -7,7 +7,6 @@
 
 mod connected;
 mod directory;
-mod group;
 mod program;
 #[cfg(test)]
 mod tests;

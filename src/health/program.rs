@@ -1,15 +1,12 @@
 //! One program that judges: run without a shell, in a clean environment, for a limited time.
 
 use std::path::PathBuf;
-use std::process::{Command, ExitStatus};
+use std::process::ExitStatus;
 use std::time::Duration;
 
-use super::group::Group;
 use super::{Answer, Check, Verdict};
 use crate::model::{Failure, Reason};
-
-/// The same for every program, whatever ours is.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+use crate::program::{Group, Keep, command};
 
 /// `EX_TEMPFAIL` of sysexits.h: ask again.
 const ASK_AGAIN: i32 = 75;
@@ -43,10 +40,7 @@ impl Program {
     }
 
     async fn ask(&self, left: Duration) -> Verdict {
-        let mut command = Command::new(&self.path);
-        command.env_clear().env("PATH", PATH).current_dir("/");
-        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        let mut group = match Group::start(command) {
+        let mut group = match Group::start(command(&self.path, &self.environment), None, Keep::Tail) {
             Ok(group) => group,
             Err(error) => return self.fail(Failure::Unhealthy, &format!("cannot be run: {error}"), ""),
         };

@@ -185,7 +185,7 @@ async fn subscribe(link: &mut Link, limit: Duration) -> Result<Vec<Received>, Lo
     let mut early = Vec::new();
     let all = async {
         for (id, filter) in (1..).zip(FILTERS) {
-            link.send(Sent::Subscribe { id, filter }, limit).await?;
+            link.send(Sent::Subscribe { id, filter: filter.into() }, limit).await?;
         }
         let mut missing: Vec<(u16, &'static str)> = (1..).zip(FILTERS).collect();
         while !missing.is_empty() {

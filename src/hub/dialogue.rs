@@ -10,18 +10,21 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::calls::Admission;
-use super::methods::{self, MethodCall, MethodReply};
+use super::methods::{self, MethodReply};
 use super::mqtt::{Received, Sent};
-use super::outbox::{Answered, Next, Outbox};
-use super::port::{CallId, HubCommand, HubEvent, Port, Replier, Slot};
+use super::outbox::{Answered, Outbox};
+use super::port::{CallId, HubCommand, HubEvent, Port, Replier};
 use super::queue::Queue;
 use super::settings::Settings;
-use super::topics::Topic;
+use super::telemetry::Telemetry;
+use super::topics::{self, Topic};
+use super::tuning::{self, Tuned};
 use super::twin::{Noticed, Twin, Whole};
 use super::wish::{self, Parsed};
 use super::{Lost, merge};
 
 mod link;
+mod speech;
 
 use link::{Get, LinkState};
 
@@ -31,9 +34,14 @@ const ANY: u64 = u64::MAX;
 /// The longest keep-alive of use: the hub waits one and a half times as long, and at most 1767 seconds.
 pub(super) const MAX_KEEP_ALIVE: Duration = Duration::from_secs(1177);
 
+/// The packet id of the subscription to messages: calls are answered with ids from 1 on.
+const MESSAGES: u16 = u16::MAX;
+
 /// Both sides of the conversation.
 pub(super) struct Dialogue {
     settings: Settings,
+    /// Who we are, where that has to be said.
+    pub(super) device: String,
     answers: mpsc::WeakSender<HubCommand>,
     random: fn() -> u64,
     /// What the engine has not been told yet.
@@ -42,6 +50,10 @@ pub(super) struct Dialogue {
     twin: Twin,
     outbox: Outbox,
     told: Option<Parsed>,
+    told_tuned: Option<Tuned>,
+    /// How often the whole twin is asked for although nothing was notified; zero is never.
+    poll_every: Duration,
+    telemetry: Telemetry,
     told_connected: bool,
     told_contested: bool,
     flushes: Vec<(u64, oneshot::Sender<()>)>,
@@ -55,12 +67,16 @@ impl Dialogue {
         Self {
             outbox: Outbox::new(&settings),
             settings: Settings { keep_alive: settings.keep_alive.min(MAX_KEEP_ALIVE), ..settings },
+            device: String::new(),
             answers: port.answers.clone(),
             random,
             events: Queue::default(),
             sends: Vec::new(),
             twin: Twin::default(),
             told: None,
+            told_tuned: None,
+            poll_every: Duration::ZERO,
+            telemetry: Telemetry::default(),
             told_connected: false,
             told_contested: false,
             flushes: Vec::new(),
@@ -110,8 +126,9 @@ impl Dialogue {
     pub(super) fn deadline(&self, now: Instant) -> Instant {
         let Some(link) = &self.link else { return now + self.settings.keep_alive };
         let report = self.outbox.due(now, self.settings.report_interval, !self.flushes.is_empty());
+        let poll = link.next_poll(self.poll_every);
         let link = link.deadline(now, self.settings.keep_alive);
-        report.map_or(link, |report| report.min(link))
+        [report, poll].into_iter().flatten().fold(link, Instant::min)
     }
 
     /// Whether the token should be renewed now: late in its life, at a moment when nothing is lost by it.
@@ -142,6 +159,9 @@ impl Dialogue {
                 self.ask(now, ANY);
             }
             Get::Idle | Get::Asked { .. } | Get::Waiting { .. } => {}
+        }
+        if self.link.as_ref().and_then(|link| link.next_poll(self.poll_every)).is_some_and(|due| due <= now) {
+            self.ask(now, ANY);
         }
         if self.outbox.is_overdue(now, (self.random)()) {
             debug!("a reported patch was not answered: asking what the hub holds");
@@ -180,6 +200,7 @@ impl Dialogue {
                 Noticed::Incomplete => self.ask(now, version.unwrap_or(ANY)),
             },
             Some(Topic::MethodCall { name, rid }) => self.call(&name, rid, payload),
+            Some(Topic::CloudToDevice { .. }) => self.events.push(HubEvent::Ignored(1)),
             Some(
                 Topic::TwinGet { .. }
                 | Topic::ReportedPatch { .. }
@@ -213,12 +234,18 @@ impl Dialogue {
         }
         let Some(link) = &mut self.link else { return };
         link.get = Get::Idle;
-        link.answered();
+        link.answered(now);
         let first = !std::mem::replace(&mut link.is_up, true);
         let again = link.again.take();
         if !std::mem::replace(&mut self.told_connected, true) {
             self.events.push(HubEvent::Connected);
         }
+        if first && self.settings.take_messages {
+            // Nothing depends on it, so nothing waits for the grant.
+            let filter = topics::messages(&self.device).into();
+            self.sends.push(Sent::Subscribe { id: MESSAGES, filter });
+        }
+        self.send_telemetry(now);
         match Whole::parse(payload) {
             Ok(whole) => {
                 self.twin.replace(whole.desired);
@@ -238,6 +265,12 @@ impl Dialogue {
     }
 
     fn announce(&mut self, always: bool) {
+        let version = self.twin.twinboot().and(self.twin.version()).unwrap_or(0);
+        let tuned = tuning::read(self.twin.twinboot(), version);
+        if self.told_tuned.as_ref() != Some(&tuned) {
+            self.told_tuned = Some(tuned.clone());
+            self.events.push(HubEvent::Tuned(tuned));
+        }
         let parsed = wish::desired(self.twin.firmware(), self.settings.allow_undigested);
         self.tell(parsed, always);
     }
@@ -275,38 +308,11 @@ impl Dialogue {
         format!("{:x}", self.rids)
     }
 
-    /// Takes the newest report.
-    pub(super) fn want(&mut self, slot: Slot, now: Instant) {
-        if let Some(report) = slot.report {
-            self.outbox.want(report, slot.urgent_to);
-            self.send_report(now);
-        }
-    }
-
-    fn send_report(&mut self, now: Instant) {
-        let hurry = !self.flushes.is_empty();
-        let (interval, answer) = (self.settings.report_interval, self.settings.answer_timeout);
-        let rids = &mut self.rids;
-        let rid = || {
-            *rids += 1;
-            format!("{rids:x}")
-        };
-        match self.outbox.next(now, interval, hurry, answer, rid) {
-            Some(Next::Send { rid, patch }) => {
-                let topic = Topic::ReportedPatch { rid }.to_string();
-                self.sends.push(Sent::Message { topic, payload: patch.to_string().into_bytes(), id: None });
-            }
-            Some(Next::Delivered(generation)) => self.events.push(HubEvent::ReportDelivered(generation)),
-            None => {}
-        }
-    }
-
     fn call(&mut self, name: &str, rid: String, payload: &[u8]) {
         let Some(link) = &mut self.link else { return };
-        let call = methods::read(name, payload, self.settings.allow_undigested);
-        if call == MethodCall::Unknown {
+        let Some(call) = methods::read(name, payload, self.settings.allow_undigested) else {
             return self.sends.push(link.calls.answer(&rid, &MethodReply::unknown_method()));
-        }
+        };
         match link.calls.admit(&rid) {
             Admission::Admitted => {
                 let reply = Replier::new(CallId { link: link.number, rid }, self.answers.clone());

@@ -22,7 +22,7 @@
 //! Every connection asks for a clean session. A stored one would keep subscriptions and cloud-to-device messages,
 //! but neither desired properties nor method calls; so it saves nothing here, where everything is subscribed and
 //! got anew anyway, and it would let notifications in before the whole twin is known. Cloud-to-device messages are
-//! not used; the hub keeps them for their lifetime regardless.
+//! not used: they are taken from the hub and forgotten, or fifty of them would keep others from being sent.
 
 pub mod backoff;
 pub mod identity;
@@ -30,6 +30,7 @@ pub mod merge;
 pub mod methods;
 pub mod sas;
 pub mod topics;
+pub mod tuning;
 pub mod twin;
 pub mod wish;
 
@@ -43,17 +44,20 @@ mod port;
 mod queue;
 mod session;
 mod settings;
+mod strict;
+mod telemetry;
 mod waits;
 
 #[cfg(test)]
 mod tests;
 
 pub use identity::Identity;
-pub use methods::{MethodCall, MethodReply};
+pub use methods::{Method, MethodCall, MethodReply};
 pub use outbox::Report;
-pub use port::{CallId, Commands, Hub, HubCommand, HubEvent, Port, Replier, Slot, channels};
+pub use port::{CallId, Commands, Hub, HubCommand, HubEvent, Pace, Port, Replier, Slot, channels};
 pub use session::Session;
 pub use settings::Settings;
+pub use tuning::{Consented, Tuned};
 pub use wish::{Desired, Parsed};
 
 /// Why there is no connection, or no more. None of it says anything about an update.

@@ -17,6 +17,7 @@
 //!
 //! What is left to do by hand is small: the hub needs six kinds of packets and no quality of service above 1.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -59,7 +60,7 @@ pub(super) enum Sent {
     /// The greeting.
     Connect { client: String, username: String, password: Token, keep_alive: u16 },
     /// One topic filter.
-    Subscribe { id: u16, filter: &'static str },
+    Subscribe { id: u16, filter: Cow<'static, str> },
     /// A message; with an `id` it will be acknowledged.
     Message { topic: String, payload: Vec<u8>, id: Option<u16> },
     /// A received message is ours now.
@@ -261,7 +262,7 @@ mod tests {
         assert_eq!(bytes(Sent::Ping), [0xc0, 0]);
         assert_eq!(bytes(Sent::Disconnect), [0xe0, 0]);
         assert_eq!(bytes(Sent::PubAck(258)), [0x40, 2, 1, 2]);
-        assert_eq!(bytes(Sent::Subscribe { id: 1, filter: "t" }), *b"\x82\x06\0\x01\0\x01t\x01");
+        assert_eq!(bytes(Sent::Subscribe { id: 1, filter: "t".into() }), *b"\x82\x06\0\x01\0\x01t\x01");
         let message = |id| Sent::Message { topic: "t".into(), payload: b"xy".to_vec(), id };
         assert_eq!(bytes(message(None)), *b"\x30\x05\0\x01txy");
         assert_eq!(bytes(message(Some(9))), *b"\x32\x07\0\x01t\0\x09xy");

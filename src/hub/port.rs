@@ -10,6 +10,7 @@ use tracing::debug;
 use super::Lost;
 use super::methods::{MethodCall, MethodReply};
 use super::outbox::Report;
+use super::tuning::Tuned;
 use super::wish::Parsed;
 
 /// Events the engine has not taken yet, in the channel. More wait in the session, which keeps only the newest of
@@ -36,9 +37,14 @@ pub enum HubEvent {
     /// What the desired property `firmware` says: after every connection, and whenever it changed. The same may
     /// come again.
     Desired(Parsed),
+    /// What the desired property `twinboot` says: after the first connection, and whenever it changed. It comes before
+    /// what `firmware` says in the same twin: a maintenance window counts for the update that is wished with it.
+    Tuned(Tuned),
+    /// So many cloud-to-device messages came and were ignored, since this was told last.
+    Ignored(u64),
     /// A direct method was called.
     Method {
-        /// What it asks for. Never [`MethodCall::Unknown`], which the session answers itself.
+        /// What it asks for. Of an unknown method the engine never hears: the session answers it itself.
         call: MethodCall,
         /// Where the answer goes.
         reply: Replier,
@@ -64,6 +70,8 @@ pub enum HubCommand {
         /// The answer.
         reply: MethodReply,
     },
+    /// Send this as telemetry, JSON: soon, or not at all.
+    Telemetry(Vec<u8>),
     /// Tell when all that was accepted so far has arrived.
     Flush(oneshot::Sender<()>),
     /// Leave in an orderly way and end.
@@ -86,6 +94,17 @@ pub struct Slot {
     pub report: Option<Arc<Report>>,
     /// The newest generation that was urgent, although a later one may have taken its place.
     pub urgent_to: u64,
+    /// How often to speak, if not as the session was set up.
+    pub pace: Option<Pace>,
+}
+
+/// How often the session speaks of itself.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Pace {
+    /// Least time between two reported patches, unless a report is urgent.
+    pub report_every: Duration,
+    /// The whole twin is asked for this often although nothing was notified; zero is never.
+    pub poll_every: Duration,
 }
 
 /// The engine's end.
@@ -146,6 +165,22 @@ impl Commands {
             }
             slot.report = Some(Arc::new(report));
         });
+    }
+
+    /// Changes how often the session speaks of itself.
+    pub fn pace(&self, pace: Pace) {
+        self.slot.send_if_modified(|slot| {
+            let is_new = slot.pace != Some(pace);
+            slot.pace = Some(pace);
+            is_new
+        });
+    }
+
+    /// Sends an event as telemetry if there is room for it, and forgets it if there is none.
+    pub fn telemetry(&self, event: Vec<u8>) {
+        if self.sender.try_send(HubCommand::Telemetry(event)).is_err() {
+            debug!("an event was dropped: the session has ended or does not keep up");
+        }
     }
 
     /// Waits until every answer given and the newest report have arrived (or were refused); `false` if that took

@@ -11,7 +11,13 @@ pub(super) struct Queue(VecDeque<HubEvent>);
 impl Queue {
     /// Adds an event and drops the one whose place it takes, so that a slow engine is told how things are, not how
     /// they were.
-    pub(super) fn push(&mut self, event: HubEvent) {
+    pub(super) fn push(&mut self, mut event: HubEvent) {
+        if let HubEvent::Ignored(count) = &mut event {
+            // Of these every one counts.
+            let counts =
+                self.0.iter().filter_map(|it| if let HubEvent::Ignored(n) = it { Some(n) } else { None });
+            *count += counts.sum::<u64>();
+        }
         if let Some(kind) = kind(&event) {
             self.0.retain(|waiting| self::kind(waiting) != Some(kind));
         }
@@ -42,13 +48,15 @@ fn kind(event: &HubEvent) -> Option<u8> {
         HubEvent::ReportDelivered(_) => Some(2),
         HubEvent::ReportRefused { .. } => Some(3),
         HubEvent::Uncontested => Some(4),
+        HubEvent::Tuned(_) => Some(5),
+        HubEvent::Ignored(_) => Some(6),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::{CallId, Desired, MethodCall, Parsed, channels};
+    use crate::hub::{CallId, Desired, Parsed, channels, methods};
 
     #[test]
     fn of_each_kind_only_the_newest_waits_and_calls_all_do() {
@@ -59,14 +67,17 @@ mod tests {
             queue.push(HubEvent::Connected);
             queue.push(desired());
             queue.push(HubEvent::ReportDelivered(generation));
+            queue.push(HubEvent::Ignored(1));
         }
         for rid in ["1", "2"] {
             let reply = port.replier(CallId { link: 1, rid: rid.to_owned() });
-            queue.push(HubEvent::Method { call: MethodCall::Reboot, reply });
+            let call = methods::read("reboot", b"", false).expect("it is known");
+            queue.push(HubEvent::Method { call, reply });
         }
-        assert_eq!(queue.0.len(), 5);
+        assert_eq!(queue.0.len(), 6);
+        assert!(queue.0.iter().any(|event| matches!(event, HubEvent::Ignored(1000))));
         assert!(queue.0.iter().any(|event| matches!(event, HubEvent::ReportDelivered(999))));
         queue.forget_calls();
-        assert_eq!(queue.0.len(), 3);
+        assert_eq!(queue.0.len(), 4);
     }
 }

@@ -117,7 +117,8 @@ impl Session {
 
     async fn converse(&mut self, opened: Opened) -> End {
         let Opened { mut link, early, lives } = opened;
-        let Self { dialogue, inbox, settings, .. } = self;
+        let Self { dialogue, inbox, settings, dial, .. } = self;
+        dialogue.device = dial.device().to_owned();
         dialogue.connected(Instant::now(), lives);
         for packet in early {
             if let Err(lost) = dialogue.received(packet, Instant::now()) {
@@ -194,6 +195,7 @@ impl Inbox {
         let now = Instant::now();
         match input {
             Input::Command(HubCommand::Reply { call, reply }) => dialogue.reply(&call, &reply),
+            Input::Command(HubCommand::Telemetry(event)) => dialogue.telemetry(event, now),
             Input::Command(HubCommand::Flush(done)) => {
                 // A report that was handed over before this command may not have been seen yet.
                 dialogue.want(self.port.reports.borrow_and_update().clone(), now);

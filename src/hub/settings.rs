@@ -18,6 +18,9 @@ pub struct Settings {
     pub slow_backoff: [Duration; 2],
     /// Whether a request may leave open what the bytes must be (`trust.allow_undigested`).
     pub allow_undigested: bool,
+    /// Whether cloud-to-device messages are taken from the hub, to be ignored: nobody else takes them, and they would
+    /// fill its queue.
+    pub take_messages: bool,
     /// Least time between two reported patches, unless a report is urgent.
     pub report_interval: Duration,
     /// For resolving the name, and for each address to take a connection.
@@ -50,6 +53,7 @@ impl Default for Settings {
             backoff: [seconds(1), seconds(300)],
             slow_backoff: [seconds(30), seconds(600)],
             allow_undigested: false,
+            take_messages: false,
             report_interval: seconds(10),
             connect_timeout: seconds(15),
             tls_timeout: seconds(15),

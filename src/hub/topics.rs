@@ -62,6 +62,11 @@ pub enum Topic {
         /// Whose answer it is.
         rid: String,
     },
+    /// Somebody sends the device a message.
+    CloudToDevice {
+        /// To whom.
+        device: String,
+    },
     /// The device sends telemetry.
     Telemetry {
         /// Who sends.
@@ -103,7 +108,11 @@ impl Topic {
                 rid: value(query, "$rid")?.to_owned(),
             });
         }
-        let (device, bag) = topic.strip_prefix("devices/")?.split_once("/messages/events/")?;
+        let rest = topic.strip_prefix("devices/")?;
+        if let Some((device, _)) = rest.split_once("/messages/devicebound/") {
+            return Some(Self::CloudToDevice { device: device.to_owned() });
+        }
+        let (device, bag) = rest.split_once("/messages/events/")?;
         Some(Self::Telemetry { device: device.to_owned(), properties: properties(bag)? })
     }
 }
@@ -123,6 +132,7 @@ impl fmt::Display for Topic {
             }
             Self::MethodCall { name, rid } => write!(f, "{METHOD_CALL}{name}/?$rid={rid}"),
             Self::MethodAnswer { status, rid } => write!(f, "{METHOD_ANSWER}{status}/?$rid={rid}"),
+            Self::CloudToDevice { device } => write!(f, "devices/{device}/messages/devicebound/"),
             Self::Telemetry { device, properties } => {
                 write!(f, "devices/{device}/messages/events/")?;
                 for (index, (name, value)) in properties.iter().enumerate() {
@@ -136,6 +146,19 @@ impl fmt::Display for Topic {
             }
         }
     }
+}
+
+/// The messages that are sent to `device`.
+pub(super) fn messages(device: &str) -> String {
+    format!("devices/{device}/messages/devicebound/#")
+}
+
+/// Where `device` sends our lifecycle events: as JSON in UTF-8, or the hub could not route them by what they say, and
+/// with a property that tells them from the telemetry of others.
+pub(super) fn telemetry(device: &str) -> String {
+    let properties = [("$.ct", "application/json"), ("$.ce", "utf-8"), ("type", "twinboot.lifecycle")]
+        .map(|(name, value)| (name.to_owned(), Some(value.to_owned())));
+    Topic::Telemetry { device: device.to_owned(), properties: properties.into() }.to_string()
 }
 
 /// The first value of `name`, which may have been sent encoded (`%24rid`).
@@ -196,6 +219,10 @@ mod tests {
                 "$iothub/twin/res/204/?$rid=2dd9e6e5-4c2b&$version=7",
                 Topic::TwinAnswer { status: 204, rid: rid(), version: Some(7) },
             ),
+            (
+                "devices/dev1/messages/devicebound/%24.to=%2Fdevices%2Fdev1&x=",
+                Topic::CloudToDevice { device: "dev1".into() },
+            ),
             ("$iothub/twin/PATCH/properties/desired/?$version=12", Topic::DesiredPatch { version: Some(12) }),
             (
                 "$iothub/methods/POST/rebootDevice/?$rid=2dd9e6e5-4c2b",
@@ -238,7 +265,7 @@ mod tests {
             "$iothub/methods/POST/m/?",
             "devices/d/messages/events/a=%2",
             "devices/d/messages/events/a=%ff",
-            "devices/d/messages/devicebound/",
+            "devices/d/messages/",
         ] {
             assert_eq!(Topic::parse(text), None, "{text}");
         }
@@ -259,6 +286,7 @@ mod tests {
             any::<Option<u64>>().prop_map(|version| Topic::DesiredPatch { version }),
             (name, rid()).prop_map(|(name, rid)| Topic::MethodCall { name, rid }),
             (any::<u16>(), rid()).prop_map(|(status, rid)| Topic::MethodAnswer { status, rid }),
+            "[a-z0-9.-]{1,20}".prop_map(|device| Topic::CloudToDevice { device }),
             ("[a-z0-9.-]{1,20}", bag)
                 .prop_map(|(device, properties)| Topic::Telemetry { device, properties }),
         ]

@@ -7,11 +7,14 @@
 //!
 //! A notification after a *replacement* of the section carries the new section whole, and nothing tells it from a
 //! patch. Merged like a patch it would keep what the replacement dropped: a cancelled `firmware`, or the old
-//! `fwSize` beside the new address. So where the two readings differ in what `firmware` says, the twin decides.
+//! `fwSize` beside the new address. So where the two readings differ in what our members say, the twin decides.
 
 use serde_json::Value;
 
 use super::merge::{self, Object};
+
+/// The members that are ours.
+const OURS: [&str; 2] = ["firmware", "twinboot"];
 
 /// The desired section.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +39,11 @@ impl Twin {
     /// `firmware` as it is desired.
     pub fn firmware(&self) -> Option<&Value> {
         self.desired.get("firmware")
+    }
+
+    /// `twinboot` as it is desired.
+    pub fn twinboot(&self) -> Option<&Value> {
+        self.desired.get("twinboot")
     }
 
     /// The version that is known, since the last [`Twin::replace`].
@@ -70,9 +78,10 @@ impl Twin {
             return Noticed::Stale;
         }
         let mut merged = self.desired.clone();
-        let whole = patch.get("firmware").filter(|value| !value.is_null()).cloned();
+        let whole = OURS.map(|name| patch.get(name).filter(|value| !value.is_null()).cloned());
         merge::apply(&mut merged, patch);
-        if version != known + 1 || merged.get("firmware") != whole.as_ref() {
+        let differs = OURS.iter().zip(&whole).any(|(name, whole)| merged.get(*name) != whole.as_ref());
+        if version != known + 1 || differs {
             return Noticed::Incomplete;
         }
         (self.desired, self.version) = (merged, Some(version));
@@ -173,11 +182,29 @@ mod tests {
             json!({"other": 3, "$version": 8}),           // the same
             json!({"firmware": {"a": 5}, "$version": 8}), // one member changed, or the other dropped
             json!({"firmware": {"b": null}, "$version": 8}),
+            json!({"firmware": {"a": 1, "b": 2}, "twinboot": {"x": null}, "$version": 8}),
         ] {
             let mut twin = known();
             assert_eq!(notice(&mut twin, 8, patch), Noticed::Incomplete);
             assert_eq!(twin.firmware(), Some(&json!({"a": 1, "b": 2})), "nothing is believed half");
         }
+    }
+
+    #[test]
+    fn both_of_our_members_are_followed() {
+        let mut twin = Twin::default();
+        let (firmware, settings) = (json!({"a": 1}), json!({"window": "none"}));
+        twin.replace(object(json!({"firmware": firmware, "twinboot": settings, "$version": 7})));
+        // Either alone may be a replacement that drops the other.
+        for half in [json!({"firmware": {"a": 2}}), json!({"twinboot": {"window": "01:00-02:00"}})] {
+            assert_eq!(notice(&mut twin.clone(), 8, half), Noticed::Incomplete);
+        }
+        let whole = json!({"firmware": {"a": 2}, "twinboot": {"window": "01:00-02:00"}, "$version": 8});
+        assert_eq!(notice(&mut twin, 8, whole), Noticed::Accepted);
+        assert_eq!(twin.twinboot(), Some(&json!({"window": "01:00-02:00"})));
+        let gone = json!({"firmware": {"a": 2}, "twinboot": null, "$version": 9});
+        assert_eq!(notice(&mut twin, 9, gone), Noticed::Accepted);
+        assert_eq!((twin.twinboot(), twin.firmware()), (None, Some(&json!({"a": 2}))));
     }
 
     #[test]

@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use super::merge::Object;
 use crate::model::{
-    Artifact, BadUrl, Failure, Install, Location, Origin, Reason, SecretUrl, Sha256, UpdateId, Version,
+    Artifact, BadUrl, Failure, Install, Location, Origin, Reason, SecretUrl, Sha256, Terms, Timestamp,
+    UpdateId, Version,
 };
 
 /// The largest integer that a twin keeps exactly for all of its readers: 2^53.
@@ -55,7 +56,8 @@ pub fn desired(firmware: Option<&Value>, allow_undigested: bool) -> Parsed {
         return Parsed { desired: Desired::Absent, unknown: Vec::new() };
     };
     let version = firmware.get("fwVersion").and_then(Value::as_str).and_then(|text| text.parse().ok());
-    let rules = Rules { place: "firmware", uri: &["fwPackageURI"], version_required: true, allow_undigested };
+    let uri = &["fwPackageURI"];
+    let rules = Rules { place: "firmware", uri, version_required: true, allow_undigested, hold: false };
     let (desired, unknown) = match rules.install(firmware, Origin::Desired) {
         Ok(install) => (Desired::Wish(install), rules.unknown(firmware)),
         Err(reason) => (Desired::Invalid { reason, version, id: fingerprint(firmware) }, Vec::new()),
@@ -84,6 +86,8 @@ pub(super) struct Rules {
     pub version_required: bool,
     /// Whether the digest may be absent.
     pub allow_undigested: bool,
+    /// Whether it is to be held when it is downloaded, whatever it says of that itself.
+    pub hold: bool,
 }
 
 impl Rules {
@@ -106,7 +110,27 @@ impl Rules {
         if job.is_some_and(|job| job.len() > MAX_JOB) {
             return Err(invalid(format!("{} is longer than {MAX_JOB} bytes", self.named("jobId"))));
         }
-        Ok(Install::new(Artifact { version, location, sha256, size }, origin, job))
+        let terms = self.terms(fields)?;
+        Ok(Install::new(Artifact { version, location, sha256, size }, origin, job).on(terms))
+    }
+
+    fn terms(&self, fields: &Object) -> Result<Terms, Reason> {
+        let flag = |name| match member(fields, name) {
+            None => Ok(false),
+            Some(Value::Bool(flag)) => Ok(*flag),
+            Some(value) => {
+                Err(invalid(format!("{} must be true or false, found {}", self.named(name), kind(value))))
+            }
+        };
+        let (hold, consent) = (flag("fwHold")? || self.hold, flag("fwConsent")?);
+        let force_by = match self.text(fields, "fwForceBy")? {
+            Some(text) => {
+                let bad = |error| invalid(format!("{} {error}", self.named("fwForceBy")));
+                Some(text.parse::<Timestamp>().map_err(bad)?)
+            }
+            None => None,
+        };
+        Ok(Terms { hold, consent, force_by })
     }
 
     fn version(&self, fields: &Object) -> Result<Option<Version>, Reason> {
@@ -179,7 +203,16 @@ impl Rules {
     fn unknown(&self, value: &Value) -> Vec<String> {
         let known = |name: &str| {
             self.uri.contains(&name)
-                || matches!(name, "fwVersion" | "fwPackageCheckValue" | "fwSize" | "jobId")
+                || matches!(
+                    name,
+                    "fwVersion"
+                        | "fwPackageCheckValue"
+                        | "fwSize"
+                        | "jobId"
+                        | "fwHold"
+                        | "fwConsent"
+                        | "fwForceBy"
+                )
         };
         let names = value.as_object().into_iter().flat_map(Object::keys).filter(|name| !known(name));
         let printable = |name: &String| name.chars().take(64).flat_map(char::escape_debug).collect();

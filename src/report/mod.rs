@@ -6,10 +6,15 @@
 
 mod firmware;
 mod flat;
+mod iothub_dm;
+mod lifecycle;
+mod lwm2m;
 mod status;
 #[cfg(test)]
 mod tests;
 
+pub use lifecycle::lifecycle;
+pub use lwm2m::Lwm2m;
 pub use status::{Activity, Ending, HubLink, JobView, LastView, Progress, Status, Versions};
 
 use serde_json::{Map, Value};
@@ -21,6 +26,10 @@ pub enum Dialect {
     Firmware,
     /// `firmwareStatus` and its times at the top level.
     Flat,
+    /// The object `iothubDM` of the older device management samples.
+    IothubDm,
+    /// The object `lwm2m` with the numbers of LwM2M's firmware update object.
+    Lwm2m,
 }
 
 /// The reported properties in all of `dialects`: the whole section that is ours, a `null` for what must be absent.
@@ -31,6 +40,8 @@ pub fn document(status: &Status, dialects: &[Dialect], brief: bool) -> Value {
         match dialect {
             Dialect::Firmware => firmware::add(status, brief, &mut document),
             Dialect::Flat => flat::add(status, brief, &mut document),
+            Dialect::IothubDm => iothub_dm::add(status, brief, &mut document),
+            Dialect::Lwm2m => lwm2m::add(status, &mut document),
         }
     }
     document.insert("rebootTime".into(), text(status.reboot_time));

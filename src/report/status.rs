@@ -2,6 +2,7 @@
 
 use serde::{Serialize, Serializer};
 
+use super::Lwm2m;
 use crate::model::{Failure, Origin, Outcome, Reason, Slot, Times, Timestamp, UpdateId, Version};
 use crate::update::{Facts, Gate, Job, Phase, Plan, Record, State};
 
@@ -28,6 +29,8 @@ pub struct Status {
     pub progress: Option<Progress>,
     /// How the last update ended.
     pub last: Option<LastView>,
+    /// The update as LwM2M's numbers.
+    pub lwm2m: Lwm2m,
     /// When the machine came back from the last reboot that was asked for.
     #[serde(serialize_with = "iso_8601")]
     pub reboot_time: Option<Timestamp>,
@@ -185,8 +188,11 @@ impl Status {
     /// Projects the durable part; what is live (progress, hub, warnings) is added by the engine.
     pub fn new(record: &Record, now: &Facts, gate: Option<Gate>) -> Self {
         let job = record.state.job();
+        let phase = Activity::of(&record.state);
+        let ended = record.last.as_ref().map(|last| ending(&last.outcome).1.map(|why| why.failure));
         Self {
-            phase: Activity::of(&record.state),
+            phase,
+            lwm2m: Lwm2m::of(phase, ended),
             booted: now.booted,
             default: now.default,
             trial: now.trial,
@@ -232,14 +238,19 @@ impl JobView {
     }
 }
 
+/// How an update ended, and why if it did not succeed.
+pub(super) fn ending(outcome: &Outcome) -> (Ending, Option<&Reason>) {
+    match outcome {
+        Outcome::Succeeded => (Ending::Succeeded, None),
+        Outcome::UpToDate => (Ending::UpToDate, None),
+        Outcome::Failed(why) => (Ending::Failed, Some(why)),
+        Outcome::RolledBack(why) => (Ending::RolledBack, Some(why)),
+    }
+}
+
 impl LastView {
     fn new(ended: &crate::model::Ended) -> Self {
-        let (outcome, why) = match &ended.outcome {
-            Outcome::Succeeded => (Ending::Succeeded, None),
-            Outcome::UpToDate => (Ending::UpToDate, None),
-            Outcome::Failed(why) => (Ending::Failed, Some(why)),
-            Outcome::RolledBack(why) => (Ending::RolledBack, Some(why)),
-        };
+        let (outcome, why) = ending(&ended.outcome);
         Self {
             id: ended.id.clone(),
             version: ended.version.clone(),

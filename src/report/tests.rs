@@ -225,3 +225,154 @@ fn an_update_that_is_held_up_says_by_what() {
     assert_eq!(firmware["fwUpdateSubstatus"], "disk full (state.unwritable)");
     assert_eq!(firmware["fwUpdateCode"], "state.unwritable");
 }
+
+const ALL: [Dialect; 4] = [Dialect::Firmware, Dialect::Flat, Dialect::IothubDm, Dialect::Lwm2m];
+
+/// One whole update in the older dialects: the object `iothubDM.firmwareUpdate` and LwM2M's two numbers after each step.
+#[test]
+fn a_good_update_is_told_in_the_older_dialects() {
+    let old = || facts("1", Slot::A, None, "1.0");
+    let new = || facts("2", Slot::B, Some(Slot::B), "2.0");
+    let image = Image { sha256: Sha256::of(b""), len: 0 };
+    let mut record = Record::default();
+    let mut told = |at: u64, now: Facts, event| {
+        record.step(&now, Some(Timestamp(at * 1000)), event).unwrap();
+        let document = document(&Status::new(&record, &now, None), &ALL, false);
+        let lwm2m = &document["lwm2m"];
+        (
+            document["iothubDM"].clone(),
+            (lwm2m["state"].as_u64().unwrap(), lwm2m["updateResult"].as_u64().unwrap()),
+        )
+    };
+    assert_eq!(told(0, old(), Event::Started), (json!(null), (0, 0)));
+    let time = |at: u64| Timestamp(at * 1000).to_string();
+    let mut wanted = json!({"status": "waiting", "startedWaitingTime": time(1)});
+    let whole = |update: &serde_json::Value| json!({ "firmwareUpdate": update });
+    assert_eq!(told(1, old(), Event::Desired(wish())), (whole(&wanted), (1, 0)));
+    wanted["status"] = json!("downloading");
+    assert_eq!(told(2, old(), Event::Proceed), (whole(&wanted), (1, 0)));
+    wanted["status"] = json!("downloadComplete");
+    wanted["downloadCompleteTime"] = json!(time(3));
+    assert_eq!(told(3, old(), Event::Written(image)), (whole(&wanted), (1, 0)));
+    assert_eq!(told(4, old(), Event::Done), (whole(&wanted), (2, 0)));
+    wanted["status"] = json!("applying");
+    wanted["startedApplyingImage"] = json!(time(5));
+    assert_eq!(told(5, old(), Event::Proceed), (whole(&wanted), (3, 0)));
+    assert_eq!(told(6, old(), Event::Done), (whole(&wanted), (3, 0)));
+    assert_eq!(told(7, new(), Event::Started), (whole(&wanted), (3, 0)));
+    assert_eq!(told(8, new(), Event::Done), (whole(&wanted), (3, 0)), "not complete before it is kept");
+    wanted["status"] = json!("applyComplete");
+    wanted["lastFirmwareUpdate"] = json!(time(9));
+    assert_eq!(told(9, new(), Event::Done), (whole(&wanted), (0, 1)));
+}
+
+#[test]
+fn failures_in_the_older_dialects_say_which_half_failed_and_why() {
+    let old = || facts("1", Slot::A, None, "1.0");
+    let image = || Image { sha256: Sha256::of(b""), len: 0 };
+    let told = |events: Vec<(Facts, Event)>| {
+        let mut record = Record::default();
+        let mut now = old();
+        for (facts, event) in events {
+            record.step(&facts, Some(Timestamp(1000)), event).unwrap();
+            now = facts;
+        }
+        let document = document(&Status::new(&record, &now, None), &ALL, false);
+        let update = &document["iothubDM"]["firmwareUpdate"];
+        let result = document["lwm2m"]["updateResult"].as_u64().unwrap();
+        (update["status"].clone(), update["error"].clone(), result, update["lastFirmwareUpdate"].clone())
+    };
+    let why = Failure::DownloadDigestMismatch.because("not the bytes");
+    let error = json!({"code": "download.digest-mismatch", "message": "not the bytes"});
+    let begun = || vec![(old(), Event::Desired(wish())), (old(), Event::Proceed)];
+    let undone = |why| vec![(old(), Event::Failed(why)), (old(), Event::Done)];
+    let events = [begun(), undone(why)].concat();
+    assert_eq!(told(events), (json!("downloadFailed"), error, 5, json!(null)));
+    let why = Failure::BootUnwritable.because("locked");
+    let written = vec![(old(), Event::Written(image())), (old(), Event::Done), (old(), Event::Proceed)];
+    let events = [begun(), written, undone(why)].concat();
+    assert_eq!(
+        told(events),
+        (json!("applyFailed"), json!({"code": "boot.unwritable", "message": "locked"}), 8, json!(null))
+    );
+    let events = [begun(), vec![(old(), Event::Cancel), (old(), Event::Done)]].concat();
+    let (status, error, result, _) = told(events);
+    assert_eq!((status, &error["code"], result), (json!("downloadFailed"), &json!("request.cancelled"), 10));
+}
+
+#[test]
+fn a_reboot_is_told_in_the_older_dialect_after_it() {
+    let mut record = Record::default();
+    let (before, after) = (facts("1", Slot::A, None, "1.0"), facts("2", Slot::A, None, "1.0"));
+    record.step(&before, None, Event::Reboot).unwrap();
+    let told = |record: &Record, now: &Facts| {
+        document(&Status::new(record, now, None), &[Dialect::IothubDm], false)["iothubDM"].clone()
+    };
+    assert_eq!(told(&record, &before), json!(null), "it has not happened");
+    record.step(&after, None, Event::Started).unwrap();
+    assert_eq!(told(&record, &after), json!({"reboot": {"lastReboot": "1970-01-01T00:00:00.009Z"}}));
+}
+
+#[test]
+fn an_older_dialect_can_be_brief() {
+    let now = facts("1", Slot::A, None, "1.0");
+    let mut record = Record::default();
+    record
+        .step(&now, None, Event::Declined(UpdateId("x".into()), Failure::RequestInvalid.because("long")))
+        .unwrap();
+    let brief = document(&Status::new(&record, &now, None), &[Dialect::IothubDm], true);
+    let error = json!({"code": "request.invalid", "message": ""});
+    assert_eq!(brief["iothubDM"]["firmwareUpdate"]["error"], error);
+}
+
+#[test]
+fn every_step_of_an_update_is_one_lifecycle_event() {
+    let old = || facts("1", Slot::A, None, "1.0");
+    let new = || facts("2", Slot::B, Some(Slot::B), "2.0");
+    let image = Image { sha256: Sha256::of(b""), len: 0 };
+    let mut record = Record::default();
+    let mut events = vec![];
+    for (now, event) in [
+        (old(), Event::Desired(wish())),
+        (old(), Event::HubReached),
+        (old(), Event::Proceed),
+        (old(), Event::Written(image)),
+        (old(), Event::Done),
+        (old(), Event::Proceed),
+        (old(), Event::Done),
+        (new(), Event::Started),
+        (new(), Event::Done),
+        (new(), Event::Done),
+    ] {
+        let before = record.clone();
+        record.step(&now, None, event).unwrap();
+        events.extend(lifecycle(&before, &record, Some(Timestamp(0))));
+    }
+    let words: Vec<_> =
+        events.iter().map(|event| event["to"].as_str().unwrap_or(event["event"].as_str().unwrap())).collect();
+    let wanted = [
+        "accepted",
+        "downloading",
+        "verifying",
+        "staged",
+        "applying",
+        "rebooting",
+        "confirming",
+        "committing",
+        "ended",
+    ];
+    assert_eq!(words, wanted);
+    let Wish::Install(install) = wish() else { panic!() };
+    let second = json!({
+        "event": "transition", "update": install.id, "version": "2.0", "from": "accepted", "to": "downloading",
+        "at": "1970-01-01T00:00:00.000Z",
+    });
+    assert_eq!(events[1], second);
+    let last = json!({
+        "event": "ended", "update": install.id, "version": "2.0", "outcome": "succeeded", "at": "1970-01-01T00:00:00.000Z",
+    });
+    assert_eq!(events[8], last);
+    let before = record.clone();
+    record.step(&facts("2", Slot::B, None, "2.0"), None, Event::Reboot).unwrap();
+    assert_eq!(lifecycle(&before, &record, None), [json!({"event": "restarting"})]);
+}

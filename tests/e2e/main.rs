@@ -8,6 +8,7 @@ mod methods;
 mod refusals;
 mod reports;
 mod secrets;
+mod settings;
 #[path = "../support/mod.rs"]
 mod support;
 mod trials;

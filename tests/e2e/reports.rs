@@ -74,3 +74,47 @@ fn a_rollback_is_an_error_first_and_told_as_done_by_the_old_system() -> Checked 
     assert!(told.iter().all(|firmware| firmware["currentFwVersion"] == "1.0.0"), "{told:#?}");
     Ok(())
 }
+
+/// The older dialects tell the same update in their words, once each and in their order; and so does telemetry.
+#[test]
+fn a_whole_update_in_the_older_dialects_and_as_telemetry() -> Checked {
+    let dialects = "dialects = [\"firmware\", \"flat\", \"iothub_dm\", \"lwm2m\"]";
+    let bench = Bench::with(&format!("[report]\n{dialects}\ntelemetry = true\n"))?;
+    let events = bench.cloud.emulator.events();
+    bench.update("2.0.0", &V2)?;
+    assert_eq!(bench.cloud.call("reboot", Value::Null)?.0, 200);
+    let reported = bench.cloud.wait_reported("lastReboot", super::LIMIT, |reported| {
+        reported["iothubDM"]["reboot"]["lastReboot"].is_string()
+    })?;
+    assert_eq!(reported["iothubDM"]["reboot"]["lastReboot"], reported["rebootTime"]);
+    let update = &reported["iothubDM"]["firmwareUpdate"];
+    let times = ["startedWaitingTime", "downloadCompleteTime", "startedApplyingImage", "lastFirmwareUpdate"];
+    let times = times.map(|name| update[name].as_str().unwrap_or_default());
+    assert!(times.is_sorted() && !times[0].is_empty(), "{update:#}");
+    assert_eq!(reported["lwm2m"], serde_json::json!({"state": 0, "updateResult": 1, "pkgVersion": "2.0.0"}));
+    let (mut words, mut states, mut telemetry) = (vec![], vec![], 0);
+    for event in events.try_iter() {
+        match event.kind {
+            EventKind::Reported { patch, .. } => {
+                words.extend(patch["iothubDM"]["firmwareUpdate"]["status"].as_str().map(str::to_owned));
+                states.extend(patch["lwm2m"]["state"].as_u64());
+            }
+            EventKind::Telemetry { properties, .. } => {
+                let has = |name: &str, value: &str| properties.iter().any(|(n, v)| n == name && v == value);
+                assert!(has("$.ct", "application/json") && has("$.ce", "utf-8"), "{properties:?}");
+                assert!(has("type", "twinboot.lifecycle"), "{properties:?}");
+                telemetry += 1;
+            }
+            _ => {}
+        }
+    }
+    // What lasts no time may be told together with what follows.
+    let all = ["waiting", "downloading", "downloadComplete", "applying", "applyComplete"];
+    let places: Vec<_> = words.iter().map(|word| all.iter().position(|it| it == word).unwrap()).collect();
+    assert!(places.is_sorted() && words.last().unwrap() == "applyComplete", "{words:?}");
+    assert!(words.iter().any(|word| word == "applying"), "{words:?}");
+    assert!(states.contains(&3) && states.last() == Some(&0), "{states:?}");
+    // Nine for the update and two for the reboot; the first of a new boot wait for the connection.
+    assert_eq!(telemetry, 11);
+    Ok(())
+}

@@ -133,7 +133,10 @@ fn with_consent_required_it_waits_until_somebody_agrees() -> Checked {
     let from = bench.device.now();
     bench.device.wait_status("it waits again", from, LIMIT, |status| status["gate"].is_string())?;
     let (code, body) = bench.cloud.call("apply", Value::Null)?;
-    assert_eq!((code, body), (200, json!({"Response": "Apply started"})));
+    assert_eq!(
+        (code, body),
+        (202, json!({"Response": "Apply started: switching over as soon as the image is ready"}))
+    );
     bench.runs("2.0.0")?;
     bench.settled(Slot::B, &V2)
 }

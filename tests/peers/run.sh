@@ -1,6 +1,6 @@
 #!/bin/bash
-# The vendor's published SDKs against the emulator. Installs them below target/peers (pip and npm), starts the emulator
-# on the ports that they insist on, runs both scripts, and ends with one line that counts.
+# The vendor's published SDKs against the emulator. Installs them below target/peers (pip and npm), runs every script
+# against an emulator of its own on the ports that they insist on, and ends with one line that counts.
 #
 # Needs python3 with venv, node with npm, cargo. Port 443 needs root (or net.ipv4.ip_unprivileged_port_start=443):
 # without it the Python service uses another port and the Node checks, whose service side cannot, are skipped aloud.
@@ -47,7 +47,7 @@ PYTHON
 # usual one; all of 127/8 is this machine.
 choose_address() {
     for https_port in 443 0; do
-        for address in 127.0.0.1 127.0.0.83; do
+        for address in 127.0.0.1 127.0.0.82 127.0.0.83; do
             host=$address
             [ "$address" = 127.0.0.1 ] && host=localhost
             if free "$address" 8883 && { [ "$https_port" = 0 ] || free "$address" "$https_port"; }; then
@@ -61,7 +61,6 @@ choose_address() {
 }
 
 start_emulator() {
-    cargo build --quiet -p hub-emulator
     exec {emulator}< <(exec target/debug/hub-emulator --bind "$address" --host "$host" --name "$host" \
         --mqtt-port 8883 --https-port "$https_port" --ca "$work/ca.pem" 2>&1)
     emulator_pid=$!
@@ -69,8 +68,8 @@ start_emulator() {
     local line
     while read -r line <&"$emulator"; do
         case $line in
-            'service connection string: '*) service=${line#*: } ;;
-            'service '*) address_of_service=${line##* } ;;
+            'service connection string: '*) SERVICE=${line#*: } ;;
+            'service '*) EMULATOR=${line##* } ;;
             ready) break ;;
         esac
     done
@@ -78,40 +77,60 @@ start_emulator() {
         say "peers: the emulator did not start"
         exit 1
     fi
+    # The Python service takes a port with the host name; without port 443 the port is the emulator's choice.
+    [ "$https_port" = 443 ] || SERVICE="HostName=${EMULATOR#https://};${SERVICE#*;}"
+    export EMULATOR SERVICE
     # Its further lines, for whoever looks for the cause of a failure.
-    cat <&"$emulator" >"$work/emulator.log" &
+    cat <&"$emulator" >>"$work/emulator.log" &
 }
 
-run_python() {
-    SSL_CERT_FILE="$work/ca.pem" REQUESTS_CA_BUNDLE="$work/ca.pem" \
-        timeout 90 "$work/venv/bin/python" "$here/service_and_device.py"
+stop_emulator() {
+    kill "$emulator_pid" 2>/dev/null || true
+    while kill -0 "$emulator_pid" 2>/dev/null; do sleep 0.1; done
+    exec {emulator}<&-
 }
 
-run_node() {
-    NODE_EXTRA_CA_CERTS="$work/ca.pem" NODE_PATH="$work/node/node_modules" timeout 90 node "$here/tutorial.js"
+# Runs a script against an emulator of its own, for they count what is in the hub: NAME-OF-FILE [ARGUMENT...]
+run() {
+    local script=$here/$1 checks how
+    case $1 in
+        *.py)
+            checks='^@check'
+            how=(env SSL_CERT_FILE="$work/ca.pem" REQUESTS_CA_BUNDLE="$work/ca.pem" "$work/venv/bin/python")
+            ;;
+        *.js)
+            checks="^  async '"
+            how=(env NODE_EXTRA_CA_CERTS="$work/ca.pem" NODE_PATH="$work/node/node_modules" node)
+            ;;
+    esac
+    checks=$(grep -c "$checks" "$script")
+    if [[ $1 = *.js && $https_port != 443 ]]; then
+        say "peers: port 443 cannot be had: the checks of $1 are SKIPPED"
+        skipped=$((skipped + checks))
+        return
+    fi
+    # A script that ends early has checks that never speak.
+    expected=$((expected + checks))
+    start_emulator
+    timeout 180 "${how[@]}" "$script" "${@:2}" | tee -a "$log" || say "peers: $1 ended early"
+    stop_emulator
 }
 
 install_python
 install_node
 choose_address
-start_emulator
-export EMULATOR="$address_of_service" DEVICE_HOST="$host" SERVICE="$service"
+cargo build --quiet -p hub-emulator
+export DEVICE_HOST="$host"
 log="$work/checks.log"
 : >"$log"
-skipped=0
-if [ "$https_port" = 443 ]; then
-    run_python | tee -a "$log" || say "peers: the Python script ended early"
-    run_node | tee -a "$log" || say "peers: the Node script ended early"
-else
-    # The Python service takes a port with the host name; the port is the emulator's choice.
-    SERVICE="HostName=${EMULATOR#https://};${service#*;}" run_python | tee -a "$log" || say "peers: the Python script ended early"
-    say "peers: port 443 cannot be had: the Node checks are SKIPPED"
-    skipped=$(grep -c "^  async '" "$here/tutorial.js")
-fi
+: >"$work/emulator.log"
+skipped=0 expected=0
+run service_and_device.py
+run service.py
+run tutorial.js
+run service.js
 passed=$(grep -c '^ok ' "$log" || true)
 failed=$(grep -c '^FAILED ' "$log" || true)
-# A script that ended early has checks that never spoke.
-expected=$(($(grep -c '^@check' "$here/service_and_device.py") + $(grep -c "^  async '" "$here/tutorial.js") - skipped))
 failed=$((failed + expected - passed - failed))
 echo "peers: $passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ]

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::*;
@@ -12,24 +12,6 @@ use crate::model::Failure;
 
 const LONG: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_secs(1);
-
-#[test]
-fn only_root_and_we_ourselves_may_have_written_it() {
-    for (owner, mode, us, fine) in [
-        (0, 0o755, 0, true),
-        (0, 0o500, 0, true),
-        (0, 0o755, 1000, true),
-        (1000, 0o755, 1000, true),
-        (1000, 0o755, 0, false),
-        (1000, 0o755, 1001, false),
-        (0, 0o775, 0, false),
-        (0, 0o757, 0, false),
-        (1000, 0o770, 1000, false),
-    ] {
-        assert_eq!(who_else(owner, mode, us).is_none(), fine, "{owner} {mode:o} {us}");
-    }
-    assert_eq!(who_else(0, 0o100775, 0).as_deref(), Some("can be written by others (mode 775): chmod go-w"));
-}
 
 /// A directory of programs, safe unless a test makes it otherwise.
 struct Programs(tempfile::TempDir);

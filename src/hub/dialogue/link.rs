@@ -19,6 +19,8 @@ pub(super) struct LinkState {
     pub(super) again: Option<u64>,
     /// Whether the twin was given once.
     pub(super) is_up: bool,
+    /// When it was given last.
+    given: Option<Instant>,
     pub(super) calls: Calls,
     /// When nobody seems to contend for the identity any more.
     pub(super) uncontested: Option<Instant>,
@@ -46,6 +48,7 @@ impl LinkState {
             get: Get::Idle,
             again: None,
             is_up: false,
+            given: None,
             calls: Calls::default(),
             uncontested: None,
             renew: lives.map(|life| [now + life.mul_f64(0.8), now + life.mul_f64(0.9)]),
@@ -79,8 +82,15 @@ impl LinkState {
         self.get = Get::Waiting { until: now + backoff.next(random) };
     }
 
+    /// When the twin is to be asked for although nothing was notified; `every` so often, never if that is zero.
+    pub(super) fn next_poll(&self, every: Duration) -> Option<Instant> {
+        let idle = matches!(self.get, Get::Idle) && !every.is_zero();
+        self.given.filter(|_| idle).map(|given| given + every)
+    }
+
     /// The twin was given.
-    pub(super) fn answered(&mut self) {
+    pub(super) fn answered(&mut self, now: Instant) {
+        self.given = Some(now);
         self.usual.reset();
         self.slow.reset();
     }

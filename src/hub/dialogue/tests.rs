@@ -5,6 +5,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::hub::{Desired, Hub, Report, channels};
 
+mod tuned;
+
 const DIGEST: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 const SECOND: Duration = Duration::from_secs(1);
 const LIFETIME: Duration = Duration::from_secs(3600);
@@ -85,7 +87,7 @@ impl Bench {
     fn report(&mut self, generation: u64, full: Value) {
         let Value::Object(full) = full else { panic!() };
         let report = Report { generation, full, minimal: None, urgent: true };
-        let slot = Slot { report: Some(report.into()), urgent_to: generation };
+        let slot = Slot { report: Some(report.into()), urgent_to: generation, pace: None };
         self.dialogue.want(slot, self.now);
     }
 }
@@ -104,6 +106,8 @@ fn desired(events: &[HubEvent]) -> Vec<String> {
         }),
         HubEvent::Connected
         | HubEvent::Uncontested
+        | HubEvent::Tuned(_)
+        | HubEvent::Ignored(_)
         | HubEvent::Lost { .. }
         | HubEvent::Method { .. }
         | HubEvent::ReportDelivered(_)
@@ -262,9 +266,7 @@ fn methods_are_handed_on_answered_once_and_only_on_their_own_link() {
     bench.events();
     bench.call("rebootDevice", "7", "");
     bench.call("rebootDevice", "7", "");
-    let HubEvent::Method { call: MethodCall::Reboot, reply } = bench.events().pop().unwrap() else {
-        panic!()
-    };
+    let HubEvent::Method { reply, .. } = bench.events().pop().unwrap() else { panic!() };
     assert!(bench.events().is_empty(), "delivered twice is once");
     reply.send(MethodReply::ok("yes"));
     let HubCommand::Reply { call, reply } = bench.port.commands.try_recv().unwrap() else { panic!() };
@@ -284,7 +286,10 @@ fn a_dropped_replier_says_so_and_strangers_get_404() {
     bench.events();
     for name in ["Reboot", "%72eboot", "a/b", ""] {
         bench.call(name, "1", "{}");
-        assert_eq!(bench.expect("$iothub/methods/res/404/?$rid=1").1, r#"{"Response":"Unknown method"}"#);
+        assert_eq!(
+            bench.expect("$iothub/methods/res/404/?$rid=1").1,
+            r#"{"Response":"Unknown method","code":"request.unknown-method"}"#
+        );
     }
     assert!(bench.events().is_empty());
     bench.call("cancel", "2", "null");

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
@@ -77,6 +77,53 @@ impl Server {
     }
 }
 
+/// The next packet of a stream: its first byte and what follows the length; `None` at the end.
+pub(super) async fn packet(stream: &mut (impl AsyncRead + Unpin)) -> Option<(u8, Vec<u8>)> {
+    let first = stream.read_u8().await.ok()?;
+    let (mut length, mut factor) = (0, 1);
+    loop {
+        let byte = stream.read_u8().await.ok()?;
+        length += usize::from(byte & 127) * factor;
+        factor *= 128;
+        if byte < 128 {
+            break;
+        }
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await.ok()?;
+    Some((first, body))
+}
+
+/// A PUBLISH taken apart: topic, payload, packet id.
+pub(super) fn message(first: u8, body: &[u8]) -> (String, String, Option<u16>) {
+    let (length, rest) = body.split_at(2);
+    let (topic, rest) = rest.split_at(usize::from(u16::from_be_bytes([length[0], length[1]])));
+    let (id, payload) = if first & 0b110 == 0 { rest.split_at(0) } else { rest.split_at(2) };
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let id = <[u8; 2]>::try_from(id).ok().map(u16::from_be_bytes);
+    (text(topic), text(payload), id)
+}
+
+/// A PUBLISH put together; `first` is its first byte.
+pub(super) fn publish(first: u8, topic: &str, id: Option<u16>, payload: &[u8]) -> Vec<u8> {
+    let mut body = (topic.len() as u16).to_be_bytes().to_vec();
+    body.extend(topic.as_bytes());
+    body.extend(id.into_iter().flat_map(u16::to_be_bytes));
+    body.extend(payload);
+    let mut packet = vec![first];
+    let mut length = body.len();
+    loop {
+        let more = if length >= 128 { 128 } else { 0 };
+        packet.push((length % 128) as u8 | more);
+        length /= 128;
+        if length == 0 {
+            break;
+        }
+    }
+    packet.extend(body);
+    packet
+}
+
 /// One connection of a device.
 pub(super) struct Peer {
     stream: TlsStream<TcpStream>,
@@ -92,6 +139,23 @@ pub(super) struct Connect {
     pub password: String,
 }
 
+impl Connect {
+    pub(super) fn read(first: u8, body: &[u8]) -> Self {
+        assert_eq!((first, &body[..7]), (0x10, &b"\0\x04MQTT\x04"[..]));
+        let mut rest = &body[10..];
+        let mut text = || {
+            let (length, tail) = rest.split_at(2);
+            let (text, tail) = tail.split_at(usize::from(u16::from_be_bytes([length[0], length[1]])));
+            rest = tail;
+            String::from_utf8(text.to_vec()).unwrap()
+        };
+        let (client, username, password) = (text(), text(), text());
+        assert!(rest.is_empty());
+        let keep_alive = u16::from_be_bytes([body[8], body[9]]);
+        Self { flags: body[7], keep_alive, client, username, password }
+    }
+}
+
 impl Peer {
     /// The next packet: its first byte and what follows the length.
     pub(super) async fn read(&mut self) -> (u8, Vec<u8>) {
@@ -100,22 +164,12 @@ impl Peer {
 
     /// `None` at the end of the stream.
     async fn packet(&mut self) -> Option<(u8, Vec<u8>)> {
-        let read = async {
-            let first = self.stream.read_u8().await.ok()?;
-            let (mut length, mut factor) = (0, 1);
-            loop {
-                let byte = self.stream.read_u8().await.ok()?;
-                length += usize::from(byte & 127) * factor;
-                factor *= 128;
-                if byte < 128 {
-                    break;
-                }
-            }
-            let mut body = vec![0; length];
-            self.stream.read_exact(&mut body).await.ok()?;
-            Some((first, body))
-        };
-        timeout(HANGS, read).await.expect("something from the device")
+        timeout(HANGS, packet(&mut self.stream)).await.expect("something from the device")
+    }
+
+    /// Ends it with a reset (RST) instead of an orderly close (FIN).
+    pub(super) fn reset(self) {
+        self.stream.get_ref().0.set_zero_linger().unwrap();
     }
 
     /// Reads until the device has gone; the first bytes of what it still said.
@@ -141,18 +195,7 @@ impl Peer {
 
     pub(super) async fn expect_connect(&mut self) -> Connect {
         let (first, body) = self.read().await;
-        assert_eq!((first, &body[..7]), (0x10, &b"\0\x04MQTT\x04"[..]));
-        let mut rest = &body[10..];
-        let mut text = || {
-            let (length, tail) = rest.split_at(2);
-            let (text, tail) = tail.split_at(usize::from(u16::from_be_bytes([length[0], length[1]])));
-            rest = tail;
-            String::from_utf8(text.to_vec()).unwrap()
-        };
-        let (client, username, password) = (text(), text(), text());
-        assert!(rest.is_empty());
-        let keep_alive = u16::from_be_bytes([body[8], body[9]]);
-        Connect { flags: body[7], keep_alive, client, username, password }
+        Connect::read(first, &body)
     }
 
     /// A SUBSCRIBE: packet id and the one filter.
@@ -185,12 +228,7 @@ impl Peer {
     pub(super) async fn expect_message(&mut self) -> (String, String, Option<u16>) {
         let (first, body) = self.read().await;
         assert!(first == 0x30 || first == 0x32, "a message, not {first:02x}");
-        let (length, rest) = body.split_at(2);
-        let (topic, rest) = rest.split_at(usize::from(u16::from_be_bytes([length[0], length[1]])));
-        let (id, payload) = if first == 0x32 { rest.split_at(2) } else { rest.split_at(0) };
-        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-        let id = <[u8; 2]>::try_from(id).ok().map(u16::from_be_bytes);
-        (text(topic), text(payload), id)
+        message(first, &body)
     }
 
     /// A message on a topic that begins like this: the rest of the topic, and the payload.
@@ -200,22 +238,7 @@ impl Peer {
     }
 
     pub(super) async fn publish(&mut self, first: u8, topic: &str, id: Option<u16>, payload: &[u8]) {
-        let mut body = (topic.len() as u16).to_be_bytes().to_vec();
-        body.extend(topic.as_bytes());
-        body.extend(id.into_iter().flat_map(u16::to_be_bytes));
-        body.extend(payload);
-        let mut packet = vec![first];
-        let mut length = body.len();
-        loop {
-            let more = if length >= 128 { 128 } else { 0 };
-            packet.push((length % 128) as u8 | more);
-            length /= 128;
-            if length == 0 {
-                break;
-            }
-        }
-        packet.extend(body);
-        self.write(&packet).await;
+        self.write(&publish(first, topic, id, payload)).await;
     }
 
     /// Answers a twin request.

@@ -65,7 +65,7 @@ fn each_missing_field_is_named() {
 #[test]
 fn each_wrong_type_is_named_with_what_was_found() {
     let values = [json!(true), json!(1), json!(1.5), json!("text"), json!([1]), json!({"a": 1})];
-    for name in ["fwVersion", "fwPackageURI", "fwPackageCheckValue", "fwSize", "jobId"] {
+    for name in ["fwVersion", "fwPackageURI", "fwPackageCheckValue", "fwSize", "jobId", "fwForceBy"] {
         for value in &values {
             if value.is_string() && name != "fwSize" || value == &json!(1) && name == "fwSize" {
                 continue;
@@ -125,6 +125,35 @@ fn check_values_are_sha256_or_told_what_is_accepted() {
     assert!(reason.detail.contains("trust.allow_undigested"), "{reason}");
     let Desired::Wish(install) = desired(Some(&bare), true).desired else { panic!() };
     assert_eq!(install.artifact.sha256, None);
+}
+
+#[test]
+fn terms_are_read_strictly() {
+    let mut firmware = with("fwHold", json!(true));
+    firmware["fwConsent"] = json!(true);
+    firmware["fwForceBy"] = json!("2026-12-01T04:00:00Z");
+    let Parsed { desired: Desired::Wish(install), unknown } = desired(Some(&firmware), false) else {
+        panic!()
+    };
+    let force_by = "2026-12-01T04:00:00Z".parse().ok();
+    assert_eq!(install.terms, Terms { hold: true, consent: true, force_by });
+    assert!(unknown.is_empty());
+    let Desired::Wish(plain) = desired(Some(&good()), false).desired else { panic!() };
+    assert!(plain.terms.is_usual());
+    assert_ne!(plain.id, install.id, "other terms, another wish");
+    assert_eq!(plain.intent, install.intent, "for the same thing");
+    for name in ["fwHold", "fwConsent"] {
+        for bad in [json!("true"), json!(1), json!([true]), json!({"a": 1})] {
+            let reason = refused(&with(name, bad.clone()));
+            let wanted = format!("firmware.{name} must be true or false, found {}", kind(&bad));
+            assert_eq!((reason.failure, reason.detail), (Failure::RequestInvalid, wanted));
+        }
+    }
+    for bad in [json!("tomorrow"), json!("2026-12-01T04:00:00"), json!("2026-12-01T04:00:00+01:00")] {
+        assert!(
+            refused(&with("fwForceBy", bad)).detail.starts_with("firmware.fwForceBy must be a time in UTC")
+        );
+    }
 }
 
 #[test]

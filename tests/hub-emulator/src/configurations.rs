@@ -6,6 +6,7 @@
 //! and it is Applied on a device if at least one of its paths won there.
 
 mod evaluation;
+mod once;
 
 use std::collections::BTreeMap;
 

@@ -9,9 +9,11 @@
 //!
 //! Not here yet: provisioning (DPS), X.509 devices, cloud-to-device messages, AMQP.
 
+mod chaos;
 mod clock;
 mod configurations;
 pub mod device;
+mod digital_twins;
 mod emulator;
 mod error;
 mod escape;
@@ -36,6 +38,7 @@ mod tls;
 mod twin;
 mod websocket;
 
+pub use chaos::{Chaos, Mischief};
 pub use emulator::{Emulator, Options};
 pub use error::{Code, Error};
 pub use events::{Event, EventKind};

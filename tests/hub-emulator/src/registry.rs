@@ -43,6 +43,9 @@ pub(crate) struct Device {
     pub(crate) model_id: String,
     /// Whether it is an IoT Edge gateway.
     pub(crate) edge: bool,
+    /// The gateway of a device behind one; what a gateway calls itself is made up from its id.
+    device_scope: Value,
+    parent_scopes: Value,
     managed_by: Value,
     etag: u64,
     generation: String,
@@ -87,6 +90,8 @@ impl Device {
             last_activity: clock::NEVER.to_owned(),
             model_id: String::new(),
             edge: false,
+            device_scope: Value::Null,
+            parent_scopes: json!([]),
             managed_by: Value::Null,
             etag: 0,
             generation: random::decimal(),
@@ -146,6 +151,12 @@ impl Device {
         };
         if let Some(edge) = body.pointer("/capabilities/iotEdge").and_then(Value::as_bool) {
             self.edge = edge && self.module.is_none();
+        }
+        if let Some(scope) = body.get("deviceScope").filter(|scope| scope.is_string()) {
+            self.device_scope = scope.clone();
+        }
+        if let Some(scopes) = body.get("parentScopes").filter(|scopes| scopes.is_array()) {
+            self.parent_scopes = scopes.clone();
         }
         if let Some(managed_by) = body.get("managedBy") {
             self.managed_by = managed_by.clone();
@@ -227,12 +238,16 @@ impl Device {
         document
     }
 
-    /// Only a gateway has one.
+    /// Only a gateway has one of its own; a device behind one names its gateway's.
     fn scope(&self) -> Value {
-        if !self.edge {
+        if self.edge {
+            let own = format!("ms-azure-iot-edge://{}-{}", self.id, self.generation);
+            return json!({"deviceScope": own, "parentScopes": self.parent_scopes});
+        }
+        if self.device_scope.is_null() {
             return json!({});
         }
-        json!({"deviceScope": format!("ms-azure-iot-edge://{}-{}", self.id, self.generation), "parentScopes": []})
+        json!({"deviceScope": self.device_scope, "parentScopes": [self.device_scope]})
     }
 
     pub(crate) fn status(&self) -> &'static str {

@@ -66,6 +66,11 @@ impl Shared {
         id
     }
 
+    /// Changes whenever something may have happened.
+    pub(crate) fn ticks(&self) -> watch::Receiver<u64> {
+        self.tick.subscribe()
+    }
+
     /// Looks at the hub.
     pub(crate) fn read<R>(&self, look: impl FnOnce(&Hub) -> R) -> R {
         look(&self.lock())
@@ -75,11 +80,6 @@ impl Shared {
     /// between its look and its sleep would miss it.
     pub(crate) fn touch(&self) {
         self.with(|_| ());
-    }
-
-    /// Changes of the hub, for tasks.
-    pub(crate) fn ticks(&self) -> watch::Receiver<u64> {
-        self.tick.subscribe()
     }
 
     /// Waits, not in a task, until the hub satisfies a condition; whether it did in time.

@@ -103,7 +103,7 @@ fn a_bulk_request_does_each_by_itself_and_tells_what_failed() {
     let etag = service.get("/devices/b").json()["etag"].clone();
     let twin_etag = service.get("/twins/c").json()["etag"].clone();
     let rest = bulk(json!([
-        {"id": "b", "importMode": "updateIfMatchETag", "eTag": etag, "status": "enabled"},
+        {"id": "b", "importMode": "UpdateIfMatchETag", "eTag": etag, "status": "enabled"},
         {"id": "c", "importMode": "updateTwinIfMatchETag", "twinETag": twin_etag, "tags": {"z": 3}},
         {"id": "a", "moduleId": "m", "importMode": "delete"},
         {"id": "a", "importMode": "deleteIfMatchETag", "eTag": service.get("/devices/a").json()["etag"]},

@@ -106,12 +106,12 @@ fn goal(
     goal
 }
 
-fn keys(path: &str) -> Vec<&str> {
+pub(super) fn keys(path: &str) -> Vec<&str> {
     path.split('.').skip(DESIRED.split('.').count()).collect()
 }
 
 /// Sets or removes what stands at a path. A null in the content means absence, as in any patch.
-fn place(target: &mut Map<String, Value>, keys: &[&str], value: Option<&Value>) {
+pub(super) fn place(target: &mut Map<String, Value>, keys: &[&str], value: Option<&Value>) {
     let Some((first, rest)) = keys.split_first() else {
         *target = value.and_then(Value::as_object).cloned().unwrap_or_default();
         return;

@@ -164,6 +164,7 @@ impl Hub {
     }
 
     fn bulk_one(&mut self, key: &str, body: &Value) -> Result<(), Error> {
+        // The Node SDK writes them with a capital.
         let mode = body.get("importMode").and_then(Value::as_str).unwrap_or("createOrUpdate");
         let text = |name: &str| body.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
         let etag = text("eTag").or(text("etag"));
@@ -172,36 +173,36 @@ impl Hub {
             None => Err(Error::invalid(format!("{mode} wants {name}"))),
         };
         let exists = self.find(key).is_some();
-        match mode {
+        match mode.to_ascii_lowercase().as_str() {
             "create" if exists => Err(already(key)),
-            "createOrUpdate" | "createOrUpdateIfMatchETag" | "create" if !exists => {
+            "createorupdate" | "createorupdateifmatchetag" | "create" if !exists => {
                 let mut device = self.make(key, body)?;
                 twins::apply(&mut device, body, false)?;
                 self.add(device);
                 Ok(())
             }
-            "createOrUpdate" => {
+            "createorupdate" => {
                 self.change(key, body)?;
                 self.bulk_twin(key, body, None)
             }
             "update" => self.change(key, body),
-            "createOrUpdateIfMatchETag" | "updateIfMatchETag" => {
+            "createorupdateifmatchetag" | "updateifmatchetag" => {
                 let etag = need(etag, "eTag")?;
                 check_raw_etag(Some(&etag), &self.device(key)?.etag())?;
                 self.change(key, body)
             }
             "delete" => self.delete_identity(key, None),
-            "deleteIfMatchETag" => {
+            "deleteifmatchetag" => {
                 let etag = need(etag, "eTag")?;
                 check_raw_etag(Some(&etag), &self.device(key)?.etag())?;
                 self.delete_identity(key, None)
             }
-            "updateTwin" => self.bulk_twin(key, body, None),
-            "updateTwinIfMatchETag" => {
+            "updatetwin" => self.bulk_twin(key, body, None),
+            "updatetwinifmatchetag" => {
                 let etag = need(text("twinETag").or(text("twinEtag")).or(etag), "twinETag")?;
                 self.bulk_twin(key, body, Some(&etag))
             }
-            other => Err(Error::invalid(format!("there is no importMode {other}"))),
+            _ => Err(Error::invalid(format!("there is no importMode {mode}"))),
         }
     }
 

@@ -133,8 +133,8 @@ impl Hub {
             .collect();
         let configurations: Vec<Value> =
             self.configurations.values().map(|found| self.configuration_document(found)).collect();
-        let (jobs, faults) = (self.job_list(None, None), self.faults.switches());
-        json!({"devices": devices, "configurations": configurations, "jobs": jobs, "faults": faults})
+        let jobs = self.job_list(None, None);
+        json!({"devices": devices, "configurations": configurations, "jobs": jobs, "faults": self.faults.switches()})
     }
 
     /// Nothing of a deleted identity may be found by a later one of the same name.

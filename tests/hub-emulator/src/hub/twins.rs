@@ -23,7 +23,16 @@ impl Hub {
     ) -> Result<Value, Error> {
         let mut device = self.device(id)?.clone();
         check_etag(if_match, &device.twin_etag())?;
+        if !body.is_object() {
+            return Err(Error::invalid(
+                "the body is not {\"tags\": {…}, \"properties\": {\"desired\": {…}}}",
+            ));
+        }
+        let before = device.twin_etag();
         let desired = apply(&mut device, body, replace)?;
+        if device.twin_etag() == before {
+            return Ok(self.twin(id));
+        }
         self.store(device);
         if let Some(patch) = desired {
             self.tell_desired(id, patch);
@@ -119,7 +128,9 @@ pub(crate) fn apply(
     body: &Value,
     replace: bool,
 ) -> Result<Option<Map<String, Value>>, Error> {
-    if let Some(tags) = section(body.get("tags"), "tags")? {
+    let tags = section(body.get("tags"), "tags")?;
+    let changes_tags = tags.is_some();
+    if let Some(tags) = tags {
         if replace {
             device.tags.clear();
         }
@@ -134,7 +145,10 @@ pub(crate) fn apply(
             device.desired.merge(patch)?;
         }
     }
-    device.twin_changed();
+    // What names nothing changes nothing.
+    if changes_tags || desired.is_some() {
+        device.twin_changed();
+    }
     Ok(desired)
 }
 

@@ -1,5 +1,7 @@
 //! Text to tokens. Called by `parse`.
 
+use std::fmt;
+
 use serde_json::{Value, json};
 
 use crate::error::Error;
@@ -12,6 +14,19 @@ pub(super) enum Token {
     Text(String),
     Number(Value),
     Sign(&'static str),
+}
+
+impl fmt::Display for Token {
+    /// As it stands in the query, for people who look for it there.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Token::Word(word) => f.write_str(word),
+            Token::Quoted(key) => write!(f, "[[{key}]]"),
+            Token::Text(text) => write!(f, "'{text}'"),
+            Token::Number(value) => write!(f, "{value}"),
+            Token::Sign(sign) => f.write_str(sign),
+        }
+    }
 }
 
 /// Longer signs first: `<=` must not be read as `<`.
@@ -45,12 +60,15 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Token>, Error> {
     Ok(out)
 }
 
-/// A text in quotes; a doubled quote stands for one.
+/// A text in quotes. A quote inside is doubled or has a backslash before it; a backslash inside has one too.
 fn quoted(rest: &str, quote: char) -> Result<(Token, usize), Error> {
     let mut text = String::new();
     let mut chars = rest.char_indices().skip(1).peekable();
     while let Some((at, c)) = chars.next() {
-        if c != quote {
+        if c == '\\' {
+            let escaped = chars.next_if(|(_, next)| *next == quote || *next == '\\');
+            text.push(escaped.map_or(c, |(_, next)| next));
+        } else if c != quote {
             text.push(c);
         } else if chars.next_if(|(_, next)| *next == quote).is_some() {
             text.push(quote);
@@ -61,9 +79,22 @@ fn quoted(rest: &str, quote: char) -> Result<(Token, usize), Error> {
     Err(bad("a text is not closed"))
 }
 
+/// Digits with a point and an exponent, each if it is there.
 fn number(rest: &str) -> Result<(Token, usize), Error> {
-    let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+    let mut end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+    if let Some(power) = rest[end..].strip_prefix(['e', 'E']) {
+        let sign = usize::from(power.starts_with(['+', '-']));
+        let digits = power[sign..].find(|c: char| !c.is_ascii_digit()).unwrap_or(power.len() - sign);
+        if digits > 0 {
+            end += 1 + sign + digits;
+        }
+    }
     let digits = &rest[..end];
+    if rest[end..].starts_with(|c: char| c.is_alphanumeric() || c == '_') {
+        return Err(bad(format!(
+            "{digits} is followed by a letter: a name that begins with a digit is [[quoted]]"
+        )));
+    }
     let value = match digits.parse::<i64>() {
         Ok(whole) => json!(whole),
         Err(_) => json!(digits.parse::<f64>().map_err(|_| bad(format!("{digits} is not a number")))?),

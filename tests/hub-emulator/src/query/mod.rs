@@ -4,6 +4,7 @@
 //! Source: "IoT Hub query language". Not here: user functions, geography, and sub-queries, which the hub has not
 //! either.
 
+mod check;
 mod condition;
 mod eval;
 mod lex;

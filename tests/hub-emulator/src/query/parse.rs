@@ -5,6 +5,7 @@ use std::vec::IntoIter;
 
 use serde_json::{Value, json};
 
+use super::check::check;
 use super::lex::{Token, bad, tokens};
 use super::{Aggregate, Column, Columns, Expr, Function, Op, Path, Projection, Query, Source};
 use crate::error::Error;
@@ -58,6 +59,9 @@ impl Parser {
 
     fn query(&mut self) -> Result<Query, Error> {
         self.need_word("SELECT")?;
+        if self.next_is_word("DISTINCT") {
+            return Err(bad("there is no DISTINCT in a hub's queries; GROUP BY does as much"));
+        }
         let top = if self.word("TOP") { Some(self.count()?) } else { None };
         let columns = self.columns()?;
         self.need_word("FROM")?;
@@ -128,6 +132,7 @@ impl Parser {
             "devices.jobs" => Source::Jobs,
             _ => return Err(bad(format!("there is no collection {name}"))),
         };
+        self.refuse_foreign_words()?;
         let keyword = ["WHERE", "GROUP"].iter().any(|word| self.next_is_word(word));
         let named = self.word("AS") || (!keyword && matches!(self.tokens.peek(), Some(Token::Word(_))));
         if named {
@@ -311,7 +316,8 @@ impl Parser {
     fn name(&mut self) -> Result<String, Error> {
         match self.tokens.next() {
             Some(Token::Word(name) | Token::Quoted(name)) => Ok(name),
-            found => Err(bad(format!("a name is missing at {found:?}"))),
+            Some(found) => Err(bad(format!("a name is missing before {found}"))),
+            None => Err(bad("a name or a value is missing at the end")),
         }
     }
 
@@ -325,9 +331,19 @@ impl Parser {
     }
 
     fn end(&mut self) -> Result<(), Error> {
+        self.refuse_foreign_words()?;
         match self.tokens.next() {
             None => Ok(()),
-            Some(found) => Err(bad(format!("it should have ended before {found:?}"))),
+            Some(found) => Err(bad(format!("it should have ended before {found}"))),
+        }
+    }
+
+    /// What other languages of this kind have and the hub's has not.
+    fn refuse_foreign_words(&mut self) -> Result<(), Error> {
+        let words = ["BETWEEN", "HAVING", "JOIN", "LIKE", "LIMIT", "OFFSET", "ORDER", "UNION"];
+        match words.iter().find(|word| self.next_is_word(word)) {
+            Some(word) => Err(bad(format!("there is no {word} in a hub's queries"))),
+            None => Ok(()),
         }
     }
 
@@ -354,29 +370,6 @@ impl Parser {
     fn need_sign(&mut self, sign: &str) -> Result<(), Error> {
         if self.sign(sign) { Ok(()) } else { Err(bad(format!("'{sign}' is missing"))) }
     }
-}
-
-/// What is well written and still not asked of a hub.
-fn check(query: &Query) -> Result<(), Error> {
-    let Columns::Some(columns) = &query.columns else {
-        if query.group_by.is_empty() {
-            return Ok(());
-        }
-        return Err(bad("SELECT * does not go with GROUP BY: name the grouped columns and aggregates"));
-    };
-    if query.source == Source::Jobs {
-        return Err(bad("devices.jobs can only be asked for SELECT *, with conditions"));
-    }
-    let grouped = !query.group_by.is_empty();
-    let aggregated = columns.iter().any(|column| matches!(column.what, Projection::Aggregate(_, _)));
-    for column in columns {
-        let Projection::Value(expr) = &column.what else { continue };
-        let in_group = matches!(expr, Expr::Path(path) if query.group_by.contains(path));
-        if (grouped || aggregated) && !in_group {
-            return Err(bad("a column beside an aggregate or GROUP BY must itself be in GROUP BY"));
-        }
-    }
-    Ok(())
 }
 
 fn walk(expr: &mut Expr, strip: &impl Fn(&mut Path)) {

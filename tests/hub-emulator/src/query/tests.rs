@@ -59,6 +59,18 @@ fn conditions_of_every_kind_pick_the_right_devices() {
         ("CONTAINS(tags.devicetype, 'ea')", "c"),
         ("devices.tags.site.floor <> 4", "abc"),
         ("tags.site.floor <= -3", ""),
+        ("properties.reported.heat >= 1e1 AND properties.reported.heat < 2.05E+1", "a"),
+        ("properties.reported.heat = 0.1e2", "a"),
+        ("tags.site.floor * (2 - 1) % 2 = 1", "abc"),
+        ("tags.site.floor / 0 = 1", ""),
+        ("-tags.site.floor = -3", "abc"),
+        ("NOT IS_DEFINED(tags.nothing) AND deviceId IN ['b']", "b"),
+        ("IS_OBJECT(tags.site) AND NOT IS_PRIMITIVE(tags.site)", "abc"),
+        ("IS_PRIMITIVE(tags.devicetype) AND IS_STRING(tags.devicetype)", "abc"),
+        ("IS_NUMBER(properties.reported.heat)", "ab"),
+        ("IS_BOOL(tags.site) OR IS_ARRAY(tags.site)", ""),
+        ("tags.[[devicetype]] = 'heater'", "c"),
+        ("deviceId = \"a\"", "a"),
         // AND binds tighter than OR.
         ("deviceId='a' OR deviceId='b' AND deviceId='c'", "a"),
     ] {
@@ -90,7 +102,16 @@ fn columns_counts_and_groups_have_their_names() {
 }
 
 #[test]
-fn quotes_double_inside_a_text() {
+fn quotes_inside_a_text_are_doubled_or_escaped() {
+    for (text, expected) in [
+        (r"tags.name = 'O\'Hara'", "O'Hara"),
+        (r#"tags.name = "O'Hara""#, "O'Hara"),
+        (r"tags.name = 'a\\b'", r"a\b"),
+        (r"tags.name = 'C:\dir'", r"C:\dir"),
+    ] {
+        let condition = Condition::parse(text).unwrap();
+        assert!(condition.picks(&json!({"tags": {"name": expected}})), "{text}");
+    }
     let condition = Condition::parse("tags.name = 'O''Hara'").unwrap();
     assert!(condition.picks(&json!({"tags": {"name": "O'Hara"}})));
 }
@@ -106,6 +127,20 @@ fn what_is_no_query_is_refused_with_a_reason() {
         ("SELECT * FROM devices WHERE tags.a = 1 tags", "ended"),
         ("SELECT * FROM devices WHERE SHOUT(tags.a)", "SHOUT"),
         ("SELECT SUM() FROM devices", "COUNT"),
+        ("SELECT * FROM devices GROUP BY tags.a", "GROUP BY"),
+        ("SELECT deviceId, COUNT() AS n FROM devices", "GROUP BY"),
+        ("SELECT deviceId FROM devices.jobs", "SELECT *"),
+        ("SELECT COUNT() AS n FROM devices.jobs", "SELECT *"),
+        ("SELECT TOP x deviceId FROM devices", "TOP"),
+        ("SELECT * FROM devices WHERE deviceId IN", "'['"),
+        ("SELECT * FROM devices WHERE CONTAINS(deviceId)", "arguments"),
+        ("SELECT * FROM devices WHERE tags.1a = 2", "[[quoted]]"),
+        ("SELECT * FROM devices ORDER BY deviceId", "ORDER"),
+        ("SELECT DISTINCT tags.a FROM devices", "DISTINCT"),
+        ("SELECT * FROM devices WHERE tags.a LIKE 'x'", "LIKE"),
+        ("SELECT * FROM devices WHERE tags.a = 'x' 'y'", "'y'"),
+        ("SELECT * FROM devices WHERE tags.a = 1.2.3", "number"),
+        ("SELECT * FROM devices WHERE tags.[[a = 1", "closed"),
         ("SELECT * FROM devices WHERE a ; b", "';'"),
     ] {
         let error = query(text).unwrap_err();

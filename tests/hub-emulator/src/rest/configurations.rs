@@ -45,8 +45,8 @@ pub(super) fn route(shared: &Shared, request: &Request, rest: &[&str]) -> Result
     }
 }
 
-/// `POST /devices/{id}/applyConfigurationContent`, which only means something to an IoT Edge gateway.
-pub(super) fn apply(shared: &Shared, _request: &Request, id: &str) -> Result<Reply, Error> {
-    shared.read(|hub| hub.device(id).map(|_| ()))?;
-    Err(Error::new(Code::NotImplemented, "IoT Edge deployments are not emulated"))
+/// `POST /devices/{id}/applyConfigurationContent`: the content of one device, which must be a gateway for modules.
+pub(super) fn apply(shared: &Shared, request: &Request, id: &str) -> Result<Reply, Error> {
+    shared.with(|hub| hub.apply_content(id, &request.body))?;
+    Ok(Reply::nothing())
 }

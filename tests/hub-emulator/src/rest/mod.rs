@@ -5,6 +5,7 @@
 
 mod configurations;
 mod devices;
+mod digital_twins;
 mod emulator;
 mod guard;
 mod jobs;
@@ -194,18 +195,19 @@ pub(crate) async fn respond(
 
 async fn route(shared: &Shared, request: &Request) -> Result<Reply, Error> {
     let segments: Vec<&str> = request.segments.iter().map(String::as_str).collect();
-    if let Some(reply) = mishap(shared, segments.first().copied().unwrap_or_default()).await {
-        return Ok(reply);
-    }
     let now = Instant::now();
     shared.read(|hub| match &hub.throttle {
         Some(throttle) => throttle.pass(request.method.as_str(), &segments, request.length, now),
         None => Ok(()),
     })?;
+    if let Some(reply) = mishap(shared, segments.first().copied().unwrap_or_default()).await {
+        return Ok(reply);
+    }
     match segments[..] {
         ["devices", ref rest @ ..] => devices::route(shared, request, rest),
         ["twins", ref rest @ ..] => twins::route(shared, request, rest).await,
         ["configurations", ref rest @ ..] => configurations::route(shared, request, rest),
+        ["digitaltwins", ref rest @ ..] => digital_twins::route(shared, request, rest).await,
         ["jobs", ref rest @ ..] => jobs::route(shared, request, rest),
         ["statistics", ref rest @ ..] => devices::statistics(shared, request, rest),
         ["emulator", ref rest @ ..] => emulator::route(shared, request, rest).await,
