@@ -17,7 +17,7 @@ use std::path::Path;
 use crate::model::{Ended, Origin, Outcome, Reason, Rules, Slot, UpdateId, Version};
 
 pub use hub::HubLines;
-pub use output::{init, journal_is_connected};
+pub use output::{Verbosity, init, journal_is_connected};
 
 /// What an event is about, as far as it is known: becomes fields of the journal entry.
 #[derive(Clone, Copy, Debug, Default)]
@@ -111,14 +111,12 @@ pub fn not_provisioned(file: &str) {
 
 /// What a connection needs is unusable; everything else goes on.
 pub fn network_unusable(detail: &str) {
-    tell!(
-        error,
-        NETWORK_UNUSABLE,
-        &About::default(),
-        [],
-        "no hub until this is corrected and twinboot restarted: {}",
-        Line(detail)
-    );
+    tell!(error, NETWORK_UNUSABLE, &About::default(), [], "no hub until this is corrected: {}", Line(detail));
+}
+
+/// What connects us to the hub works, and should not stay as it is.
+pub fn hub_warning(detail: &str) {
+    tell!(warn, HUB_WARNING, &About::default(), [], "{}", Line(detail));
 }
 
 /// The configuration was read from `path` and its drop-ins, which set `values` values.
@@ -169,6 +167,16 @@ pub fn download_resumed(about: &About<'_>, at: u64) {
 /// An update stands still until `gate` opens.
 pub fn gate_waiting(about: &About<'_>, gate: &str) {
     tell!(info, GATE_WAITING, about, [], "{about} waits: {}", Line(gate));
+}
+
+/// Somebody allowed switching over.
+pub fn consent_given(about: &About<'_>, by: Origin) {
+    tell!(info, CONSENT_GIVEN, about, [], "{about} was allowed to switch over by {}", origin_in_words(by));
+}
+
+/// The program of a factory reset is done.
+pub fn data_renewed(about: &About<'_>) {
+    tell!(info, DATA_RENEWED, about, [], "the data was made as new by a factory reset");
 }
 
 /// The machine was asked to reboot, because of `why`.

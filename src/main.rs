@@ -1,10 +1,11 @@
 //! The program `twinboot`. This is the one place where the adapters are chosen and given their settings; see the
 //! library for what they are and how it turns.
 
+#[path = "main/way_out.rs"]
+mod way_out;
+
 use std::future::Future;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
 use tokio::runtime::Handle;
@@ -15,23 +16,22 @@ use twinboot::boot::uboot::{self, UBoot};
 use twinboot::boot::{Bootloader, Unavailable};
 use twinboot::config::{self, Config};
 use twinboot::control::server::{self, Call, Server};
-use twinboot::engine::{Engine, Health, Parts, Tools};
+use twinboot::engine::{Engine, FactoryProgram, Health, Parts, Tools};
 use twinboot::health::HubMode;
 use twinboot::host::{self, Host};
-use twinboot::hub::{self, Hub, Identity, Session};
+use twinboot::hub::{self, Access, Hub, Session};
 use twinboot::image::{self, Net};
-use twinboot::model::{Rules, Timestamp};
+use twinboot::model::{Artifact, Factory, Location, LogLevel, Rules};
 use twinboot::properties::{self, Properties};
 use twinboot::report::Dialect;
 use twinboot::slots::{self, SlotMap};
 use twinboot::store::FileStore;
-use twinboot::tls;
 use twinboot::{cli, events};
 
 fn main() -> ExitCode {
     cli::main(|config, verbose| {
-        events::init(events::journal_is_connected(), verbose);
-        match daemon(&config) {
+        let verbosity = events::init(events::journal_is_connected(), verbose);
+        match daemon(&config, Journal { verbosity, verbose }) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 events::daemon_failed(&format!("{error:#}"));
@@ -41,8 +41,14 @@ fn main() -> ExitCode {
     })
 }
 
+/// How much is written there, and how to change it.
+struct Journal {
+    verbosity: events::Verbosity,
+    verbose: bool,
+}
+
 /// Runs until the service manager stops it.
-fn daemon(config: &Config) -> anyhow::Result<()> {
+fn daemon(config: &Config, journal: Journal) -> anyhow::Result<()> {
     if let Err(error) = host::disable_core_dumps() {
         tracing::warn!(%error, "core dumps of this process, which holds the device's key, could not be forbidden");
     }
@@ -51,7 +57,7 @@ fn daemon(config: &Config) -> anyhow::Result<()> {
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
     let ended = runtime.block_on(async {
         let stop = stopped()?;
-        let (engine, hub) = assemble(config)?;
+        let (engine, hub) = assemble(config, journal)?;
         let session = async {
             match hub {
                 Some(session) => session.run().await,
@@ -69,7 +75,7 @@ fn daemon(config: &Config) -> anyhow::Result<()> {
     ended
 }
 
-fn assemble(config: &Config) -> anyhow::Result<(Engine, Option<Session>)> {
+fn assemble(config: &Config, journal: Journal) -> anyhow::Result<(Engine, Option<Session>)> {
     let host = Host::new(config.simulator.root.clone());
     let root = config.simulator.root.clone().unwrap_or_else(|| "/".into());
     let slots = SlotMap::new(slots::Settings {
@@ -79,23 +85,25 @@ fn assemble(config: &Config) -> anyhow::Result<(Engine, Option<Session>)> {
     });
     let booted = slots.booted(&root).context("finding out which slot this system runs from")?;
     let boot = host.boot_id().context("finding out which boot this is")?;
-    let tls = tls(&config.tls)?;
+    let floor = way_out::clock_floor(&config.state.directory);
+    let trust = way_out::trust(&config.tls, floor)?;
     let image = image_settings(&config.download);
-    let net = Net::new(&tls, &image, Handle::current()).context("setting up the download client")?;
-    let mut hub_name = String::new();
-    let (hub, session) = match identity(&config.hub) {
-        Some(identity) => {
-            hub_name.clone_from(&identity.host);
+    let proxy = way_out::proxy(&config.proxy);
+    let net = Net::new(trust.clone(), proxy.clone(), &image, Handle::current());
+    let net = net.context("setting up the download client")?;
+    let (hub, session) = match way_out::identity(config, &root) {
+        Some(source) => {
             let (hub, port) = hub::channels();
             let clock = {
                 let host = host.clone();
-                move || host.wall_clock().unwrap_or(Timestamp(0))
+                move || host.wall_clock().filter(|now| *now >= hub::CLOCK_FLOOR).unwrap_or(floor)
             };
-            (Some(hub), Some(Session::new(port, identity, Arc::clone(&tls), hub_settings(config), clock)))
+            let access = Access::new(source, trust, proxy);
+            (Some(hub), Some(Session::new(port, access, hub_settings(config), clock)))
         }
         None => (None, None),
     };
-    let engine = engine(config, Machine { host, slots, net, image, boot, booted, hub_name }, hub)?;
+    let engine = engine(config, Machine { host, slots, net, image, boot, booted }, hub, journal)?;
     Ok((engine, session))
 }
 
@@ -107,11 +115,10 @@ struct Machine {
     image: image::Settings,
     boot: twinboot::model::BootId,
     booted: twinboot::model::Slot,
-    hub_name: String,
 }
 
-fn engine(config: &Config, machine: Machine, hub: Option<Hub>) -> anyhow::Result<Engine> {
-    let Machine { host, slots, net, image, boot, booted, hub_name } = machine;
+fn engine(config: &Config, machine: Machine, hub: Option<Hub>, journal: Journal) -> anyhow::Result<Engine> {
+    let Machine { host, slots, net, image, boot, booted } = machine;
     let (reached, is_reached) = watch::channel(false);
     let (status, shown) = watch::channel(serde_json::Value::Null);
     let health = Health {
@@ -128,13 +135,18 @@ fn engine(config: &Config, machine: Machine, hub: Option<Hub>) -> anyhow::Result
     let bootloader = bootloader(config);
     let state = config.state.directory.clone();
     let store = Box::new(FileStore::new(state.clone()));
-    let tools = Tools { bootloader, slots, host: host.clone(), image, net, health, state, verified: None };
-    let rules = Rules {
-        window: config.policy.window,
-        consent: config.policy.consent,
-        rate_limit: config.download.rate_limit,
-        progress_every: config.report.progress_every,
-        ..Rules::default()
+    let timeout = config.factory_reset.timeout;
+    let factory_program = config.factory_reset.program.clone().map(|path| FactoryProgram { path, timeout });
+    let tools = Tools {
+        bootloader,
+        slots,
+        host: host.clone(),
+        image,
+        net,
+        health,
+        factory_program,
+        state,
+        verified: None,
     };
     let dialect = |dialect: &config::ReportDialect| match dialect {
         config::ReportDialect::Firmware => Dialect::Firmware,
@@ -147,11 +159,13 @@ fn engine(config: &Config, machine: Machine, hub: Option<Hub>) -> anyhow::Result
         tools,
         host,
         hub,
-        hub_name,
+        hub_name: String::new(),
         control: control(&config.control, shown),
         status,
         reached,
-        rules,
+        rules: watch::Sender::new(rules(config, journal.verbose)),
+        verbosity: journal.verbosity,
+        factory: factory(&config.factory_reset),
         allow_undigested: config.trust.allow_undigested,
         dialects: config.report.dialects.iter().map(dialect).collect(),
         properties: Properties::new(properties::Settings {
@@ -163,6 +177,29 @@ fn engine(config: &Config, machine: Machine, hub: Option<Hub>) -> anyhow::Result
         telemetry: config.report.telemetry,
     };
     Ok(Engine::new(parts, boot, booted))
+}
+
+/// How to behave, as far as the hub may change it.
+fn rules(config: &Config, verbose: bool) -> Rules {
+    Rules {
+        window: config.policy.window,
+        zone: config.policy.timezone.clone(),
+        consent: config.policy.consent,
+        rate_limit: config.download.rate_limit,
+        progress_every: config.report.progress_every,
+        log_level: if verbose { LogLevel::Debug } else { LogLevel::Info },
+        ..Rules::default()
+    }
+}
+
+fn factory(reset: &config::FactoryReset) -> Factory {
+    let image = reset.image.clone().map(|file| Artifact {
+        version: None,
+        location: Location::File(file),
+        sha256: reset.sha256,
+        size: None,
+    });
+    Factory { image, program: reset.program.is_some() }
 }
 
 fn bootloader(config: &Config) -> Box<dyn Bootloader> {
@@ -193,41 +230,15 @@ fn bootloader(config: &Config) -> Box<dyn Bootloader> {
     }
 }
 
-/// Whom to trust; nobody, if that is unusable. A system on trial must be judged whatever is wrong with it.
-fn tls(tls: &config::Tls) -> anyhow::Result<Arc<rustls::ClientConfig>> {
-    let settings = tls::Settings { ca_files: tls.ca_files.clone(), system_roots: tls.system_roots };
-    match tls::client_config(&settings) {
-        Ok(tls) => Ok(tls),
-        Err(error) => {
-            events::network_unusable(&format!("{:#}", anyhow!(error)));
-            tls::trusting_nobody().context("setting up TLS")
-        }
-    }
-}
-
-/// The device's identity; `None` if there is none that can be used: then this device can be asked on its own socket
-/// only.
-fn identity(hub: &config::Hub) -> Option<Identity> {
-    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
-    let candidates = hub.connection_string_candidates(credentials.as_deref());
-    let is_blank = |path: &Path| std::fs::read(path).is_ok_and(|text| text.trim_ascii().is_empty());
-    let Some(path) = candidates.iter().find(|path| path.exists() && !is_blank(path)) else {
-        let wanted = candidates.last().map_or(String::new(), |path| path.display().to_string());
-        events::not_provisioned(&wanted);
-        return None;
-    };
-    match Identity::load(path, credentials.as_deref()) {
-        Ok(identity) => Some(identity),
-        Err(error) => {
-            events::network_unusable(&format!("{:#}", anyhow!(error)));
-            None
-        }
-    }
-}
-
 fn hub_settings(config: &Config) -> hub::Settings {
     hub::Settings {
         keep_alive: config.hub.keep_alive,
+        transport: match config.hub.transport {
+            config::Transport::Auto => hub::Transport::Auto,
+            config::Transport::Mqtt => hub::Transport::Mqtt,
+            config::Transport::WebSocket => hub::Transport::WebSocket,
+        },
+        websocket_port: u16::try_from(config.hub.websocket_port).unwrap_or(443),
         token_lifetime: config.hub.token_lifetime,
         backoff: [config.hub.backoff.first, config.hub.backoff.last],
         allow_undigested: config.trust.allow_undigested,
@@ -249,7 +260,7 @@ fn image_settings(download: &config::Download) -> image::Settings {
         redirects: download.redirects,
         decoder_memory: download.decoder_memory,
         checkpoint_every: download.checkpoint_every,
-        rate_limit: download.rate_limit,
+        data_cap: download.data_cap,
         ..image::Settings::default()
     }
 }

@@ -4,7 +4,9 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Backoff, Config, Problem};
+use super::{Attestation, Backoff, Config, Problem, nearest};
+use crate::host::Host;
+use crate::hub::registration;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -17,6 +19,7 @@ pub(super) fn all(config: &Config, problems: &mut Vec<Problem>) {
     checks.amounts();
     checks.names();
     checks.paths();
+    checks.identity();
 }
 
 struct Checks<'a> {
@@ -26,7 +29,7 @@ struct Checks<'a> {
 
 impl Checks<'_> {
     fn times(&mut self) {
-        let Config { hub, download, health, report, properties, .. } = self.config;
+        let Config { hub, download, health, factory_reset, report, properties, .. } = self.config;
         // IoT Hub drops a connection after one and a half times the keep-alive, or 1767 s: more than 1177 s is never
         // honoured. Below ten seconds it is all pings.
         self.time("hub.keep_alive", hub.keep_alive, 10 * SECOND..=1177 * SECOND);
@@ -39,6 +42,7 @@ impl Checks<'_> {
         self.backoff("download.backoff", download.backoff);
         self.time("health.deadline", health.deadline, SECOND..=DAY);
         self.time("health.check_timeout", health.check_timeout, Duration::from_millis(1)..=DAY);
+        self.time("factory_reset.timeout", factory_reset.timeout, SECOND..=DAY);
         // Whoever calls a method waits for its answer, for half a minute if nothing else was said.
         self.time("properties.timeout", properties.timeout, Duration::from_millis(100)..=5 * MINUTE);
         // The hub counts messages, and throttles who talks too much.
@@ -47,6 +51,8 @@ impl Checks<'_> {
 
     fn amounts(&mut self) {
         let Config { boot, download, .. } = self.config;
+        let port = self.config.hub.websocket_port;
+        self.number("hub.websocket_port", port.into(), 1..=65_535);
         // No try at all would never boot the new slot; a counter in the environment may be two digits wide.
         self.number("boot.tries", boot.tries.into(), 1..=99);
         self.number("download.attempts", download.attempts.into(), 1..=100_000);
@@ -83,11 +89,29 @@ impl Checks<'_> {
             }
             seen.push(dialect);
         }
+        self.zone();
+        if self.config.factory_reset.sha256.is_some() && self.config.factory_reset.image.is_none() {
+            self.problem("factory_reset.sha256", "is of no use without factory_reset.image".into());
+        }
+    }
+
+    /// A window in a time zone that nobody knows would be in UTC, hours off.
+    fn zone(&mut self) {
+        let zone = &self.config.policy.timezone;
+        let host = Host::new(self.config.simulator.root.clone());
+        if host.knows(zone) {
+            return;
+        }
+        let (zone, names) = (zone.to_string(), host.zone_names());
+        let hint =
+            nearest::name(&zone, &names).map(|it| format!("; did you mean {it:?}?")).unwrap_or_default();
+        self.problem("policy.timezone", format!("is no time zone of this system's database: {zone:?}{hint}"));
     }
 
     /// A relative name would depend on where somebody happened to start us.
     fn paths(&mut self) {
-        let Config { slots, boot, health, properties, control, state, tls, simulator, .. } = self.config;
+        let Config { slots, boot, health, factory_reset, properties, control, state, tls, simulator, .. } =
+            self.config;
         let one = [
             ("slots.a", &slots.devices.a),
             ("slots.b", &slots.devices.b),
@@ -97,11 +121,77 @@ impl Checks<'_> {
             ("control.socket", &control.socket),
             ("state.directory", &state.directory),
         ];
+        let image = factory_reset.image.iter().map(|file| ("factory_reset.image", file));
+        let program = factory_reset.program.iter().map(|file| ("factory_reset.program", file));
         let many = tls.ca_files.iter().map(|file| ("tls.ca_files", file));
         let simulator = simulator.root.iter().map(|root| ("simulator.root", root));
         let relative = |(_, path): &(&str, &std::path::PathBuf)| !Path::is_absolute(path);
-        for (key, path) in one.into_iter().chain(many).chain(simulator).filter(relative) {
+        for (key, path) in
+            one.into_iter().chain(many).chain(simulator).chain(image).chain(program).filter(relative)
+        {
             self.problem(key, format!("must be an absolute file name, found {:?}", path.display()));
+        }
+    }
+
+    /// Who the device is, said once and wholly.
+    fn identity(&mut self) {
+        let Config { hub, provisioning, proxy, .. } = self.config;
+        match (&hub.certificate_file, &hub.private_key_file) {
+            (Some(_), None) => {
+                self.problem("hub.certificate_file", "needs its key: set hub.private_key_file".into());
+            }
+            (None, Some(_)) => {
+                self.problem(
+                    "hub.private_key_file",
+                    "needs its certificate: set hub.certificate_file".into(),
+                );
+            }
+            (Some(_), Some(_)) | (None, None) => {}
+        }
+        let defaults = Config::default();
+        let is_id = |text: &String| text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        if provisioning.id_scope.as_ref().is_some_and(|scope| !is_id(scope)) {
+            self.problem(
+                "provisioning.id_scope",
+                "must be letters and digits, such as \"0ne00000001\"".into(),
+            );
+        }
+        match (&provisioning.id_scope, &provisioning.registration_id) {
+            (None, Some(_)) => {
+                self.problem("provisioning.registration_id", "needs provisioning.id_scope as well".into());
+            }
+            (Some(_), None) => self.problem(
+                "provisioning.id_scope",
+                "needs provisioning.registration_id as well: an id, or \"@serial\"".into(),
+            ),
+            (Some(_), Some(id)) if !registration::is_known(id) => self.problem(
+                "provisioning.registration_id",
+                "must be at most 128 letters, digits and '-._:' and end in a letter, a digit or '-'; or \"@serial\", \
+                 \"@hostname\" or \"@machine-id\""
+                    .into(),
+            ),
+            (Some(_), Some(_)) | (None, None) => {}
+        }
+        if provisioning.id_scope.is_some() {
+            let is_x509 = provisioning.attestation == Attestation::X509;
+            if is_x509 && hub.certificate_file.is_none() {
+                self.problem(
+                    "provisioning.attestation",
+                    "needs the device's certificate: set hub.certificate_file and hub.private_key_file"
+                        .into(),
+                );
+            }
+            if hub.connection_string_file != defaults.hub.connection_string_file {
+                self.problem(
+                    "hub.connection_string_file",
+                    "contradicts provisioning.id_scope: the service names the hub; remove one of them".into(),
+                );
+            }
+        }
+        if proxy.url.is_none() && (proxy.credentials_file.is_some() || !proxy.no_proxy.is_empty()) {
+            let key =
+                if proxy.credentials_file.is_some() { "proxy.credentials_file" } else { "proxy.no_proxy" };
+            self.problem(key, "is for a proxy: set proxy.url".into());
         }
     }
 

@@ -11,6 +11,7 @@
 mod check;
 mod file;
 mod nearest;
+mod network;
 mod print;
 mod sections;
 #[cfg(test)]
@@ -21,9 +22,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+pub use network::{Attestation, Hub, Provisioning, Proxy, Tls, Transport, candidates};
 pub use sections::{
-    Backoff, Boot, BootOrder, Control, Download, Health, Hub, HubCheck, Loader, Policy, Properties, Report,
-    ReportDialect, Simulator, Slots, State, Tls, Trust, UbootDialect, UpgradeAvailable,
+    Backoff, Boot, BootOrder, Control, Download, FactoryReset, Health, HubCheck, Loader, Policy, Properties,
+    Report, ReportDialect, Simulator, Slots, State, Trust, UbootDialect, UpgradeAvailable,
 };
 use value::Value;
 
@@ -32,6 +34,10 @@ use value::Value;
 pub struct Config {
     /// The connection to the hub.
     pub hub: Hub,
+    /// Who says which hub it is.
+    pub provisioning: Provisioning,
+    /// The way out.
+    pub proxy: Proxy,
     /// Whom to trust on the network.
     pub tls: Tls,
     /// The two root file systems.
@@ -46,6 +52,8 @@ pub struct Config {
     pub health: Health,
     /// When to switch over.
     pub policy: Policy,
+    /// The way back to the factory's state.
+    pub factory_reset: FactoryReset,
     /// What the hub is told.
     pub report: Report,
     /// What can be read and set of the device.
@@ -104,9 +112,22 @@ impl Config {
     /// One row per key: THE list of what may be written in a configuration file, in the order it is printed.
     fn each(&mut self, f: &mut dyn FnMut(&'static str, &mut dyn Value)) {
         f("hub.connection_string_file", &mut self.hub.connection_string_file);
+        f("hub.certificate_file", &mut self.hub.certificate_file);
+        f("hub.private_key_file", &mut self.hub.private_key_file);
+        f("hub.transport", &mut self.hub.transport);
+        f("hub.websocket_port", &mut self.hub.websocket_port);
         f("hub.keep_alive", &mut self.hub.keep_alive);
         f("hub.token_lifetime", &mut self.hub.token_lifetime);
         f("hub.backoff", &mut self.hub.backoff);
+        f("provisioning.id_scope", &mut self.provisioning.id_scope);
+        f("provisioning.registration_id", &mut self.provisioning.registration_id);
+        f("provisioning.endpoint", &mut self.provisioning.endpoint);
+        f("provisioning.attestation", &mut self.provisioning.attestation);
+        f("provisioning.symmetric_key_file", &mut self.provisioning.symmetric_key_file);
+        f("provisioning.payload_file", &mut self.provisioning.payload_file);
+        f("proxy.url", &mut self.proxy.url);
+        f("proxy.credentials_file", &mut self.proxy.credentials_file);
+        f("proxy.no_proxy", &mut self.proxy.no_proxy);
         f("tls.ca_files", &mut self.tls.ca_files);
         f("tls.system_roots", &mut self.tls.system_roots);
         f("slots.a", &mut self.slots.devices.a);
@@ -131,13 +152,19 @@ impl Config {
         f("download.decoder_memory", &mut self.download.decoder_memory);
         f("download.checkpoint_every", &mut self.download.checkpoint_every);
         f("download.rate_limit", &mut self.download.rate_limit);
+        f("download.data_cap", &mut self.download.data_cap);
         f("trust.allow_undigested", &mut self.trust.allow_undigested);
         f("health.deadline", &mut self.health.deadline);
         f("health.directory", &mut self.health.directory);
         f("health.check_timeout", &mut self.health.check_timeout);
         f("health.hub", &mut self.health.hub);
         f("policy.window", &mut self.policy.window);
+        f("policy.timezone", &mut self.policy.timezone);
         f("policy.consent", &mut self.policy.consent);
+        f("factory_reset.image", &mut self.factory_reset.image);
+        f("factory_reset.sha256", &mut self.factory_reset.sha256);
+        f("factory_reset.program", &mut self.factory_reset.program);
+        f("factory_reset.timeout", &mut self.factory_reset.timeout);
         f("report.dialects", &mut self.report.dialects);
         f("report.progress_every", &mut self.report.progress_every);
         f("report.telemetry", &mut self.report.telemetry);

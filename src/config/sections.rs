@@ -5,50 +5,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::model::{PerSlot, Window};
+use crate::model::{PerSlot, Sha256, Window, Zone};
 
-const fn minutes(n: u64) -> Duration {
+pub(super) const fn minutes(n: u64) -> Duration {
     Duration::from_secs(60 * n)
-}
-
-/// `[hub]`: the connection to the hub.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Hub {
-    /// File with the connection string; see [`Hub::connection_string_candidates`] for a relative name.
-    pub connection_string_file: PathBuf,
-    /// MQTT keep-alive.
-    pub keep_alive: Duration,
-    /// How long a token lives.
-    pub token_lifetime: Duration,
-    /// Waiting between connections.
-    pub backoff: Backoff,
-}
-
-impl Hub {
-    /// Where to look for the connection string, best first: an absolute name as it is, a relative one in
-    /// `credentials` (the value of `$CREDENTIALS_DIRECTORY`) and then in `/etc/twinboot`. A blank file counts
-    /// as absent: the shipped unit gives a blank credential to a device that has none yet.
-    pub fn connection_string_candidates(&self, credentials: Option<&Path>) -> Vec<PathBuf> {
-        // `join` with an absolute name gives that name, twice; once is enough.
-        let mut candidates: Vec<_> = credentials
-            .into_iter()
-            .chain([Path::new("/etc/twinboot")])
-            .map(|directory| directory.join(&self.connection_string_file))
-            .collect();
-        candidates.dedup();
-        candidates
-    }
-}
-
-impl Default for Hub {
-    fn default() -> Self {
-        Self {
-            connection_string_file: "connection-string".into(),
-            keep_alive: minutes(4),
-            token_lifetime: minutes(60),
-            backoff: Backoff::default(),
-        }
-    }
 }
 
 /// Waiting that grows: a random time up to a limit that doubles from `first` to `last`.
@@ -63,21 +23,6 @@ pub struct Backoff {
 impl Default for Backoff {
     fn default() -> Self {
         Self { first: Duration::from_secs(1), last: minutes(5) }
-    }
-}
-
-/// `[tls]`: whom to trust on the network.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Tls {
-    /// PEM files of further certificate authorities.
-    pub ca_files: Vec<PathBuf>,
-    /// Trust the system's authorities too.
-    pub system_roots: bool,
-}
-
-impl Default for Tls {
-    fn default() -> Self {
-        Self { ca_files: Vec::new(), system_roots: true }
     }
 }
 
@@ -194,6 +139,8 @@ pub struct Download {
     pub checkpoint_every: u64,
     /// Bytes per second at most; 0 is no limit.
     pub rate_limit: u64,
+    /// Bytes that one update may fetch in all; 0 is no limit.
+    pub data_cap: u64,
 }
 
 impl Default for Download {
@@ -210,6 +157,7 @@ impl Default for Download {
             decoder_memory: 64 << 20,
             checkpoint_every: 2 << 20,
             rate_limit: 0,
+            data_cap: 0,
         }
     }
 }
@@ -261,8 +209,30 @@ pub enum HubCheck {
 pub struct Policy {
     /// Only between these times of day.
     pub window: Option<Window>,
+    /// In this time zone.
+    pub timezone: Zone,
     /// Only after somebody agreed.
     pub consent: bool,
+}
+
+/// `[factory_reset]`: the way back to the state in which the device was made. Without an image and a program there is
+/// none.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FactoryReset {
+    /// The factory's image, a file on this device.
+    pub image: Option<PathBuf>,
+    /// Its digest.
+    pub sha256: Option<Sha256>,
+    /// What makes the data as new.
+    pub program: Option<PathBuf>,
+    /// How long the program may take.
+    pub timeout: Duration,
+}
+
+impl Default for FactoryReset {
+    fn default() -> Self {
+        Self { image: None, sha256: None, program: None, timeout: minutes(15) }
+    }
 }
 
 /// `[report]`: what the hub is told.

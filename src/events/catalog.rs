@@ -17,6 +17,10 @@ pub const TRANSITION: &str = "652a65151ada521338ac132c4eda5a62";
 pub const DOWNLOAD_RESUMED: &str = "ed04638716c16373643844bd6d27023e";
 /// An update waits.
 pub const GATE_WAITING: &str = "9745c8b50424a3920951a77c3f817763";
+/// Somebody allowed an update to switch over.
+pub const CONSENT_GIVEN: &str = "291f5b9765be9e02c6d0c827a238826b";
+/// The program of a factory reset has made the data as new.
+pub const DATA_RENEWED: &str = "4401d50a5fb5273ecdb5ef1c45f38b1d";
 /// A reboot was asked for.
 pub const REBOOT_REQUESTED: &str = "ffa846b749d7c587e3ba02b1d97ea031";
 /// A new system is on trial.
@@ -47,6 +51,8 @@ pub const HUB_LOST: &str = "ff43026ac589e3a44baa7f4880ef2b8e";
 pub const HUB_CONTESTED: &str = "e26c65097e71bddbe31f9adf63ee566f";
 /// The hub refuses a report.
 pub const HUB_REFUSED: &str = "c09d37f957c73d8661f35feb2d4b0496";
+/// The identity or the trust towards the hub needs attention.
+pub const HUB_WARNING: &str = "416adb697ced41fabcfbf59c71de0e15";
 /// The control socket could not be opened.
 pub const CONTROL_UNAVAILABLE: &str = "587288b0abf94253c413a947c2946469";
 
@@ -74,6 +80,8 @@ pub const ALL: &[(&str, &str)] = &[
     ("TRANSITION", TRANSITION),
     ("DOWNLOAD_RESUMED", DOWNLOAD_RESUMED),
     ("GATE_WAITING", GATE_WAITING),
+    ("CONSENT_GIVEN", CONSENT_GIVEN),
+    ("DATA_RENEWED", DATA_RENEWED),
     ("REBOOT_REQUESTED", REBOOT_REQUESTED),
     ("TRIAL_STARTED", TRIAL_STARTED),
     ("SLOT_COMMITTED", SLOT_COMMITTED),
@@ -89,6 +97,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("HUB_LOST", HUB_LOST),
     ("HUB_CONTESTED", HUB_CONTESTED),
     ("HUB_REFUSED", HUB_REFUSED),
+    ("HUB_WARNING", HUB_WARNING),
     ("CONTROL_UNAVAILABLE", CONTROL_UNAVAILABLE),
     ("DAEMON_FAILED", DAEMON_FAILED),
     ("NOT_PROVISIONED", NOT_PROVISIONED),

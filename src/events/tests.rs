@@ -97,6 +97,8 @@ fn tell_all() {
     transition(about, "applying", "rebooting", None);
     download_resumed(about, 4096);
     gate_waiting(about, "consent");
+    consent_given(about, Origin::Method);
+    data_renewed(about);
     reboot_requested(about, "to try slot b");
     trial_started(about, Some(2));
     slot_committed(about);
@@ -113,6 +115,7 @@ fn tell_all() {
     hub.lost(Duration::ZERO, "timed out");
     hub.contested(Duration::ZERO, "duplicate identity?");
     hub_refused("bad user name or password");
+    hub_warning("the device's certificate ends soon");
     control_unavailable("in use");
     daemon_failed("no such slot");
     not_provisioned("/etc/twinboot/connection-string");

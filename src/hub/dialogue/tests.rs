@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::hub::{Desired, Hub, Report, channels};
+use crate::hub::{Desired, Hub, Report, Slot, channels};
 
 mod tuned;
 
@@ -105,6 +105,7 @@ fn desired(events: &[HubEvent]) -> Vec<String> {
             Desired::Invalid { .. } => "invalid".to_owned(),
         }),
         HubEvent::Connected
+        | HubEvent::Introduced(_)
         | HubEvent::Uncontested
         | HubEvent::Tuned(_)
         | HubEvent::Ignored(_)

@@ -18,6 +18,8 @@ use crate::hub::{
 pub(super) enum Said {
     Connected,
     Uncontested,
+    Tuned,
+    Ignored(u64),
     Lost(Lost),
     /// The version, or "absent", or "invalid".
     Desired(String),
@@ -137,7 +139,10 @@ impl Desk {
 fn said(event: HubEvent) -> Said {
     match event {
         HubEvent::Connected => Said::Connected,
+        HubEvent::Introduced(_) => panic!("nobody is introduced by this cloud"),
         HubEvent::Uncontested => Said::Uncontested,
+        HubEvent::Tuned(_) => Said::Tuned,
+        HubEvent::Ignored(count) => Said::Ignored(count),
         HubEvent::Lost { why, .. } => Said::Lost(why),
         HubEvent::Desired(parsed) => Said::Desired(match parsed.desired {
             Desired::Absent => "absent".to_owned(),

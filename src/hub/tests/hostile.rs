@@ -169,7 +169,7 @@ async fn p125_a_twin_that_is_not_given() {
     let desk = Desk::new(&cloud, "dev1");
     desk.desire(3);
     sleep(HOUR / 2).await;
-    assert_eq!(desk.news(), [Said::Connected, Said::Desired("3".into())], "told once");
+    assert_eq!(desk.news(), [Said::Connected, Said::Tuned, Said::Desired("3".into())], "told once");
 }
 
 /// The report is kept, smaller if it is refused; the hub is not pestered; and what it wants is heard meanwhile.

@@ -85,6 +85,7 @@ impl Player {
         let seen = Seen::default();
         let contents = PerSlot { a: "1".parse().ok(), b: None };
         let facts = Facts {
+            factory: crate::model::Factory::default(),
             boot: BootId("1".into()),
             booted: Slot::A,
             default: Some(Slot::A),
@@ -218,7 +219,11 @@ impl Player {
                 self.connected = false;
                 self.seen.look().contested |= matches!(why, Lost::Contested { .. });
             }
-            HubEvent::Uncontested | HubEvent::ReportRefused { .. } => {}
+            HubEvent::Introduced(_)
+            | HubEvent::Uncontested
+            | HubEvent::Tuned(_)
+            | HubEvent::Ignored(_)
+            | HubEvent::ReportRefused { .. } => {}
             HubEvent::Desired(parsed) => {
                 let (told, event) = match parsed.desired {
                     Desired::Absent => ("absent".to_owned(), Event::DesiredCleared),

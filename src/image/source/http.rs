@@ -12,9 +12,12 @@ use reqwest::header::{IF_RANGE, RANGE};
 use reqwest::{Response, Url};
 
 use crate::model::SecretUrl;
+use crate::proxy;
+use crate::tls::Trust;
 
 use super::super::{Error, Fetch};
 use super::answer::{Ask, File, Verdict, follow, judge};
+use super::client::{client, is_tls, wants_password};
 use super::pace::{Ceiling, Floor, backoff};
 use super::{Start, Validator};
 
@@ -31,6 +34,7 @@ pub(in crate::image) struct Http<'a> {
     total: Option<u64>,
     validator: Validator,
     response: Option<Response>,
+    trust: Trust,
     /// The farthest byte ever reached; below it, bytes are fetched again.
     farthest: u64,
     /// Where `farthest` was when the connection began.
@@ -45,6 +49,8 @@ pub(in crate::image) struct Http<'a> {
     ceiling: Ceiling,
     since: Instant,
     spent_before: Duration,
+    /// Bytes fetched for this update, in earlier processes too.
+    tally: u64,
 }
 
 impl<'a> Http<'a> {
@@ -52,7 +58,7 @@ impl<'a> Http<'a> {
         let parsed: Result<Url, _> = url.expose().parse();
         let url = parsed.map_err(|_| Error::Redirect("to something that is no address".into()))?;
         let settings = fetch.settings;
-        Ok(Self {
+        let http = Self {
             fetch: *fetch,
             host: url.host_str().unwrap_or_default().to_owned(),
             url,
@@ -60,6 +66,7 @@ impl<'a> Http<'a> {
             total: start.total,
             validator: start.validator,
             response: None,
+            trust: fetch.net.trust.clone(),
             farthest: start.offset,
             began_at: start.offset,
             barren: 0,
@@ -67,10 +74,14 @@ impl<'a> Http<'a> {
             refusals: 0,
             is_patchwork: false,
             floor: Floor::new(settings.minimum_rate, settings.minimum_rate_window),
-            ceiling: Ceiling::new(settings.rate_limit),
+            ceiling: Ceiling::default(),
             since: Instant::now(),
             spent_before: start.spent,
-        })
+            tally: start.tally,
+        };
+        // Before anybody is asked for anything.
+        http.afford(http.total.or(fetch.artifact.size))?;
+        Ok(http)
     }
 
     pub(super) fn total(&self) -> Option<u64> {
@@ -83,6 +94,10 @@ impl<'a> Http<'a> {
 
     pub(super) fn spent(&self) -> Duration {
         self.spent_before + self.since.elapsed()
+    }
+
+    pub(super) fn tally(&self) -> u64 {
+        self.tally
     }
 
     pub(super) fn changes(&self) -> u32 {
@@ -148,6 +163,7 @@ impl<'a> Http<'a> {
         let len = bytes.len() as u64;
         let again = self.farthest.saturating_sub(self.offset).min(len);
         self.offset += len;
+        self.tally += len;
         self.farthest = self.farthest.max(self.offset);
         self.fetch.progress.note(|now| {
             now.fetched += len;
@@ -158,11 +174,37 @@ impl<'a> Http<'a> {
         if let Some(wanted) = self.total.filter(|total| self.offset > *total) {
             return Err(Error::Size { found: format!("more than {wanted}"), wanted });
         }
-        let wait = self.ceiling.wait(len, Instant::now());
-        if !wait.is_zero() {
-            self.wait(wait)?;
+        let cap = self.fetch.settings.data_cap;
+        if cap > 0 && self.tally > cap {
+            return Err(Error::DataCap { fetched: self.tally, rest: None, cap });
         }
+        self.hold_back(len)?;
         Ok(bytes)
+    }
+
+    /// Whether the rest of a file of `total` bytes may still be fetched.
+    fn afford(&self, total: Option<u64>) -> Result<(), Error> {
+        let (fetched, cap) = (self.tally, self.fetch.settings.data_cap);
+        let Some(rest) = total.map(|total| total.saturating_sub(self.offset)) else { return Ok(()) };
+        if cap == 0 || fetched.saturating_add(rest) <= cap {
+            return Ok(());
+        }
+        Err(Error::DataCap { fetched, rest: Some(rest), cap })
+    }
+
+    /// Waits after `len` bytes for as long as the rate asks for, or until it is another one.
+    fn hold_back(&mut self, len: u64) -> Result<(), Error> {
+        let rate = self.fetch.rate.get();
+        let wait = self.ceiling.wait(len, rate, Instant::now());
+        if wait.is_zero() {
+            return Ok(());
+        }
+        let limit = self.fetch.rate;
+        let in_time = self.block(async { tokio::time::timeout(wait, limit.differs(rate)).await.is_err() })?;
+        if !in_time {
+            self.ceiling.forget();
+        }
+        Ok(())
     }
 
     /// Waits for more of the body, not too long.
@@ -213,9 +255,16 @@ impl<'a> Http<'a> {
         self.fetch.progress.note(|now| now.connections += 1);
         let mut url = self.url.clone();
         let mut been = vec![url.clone()];
+        let net = self.fetch.net;
+        // Authorities and the proxy's password may have been exchanged since the last connection.
+        let client = match client(&self.trust.now(), net.proxy.as_ref(), net.connect_timeout) {
+            Ok(client) => client,
+            Err(error @ Error::Proxy(_)) => return self.trouble(error, None),
+            Err(error) => return Err(error),
+        };
         loop {
             self.host = url.host_str().unwrap_or_default().to_owned();
-            let response = match self.request(&url) {
+            let response = match self.request(&client, &url) {
                 Ok(response) => response,
                 Err(Error::Cancelled) => return Err(Error::Cancelled),
                 Err(error) => return self.trouble(error, None),
@@ -244,6 +293,7 @@ impl<'a> Http<'a> {
             Verdict::Body(file) => {
                 (self.total, self.validator) = (file.total, file.validator);
                 self.fetch.progress.note(|now| now.total = self.total);
+                self.afford(self.total)?;
                 self.response = Some(response);
                 Ok(())
             }
@@ -270,8 +320,8 @@ impl<'a> Http<'a> {
         }
     }
 
-    fn request(&self, url: &Url) -> Result<Response, Error> {
-        let mut request = self.fetch.net.client.get(url.clone());
+    fn request(&self, client: &reqwest::Client, url: &Url) -> Result<Response, Error> {
+        let mut request = client.get(url.clone());
         if self.offset > 0 {
             request = request.header(RANGE, format!("bytes={}-", self.offset));
             if let Some(validator) = self.validator.if_range() {
@@ -302,6 +352,7 @@ impl<'a> Http<'a> {
     fn start_over(&mut self, why: String, file: Option<File>) -> Result<(), Error> {
         let file = file.unwrap_or_default();
         (self.offset, self.total, self.validator) = (0, file.total, file.validator);
+        self.afford(self.total.or(self.fetch.artifact.size))?;
         Err(Error::StartOver(why))
     }
 
@@ -349,24 +400,14 @@ impl<'a> Http<'a> {
     /// Says what failed, without the address.
     fn failed(&self, doing: &'static str, source: reqwest::Error) -> Error {
         let (host, source) = (self.host.clone(), source.without_url());
+        if let Some(proxy) = &self.fetch.net.proxy
+            && wants_password(&source)
+        {
+            let (address, remedy) = (proxy.address(), proxy::remedy(proxy.has_credentials()));
+            return Error::Proxy(format!(
+                "the proxy {address} wants a user name and a password (407): {remedy}"
+            ));
+        }
         if is_tls(&source) { Error::Tls { host, source } } else { Error::Connection { doing, host, source } }
     }
-}
-
-/// Whether somewhere below an error TLS is the cause, and not just the line.
-fn is_tls(error: &reqwest::Error) -> bool {
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        if error.is::<rustls::Error>() {
-            return true;
-        }
-        // An I/O error made from another error is transparent: its `source` is that of the other, which would be
-        // missed.
-        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        cause = match inner {
-            Some(inner) => Some(inner),
-            None => error.source(),
-        };
-    }
-    false
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod answers;
+mod caps;
 mod disk;
 mod http;
 mod power;
@@ -83,6 +84,8 @@ struct Bench {
     state: tempfile::TempDir,
     progress: Progress,
     cancel: Cancel,
+    rate: RateLimit,
+    update: String,
 }
 
 impl Bench {
@@ -90,7 +93,8 @@ impl Bench {
     fn new(file: &[u8], size: u64) -> Self {
         let server = Server::start(file.to_vec());
         let settings = hasty();
-        let net = Net::new(&server.tls(), &settings, server.runtime()).unwrap();
+        let net =
+            Net::new(crate::tls::Trust::fixed(server.tls()), None, &settings, server.runtime()).unwrap();
         let artifact = Artifact {
             version: None,
             location: Location::Url(server.url("/fw.bin?sig=SECRET").parse().unwrap()),
@@ -99,7 +103,8 @@ impl Bench {
         };
         let (disk, state) = (Disk::new(size), tempfile::tempdir().unwrap());
         let (progress, cancel) = (Progress::default(), Cancel::default());
-        Self { server, net, settings, artifact, disk, state, progress, cancel }
+        let (rate, update) = (RateLimit::default(), "one".into());
+        Self { server, net, settings, artifact, disk, state, progress, cancel, rate, update }
     }
 
     fn checkpoint(&self) -> Generations {
@@ -114,6 +119,8 @@ impl Bench {
             net: &self.net,
             progress: &self.progress,
             cancel: &self.cancel,
+            rate: &self.rate,
+            update: &self.update,
         }
     }
 
