@@ -60,9 +60,10 @@ choose_address() {
     exit 1
 }
 
+# Arguments are the emulator's own, besides those that all get.
 start_emulator() {
     exec {emulator}< <(exec target/debug/hub-emulator --bind "$address" --host "$host" --name "$host" \
-        --mqtt-port 8883 --https-port "$https_port" --ca "$work/ca.pem" 2>&1)
+        --mqtt-port 8883 --https-port "$https_port" --ca "$work/ca.pem" "$@" 2>&1)
     emulator_pid=$!
     trap 'kill "$emulator_pid" 2>/dev/null || true' EXIT
     local line
@@ -90,7 +91,7 @@ stop_emulator() {
     exec {emulator}<&-
 }
 
-# Runs a script against an emulator of its own, for they count what is in the hub: NAME-OF-FILE [ARGUMENT...]
+# Runs a script against an emulator of its own, for they count what is in the hub: NAME-OF-FILE [ARGUMENT-OF-EMULATOR...]
 run() {
     local script=$here/$1 checks how
     case $1 in
@@ -111,15 +112,15 @@ run() {
     fi
     # A script that ends early has checks that never speak.
     expected=$((expected + checks))
-    start_emulator
-    timeout 180 "${how[@]}" "$script" "${@:2}" | tee -a "$log" || say "peers: $1 ended early"
+    start_emulator "${@:2}"
+    timeout 180 "${how[@]}" "$script" | tee -a "$log" || say "peers: $1 ended early"
     stop_emulator
 }
 
 install_python
 install_node
 choose_address
-cargo build --quiet -p hub-emulator
+cargo build --quiet --workspace --bins
 export DEVICE_HOST="$host"
 log="$work/checks.log"
 : >"$log"
@@ -129,6 +130,10 @@ run service_and_device.py
 run service.py
 run tutorial.js
 run service.js
+# Real daemons behind the emulator. The tutorials' method has an address and nothing else.
+run fleet.js fleet 6
+printf '[trust]\nallow_undigested = true\n' >"$work/undigested.toml"
+run fleet.py fleet 6 --config "$work/undigested.toml"
 passed=$(grep -c '^ok ' "$log" || true)
 failed=$(grep -c '^FAILED ' "$log" || true)
 failed=$((failed + expected - passed - failed))
