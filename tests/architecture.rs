@@ -52,6 +52,7 @@ const MODULES: [Module; 20] = [
             "hub",
             "image",
             "model",
+            "program",
             "properties",
             "report",
             "slots",

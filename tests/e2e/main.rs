@@ -5,6 +5,7 @@
 mod damage;
 mod interruptions;
 mod methods;
+mod policy;
 mod refusals;
 mod reports;
 mod secrets;

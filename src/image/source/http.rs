@@ -16,7 +16,7 @@ use crate::model::SecretUrl;
 use super::super::{Error, Fetch};
 use super::answer::{Ask, File, Verdict, follow, judge};
 use super::pace::{Ceiling, Floor, backoff};
-use super::{Start, Validator};
+use super::{Start, Validator, is_tls};
 
 /// A connection that got this much further than all before it was worth its while.
 const PROGRESS: u64 = 4096;
@@ -390,22 +390,4 @@ impl<'a> Http<'a> {
         let (host, source) = (self.host.clone(), source.without_url());
         if is_tls(&source) { Error::Tls { host, source } } else { Error::Connection { doing, host, source } }
     }
-}
-
-/// Whether somewhere below an error TLS is the cause, and not just the line.
-fn is_tls(error: &reqwest::Error) -> bool {
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        if error.is::<rustls::Error>() {
-            return true;
-        }
-        // An I/O error made from another error is transparent: its `source` is that of the other, which would be
-        // missed.
-        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        cause = match inner {
-            Some(inner) => Some(inner),
-            None => error.source(),
-        };
-    }
-    false
 }

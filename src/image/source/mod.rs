@@ -162,3 +162,21 @@ impl<'a> Source<'a> {
         }
     }
 }
+
+/// Whether somewhere below an error TLS is the cause, and not just the line.
+fn is_tls(error: &reqwest::Error) -> bool {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        if error.is::<rustls::Error>() {
+            return true;
+        }
+        // An I/O error made from another error is transparent: its `source` is that of the other, which would be
+        // missed.
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        cause = match inner {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    false
+}
