@@ -6,6 +6,7 @@ mod chaos;
 mod damage;
 mod interruptions;
 mod methods;
+mod policy;
 mod refusals;
 mod reports;
 mod requests;
