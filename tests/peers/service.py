@@ -75,6 +75,13 @@ def code(response):
     return response.headers["iothub-errorcode"]
 
 
+def door(path, body=None):
+    """One of the emulator's own doors: GET, or POST of a body."""
+    data = None if body is None else json.dumps(body).encode()
+    with urllib.request.urlopen(urllib.request.Request(EMULATOR + path, data)) as answer:
+        return json.load(answer)
+
+
 def until(what, condition):
     deadline = time.monotonic() + PATIENCE
     while True:
@@ -422,14 +429,12 @@ def queries_come_in_pages_and_nonsense_is_refused():
 @check
 def a_throttled_call_is_made_again_when_the_service_says():
     body = {"fault": "failService", "status": 429, "retryAfter": 2, "target": "twins", "times": 1}
-    request = urllib.request.Request(EMULATOR + "/emulator/faults", json.dumps(body).encode(), method="POST")
-    urllib.request.urlopen(request).close()
+    door("/emulator/faults", body)
     began = time.monotonic()
     equal(registry.get_twin("sas-1").device_id, "sas-1")
     # The SDK heeds Retry-After by itself.
     assert 2 <= time.monotonic() - began < 10, time.monotonic() - began
-    with urllib.request.urlopen(EMULATOR + "/emulator/faults") as answer:
-        equal(json.load(answer), [])
+    equal(door("/emulator/faults"), [])
 
 
 # Methods.
@@ -766,8 +771,16 @@ def there_is_no_feedback():
 
 @check
 def a_queue_is_purged():
-    purged = registry.protocol.cloud_to_device_messages.purge_cloud_to_device_message_queue("job-0")
-    equal((purged.device_id, purged.total_messages_purged), ("job-0", 0))
+    for number in range(3):
+        door("/emulator/devices/job-0/messages", {"body": f"number {number}"})
+    equal(registry.get_device("job-0").cloud_to_device_message_count, 3)
+    equal(registry.get_twin("job-0").cloud_to_device_message_count, 3)
+    purge = registry.protocol.cloud_to_device_messages.purge_cloud_to_device_message_queue
+    purged = purge("job-0")
+    equal((purged.device_id, purged.total_messages_purged), ("job-0", 3))
+    equal(purge("job-0").total_messages_purged, 0)
+    equal(registry.get_device("job-0").cloud_to_device_message_count, 0)
+    equal(code(refused(404, purge, "nobody")), "DeviceNotFound")
 
 
 @check
