@@ -61,6 +61,8 @@ pub enum Code {
     JobPrecondition,
     /// The payload is larger than allowed.
     MessageTooLarge,
+    /// More messages than may wait for a device.
+    QueueFull,
     /// More devices than one request may hold.
     TooManyDevices,
     /// More modules than a device may have.
@@ -112,6 +114,7 @@ impl Code {
             Code::PreconditionFailed => 412_001,
             Code::JobPrecondition => 412_003,
             Code::MessageTooLarge => 413_001,
+            Code::QueueFull => 403_004,
             Code::TooManyDevices => 413_002,
             Code::TooManyModules => 413_003,
             Code::TooManyConfigurations => 413_101,
@@ -152,6 +155,7 @@ impl Code {
             Code::PreconditionFailed => "PreconditionFailed",
             Code::JobPrecondition => "JobRunPreconditionFailed",
             Code::MessageTooLarge => "MessageTooLarge",
+            Code::QueueFull => "DeviceMaximumQueueDepthExceeded",
             Code::TooManyDevices => "TooManyDevices",
             Code::TooManyModules => "TooManyModulesOnDevice",
             Code::TooManyConfigurations => "ConfigurationCountLimitExceeded",

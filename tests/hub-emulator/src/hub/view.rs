@@ -52,6 +52,8 @@ impl Hub {
                 "connected": self.device_connected(id),
                 "subscriptions": subscriptions,
                 "telemetry": self.telemetry_count(id),
+                "received": self.telemetry(id),
+                "waiting": self.message_count(id),
                 "twin": self.twin(id),
             })
         })
