@@ -9,7 +9,8 @@
 //! Beside the hub there are simulated devices ([`device`]): boards made of files, on which the real daemon runs.
 //!
 //! Not here: AMQP, and with it the service SDKs' way to send messages to devices; `POST
-//! /emulator/devices/{id}/messages` takes its place. Telemetry is counted and the latest shown, and goes nowhere.
+//! /emulator/devices/{id}/messages` takes its place. Telemetry is counted and the latest shown, and goes nowhere. Import
+//! and export jobs, which need blob storage, and IoT Edge deployments as configurations are refused with 501.
 
 mod certificates;
 mod chaos;
