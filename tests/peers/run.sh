@@ -60,7 +60,7 @@ choose_address() {
     exit 1
 }
 
-# With further options, if any.
+# Arguments are the emulator's own, besides those that all get.
 start_emulator() {
     exec {emulator}< <(exec target/debug/hub-emulator --bind "$address" --host "$host" --name "$host" \
         --mqtt-port 8883 --https-port "$https_port" --ca "$work/ca.pem" "$@" 2>&1)
@@ -91,7 +91,7 @@ stop_emulator() {
     exec {emulator}<&-
 }
 
-# Runs a script against an emulator of its own, for they count what is in the hub: NAME-OF-FILE [ARGUMENT...]
+# Runs a script against an emulator of its own, for they count what is in the hub: NAME-OF-FILE [ARGUMENT-OF-EMULATOR...]
 run() {
     local script=$here/$1 checks how
     case $1 in
@@ -112,8 +112,8 @@ run() {
     fi
     # A script that ends early has checks that never speak.
     expected=$((expected + checks))
-    start_emulator
-    timeout 180 "${how[@]}" "$script" "${@:2}" | tee -a "$log" || say "peers: $1 ended early"
+    start_emulator "${@:2}"
+    timeout 180 "${how[@]}" "$script" | tee -a "$log" || say "peers: $1 ended early"
     stop_emulator
 }
 
@@ -163,7 +163,7 @@ run_restarting() {
 install_python
 install_node
 choose_address
-cargo build --quiet -p hub-emulator
+cargo build --quiet --workspace --bins
 export DEVICE_HOST="$host"
 log="$work/checks.log"
 : >"$log"
@@ -176,6 +176,10 @@ run service.js
 make_certificates
 run_restarting device.py
 run_restarting device.js
+# Real daemons behind the emulator. The tutorials' method has an address and nothing else.
+run fleet.js fleet 6
+printf '[trust]\nallow_undigested = true\n' >"$work/undigested.toml"
+run fleet.py fleet 6 --config "$work/undigested.toml"
 passed=$(grep -c '^ok ' "$log" || true)
 failed=$(grep -c '^FAILED ' "$log" || true)
 failed=$((failed + expected - passed - failed))

@@ -82,7 +82,9 @@ impl Message {
             let value = match value {
                 Value::Null => None,
                 Value::String(text) => Some(text.clone()),
-                other => Some(other.to_string()),
+                Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+                    Some(value.to_string())
+                }
             };
             properties.push((key.clone(), value));
         }

@@ -52,13 +52,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Registrant<S> {
                 () = expired => return Err("its token expired".to_owned()),
                 received = self.wire.packet() => {
                     heard = Instant::now();
-                    match received?.ok_or("the connection was lost")? {
-                        Packet::Disconnect => {
-                            self.wire.close().await;
-                            return Ok(());
-                        }
-                        packet => self.received(packet).await?,
+                    let packet = received?.ok_or("the connection was lost")?;
+                    if packet == Packet::Disconnect {
+                        self.wire.close().await;
+                        return Ok(());
                     }
+                    self.received(packet).await?;
                 }
                 () = sleep_until(heard + self.silence) => return Err("keep-alive: nothing was heard".to_owned()),
             }
