@@ -17,7 +17,7 @@ use std::path::Path;
 use crate::model::{Ended, Origin, Outcome, Reason, Rules, Slot, UpdateId, Version};
 
 pub use hub::HubLines;
-pub use output::{init, journal_is_connected};
+pub use output::{Verbosity, init, journal_is_connected};
 
 /// What an event is about, as far as it is known: becomes fields of the journal entry.
 #[derive(Clone, Copy, Debug, Default)]
@@ -169,6 +169,16 @@ pub fn download_resumed(about: &About<'_>, at: u64) {
 /// An update stands still until `gate` opens.
 pub fn gate_waiting(about: &About<'_>, gate: &str) {
     tell!(info, GATE_WAITING, about, [], "{about} waits: {}", Line(gate));
+}
+
+/// Somebody allowed switching over.
+pub fn consent_given(about: &About<'_>, by: Origin) {
+    tell!(info, CONSENT_GIVEN, about, [], "{about} was allowed to switch over by {}", origin_in_words(by));
+}
+
+/// The program of a factory reset is done.
+pub fn data_renewed(about: &About<'_>) {
+    tell!(info, DATA_RENEWED, about, [], "the data was made as new by a factory reset");
 }
 
 /// The machine was asked to reboot, because of `why`.

@@ -1,13 +1,16 @@
-//! The machine: its boots, its clocks, its version, and the way to reboot it; and the service manager above us.
+//! The machine: its boots, its clocks and time zone, its version, and the way to reboot it; and the service manager above us.
 //!
 //! Real, or simulated by a directory that stands for the machine: then `proc` and `etc/os-release` are looked for in
 //! there, and a reboot is a request that a simulator sees. Not here: slots, the bootloader, or any decision. The
 //! engine asks; `main` chooses which of the two it is.
 
 mod os_release;
+mod posix_tz;
 pub mod service;
 #[cfg(test)]
 mod tests;
+mod tzif;
+mod zone;
 
 use std::fs::{self, File};
 use std::io;
@@ -185,6 +188,12 @@ pub enum Error {
         /// Where it should be.
         path: PathBuf,
     },
+    /// A file of the time zone database is none.
+    #[error("{} is no time zone", path.display())]
+    NoTimeZone {
+        /// Which file.
+        path: PathBuf,
+    },
     /// The simulated machine cannot be asked.
     #[error("creating {}", path.display())]
     RequestReboot {
@@ -214,7 +223,9 @@ impl Error {
         let cause = self.source().map(|cause| format!(": {cause}")).unwrap_or_default();
         let detail = format!("{self}{cause}");
         match self {
-            Self::Read { .. } | Self::NoBootId { .. } => Failure::Internal.because(detail),
+            Self::Read { .. } | Self::NoBootId { .. } | Self::NoTimeZone { .. } => {
+                Failure::Internal.because(detail)
+            }
             Self::RequestReboot { .. }
             | Self::NoSystemctl
             | Self::Systemctl { .. }

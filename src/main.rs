@@ -15,12 +15,12 @@ use twinboot::boot::uboot::{self, UBoot};
 use twinboot::boot::{Bootloader, Unavailable};
 use twinboot::config::{self, Config};
 use twinboot::control::server::{self, Call, Server};
-use twinboot::engine::{Engine, Health, Parts, Tools};
+use twinboot::engine::{Engine, FactoryProgram, Health, Parts, Tools};
 use twinboot::health::HubMode;
 use twinboot::host::{self, Host};
 use twinboot::hub::{self, Hub, Identity, Session};
 use twinboot::image::{self, Net};
-use twinboot::model::{Rules, Timestamp};
+use twinboot::model::{Artifact, Factory, Location, LogLevel, Rules, Timestamp};
 use twinboot::properties::{self, Properties};
 use twinboot::report::Dialect;
 use twinboot::slots::{self, SlotMap};
@@ -30,8 +30,8 @@ use twinboot::{cli, events};
 
 fn main() -> ExitCode {
     cli::main(|config, verbose| {
-        events::init(events::journal_is_connected(), verbose);
-        match daemon(&config) {
+        let verbosity = events::init(events::journal_is_connected(), verbose);
+        match daemon(&config, Journal { verbosity, verbose }) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 events::daemon_failed(&format!("{error:#}"));
@@ -41,8 +41,14 @@ fn main() -> ExitCode {
     })
 }
 
+/// How much is written there, and how to change it.
+struct Journal {
+    verbosity: events::Verbosity,
+    verbose: bool,
+}
+
 /// Runs until the service manager stops it.
-fn daemon(config: &Config) -> anyhow::Result<()> {
+fn daemon(config: &Config, journal: Journal) -> anyhow::Result<()> {
     if let Err(error) = host::disable_core_dumps() {
         tracing::warn!(%error, "core dumps of this process, which holds the device's key, could not be forbidden");
     }
@@ -51,7 +57,7 @@ fn daemon(config: &Config) -> anyhow::Result<()> {
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
     let ended = runtime.block_on(async {
         let stop = stopped()?;
-        let (engine, hub) = assemble(config)?;
+        let (engine, hub) = assemble(config, journal)?;
         let session = async {
             match hub {
                 Some(session) => session.run().await,
@@ -69,7 +75,7 @@ fn daemon(config: &Config) -> anyhow::Result<()> {
     ended
 }
 
-fn assemble(config: &Config) -> anyhow::Result<(Engine, Option<Session>)> {
+fn assemble(config: &Config, journal: Journal) -> anyhow::Result<(Engine, Option<Session>)> {
     let host = Host::new(config.simulator.root.clone());
     let root = config.simulator.root.clone().unwrap_or_else(|| "/".into());
     let slots = SlotMap::new(slots::Settings {
@@ -95,7 +101,7 @@ fn assemble(config: &Config) -> anyhow::Result<(Engine, Option<Session>)> {
         }
         None => (None, None),
     };
-    let engine = engine(config, Machine { host, slots, net, image, boot, booted, hub_name }, hub)?;
+    let engine = engine(config, Machine { host, slots, net, image, boot, booted, hub_name }, hub, journal)?;
     Ok((engine, session))
 }
 
@@ -110,7 +116,7 @@ struct Machine {
     hub_name: String,
 }
 
-fn engine(config: &Config, machine: Machine, hub: Option<Hub>) -> anyhow::Result<Engine> {
+fn engine(config: &Config, machine: Machine, hub: Option<Hub>, journal: Journal) -> anyhow::Result<Engine> {
     let Machine { host, slots, net, image, boot, booted, hub_name } = machine;
     let (reached, is_reached) = watch::channel(false);
     let (status, shown) = watch::channel(serde_json::Value::Null);
@@ -128,13 +134,18 @@ fn engine(config: &Config, machine: Machine, hub: Option<Hub>) -> anyhow::Result
     let bootloader = bootloader(config);
     let state = config.state.directory.clone();
     let store = Box::new(FileStore::new(state.clone()));
-    let tools = Tools { bootloader, slots, host: host.clone(), image, net, health, state, verified: None };
-    let rules = Rules {
-        window: config.policy.window,
-        consent: config.policy.consent,
-        rate_limit: config.download.rate_limit,
-        progress_every: config.report.progress_every,
-        ..Rules::default()
+    let timeout = config.factory_reset.timeout;
+    let factory_program = config.factory_reset.program.clone().map(|path| FactoryProgram { path, timeout });
+    let tools = Tools {
+        bootloader,
+        slots,
+        host: host.clone(),
+        image,
+        net,
+        health,
+        factory_program,
+        state,
+        verified: None,
     };
     let dialect = |dialect: &config::ReportDialect| match dialect {
         config::ReportDialect::Firmware => Dialect::Firmware,
@@ -151,7 +162,9 @@ fn engine(config: &Config, machine: Machine, hub: Option<Hub>) -> anyhow::Result
         control: control(&config.control, shown),
         status,
         reached,
-        rules,
+        rules: watch::Sender::new(rules(config, journal.verbose)),
+        verbosity: journal.verbosity,
+        factory: factory(&config.factory_reset),
         allow_undigested: config.trust.allow_undigested,
         dialects: config.report.dialects.iter().map(dialect).collect(),
         properties: Properties::new(properties::Settings {
@@ -163,6 +176,29 @@ fn engine(config: &Config, machine: Machine, hub: Option<Hub>) -> anyhow::Result
         telemetry: config.report.telemetry,
     };
     Ok(Engine::new(parts, boot, booted))
+}
+
+/// How to behave, as far as the hub may change it.
+fn rules(config: &Config, verbose: bool) -> Rules {
+    Rules {
+        window: config.policy.window,
+        zone: config.policy.timezone.clone(),
+        consent: config.policy.consent,
+        rate_limit: config.download.rate_limit,
+        progress_every: config.report.progress_every,
+        log_level: if verbose { LogLevel::Debug } else { LogLevel::Info },
+        ..Rules::default()
+    }
+}
+
+fn factory(reset: &config::FactoryReset) -> Factory {
+    let image = reset.image.clone().map(|file| Artifact {
+        version: None,
+        location: Location::File(file),
+        sha256: reset.sha256,
+        size: None,
+    });
+    Factory { image, program: reset.program.is_some() }
 }
 
 fn bootloader(config: &Config) -> Box<dyn Bootloader> {
@@ -249,7 +285,7 @@ fn image_settings(download: &config::Download) -> image::Settings {
         redirects: download.redirects,
         decoder_memory: download.decoder_memory,
         checkpoint_every: download.checkpoint_every,
-        rate_limit: download.rate_limit,
+        data_cap: download.data_cap,
         ..image::Settings::default()
     }
 }

@@ -37,7 +37,7 @@ const MODULES: [Module; 20] = [
     ("store", 2, &["durable", "model", "update"]),
     ("tls", 2, &[]),
     // The engine, and what it listens and speaks to.
-    ("config", 3, &["model"]),
+    ("config", 3, &["host", "model"]),
     ("control", 3, &["model"]),
     (
         "engine",

@@ -4,7 +4,8 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Backoff, Config, Problem};
+use super::{Backoff, Config, Problem, nearest};
+use crate::host::Host;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -26,7 +27,7 @@ struct Checks<'a> {
 
 impl Checks<'_> {
     fn times(&mut self) {
-        let Config { hub, download, health, report, properties, .. } = self.config;
+        let Config { hub, download, health, factory_reset, report, properties, .. } = self.config;
         // IoT Hub drops a connection after one and a half times the keep-alive, or 1767 s: more than 1177 s is never
         // honoured. Below ten seconds it is all pings.
         self.time("hub.keep_alive", hub.keep_alive, 10 * SECOND..=1177 * SECOND);
@@ -39,6 +40,7 @@ impl Checks<'_> {
         self.backoff("download.backoff", download.backoff);
         self.time("health.deadline", health.deadline, SECOND..=DAY);
         self.time("health.check_timeout", health.check_timeout, Duration::from_millis(1)..=DAY);
+        self.time("factory_reset.timeout", factory_reset.timeout, SECOND..=DAY);
         // Whoever calls a method waits for its answer, for half a minute if nothing else was said.
         self.time("properties.timeout", properties.timeout, Duration::from_millis(100)..=5 * MINUTE);
         // The hub counts messages, and throttles who talks too much.
@@ -83,11 +85,29 @@ impl Checks<'_> {
             }
             seen.push(dialect);
         }
+        self.zone();
+        if self.config.factory_reset.sha256.is_some() && self.config.factory_reset.image.is_none() {
+            self.problem("factory_reset.sha256", "is of no use without factory_reset.image".into());
+        }
+    }
+
+    /// A window in a time zone that nobody knows would be in UTC, hours off.
+    fn zone(&mut self) {
+        let zone = &self.config.policy.timezone;
+        let host = Host::new(self.config.simulator.root.clone());
+        if host.knows(zone) {
+            return;
+        }
+        let (zone, names) = (zone.to_string(), host.zone_names());
+        let hint =
+            nearest::name(&zone, &names).map(|it| format!("; did you mean {it:?}?")).unwrap_or_default();
+        self.problem("policy.timezone", format!("is no time zone of this system's database: {zone:?}{hint}"));
     }
 
     /// A relative name would depend on where somebody happened to start us.
     fn paths(&mut self) {
-        let Config { slots, boot, health, properties, control, state, tls, simulator, .. } = self.config;
+        let Config { slots, boot, health, factory_reset, properties, control, state, tls, simulator, .. } =
+            self.config;
         let one = [
             ("slots.a", &slots.devices.a),
             ("slots.b", &slots.devices.b),
@@ -97,10 +117,14 @@ impl Checks<'_> {
             ("control.socket", &control.socket),
             ("state.directory", &state.directory),
         ];
+        let image = factory_reset.image.iter().map(|file| ("factory_reset.image", file));
+        let program = factory_reset.program.iter().map(|file| ("factory_reset.program", file));
         let many = tls.ca_files.iter().map(|file| ("tls.ca_files", file));
         let simulator = simulator.root.iter().map(|root| ("simulator.root", root));
         let relative = |(_, path): &(&str, &std::path::PathBuf)| !Path::is_absolute(path);
-        for (key, path) in one.into_iter().chain(many).chain(simulator).filter(relative) {
+        for (key, path) in
+            one.into_iter().chain(many).chain(simulator).chain(image).chain(program).filter(relative)
+        {
             self.problem(key, format!("must be an absolute file name, found {:?}", path.display()));
         }
     }

@@ -22,8 +22,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub use sections::{
-    Backoff, Boot, BootOrder, Control, Download, Health, Hub, HubCheck, Loader, Policy, Properties, Report,
-    ReportDialect, Simulator, Slots, State, Tls, Trust, UbootDialect, UpgradeAvailable,
+    Backoff, Boot, BootOrder, Control, Download, FactoryReset, Health, Hub, HubCheck, Loader, Policy,
+    Properties, Report, ReportDialect, Simulator, Slots, State, Tls, Trust, UbootDialect, UpgradeAvailable,
 };
 use value::Value;
 
@@ -46,6 +46,8 @@ pub struct Config {
     pub health: Health,
     /// When to switch over.
     pub policy: Policy,
+    /// The way back to the factory's state.
+    pub factory_reset: FactoryReset,
     /// What the hub is told.
     pub report: Report,
     /// What can be read and set of the device.
@@ -131,13 +133,19 @@ impl Config {
         f("download.decoder_memory", &mut self.download.decoder_memory);
         f("download.checkpoint_every", &mut self.download.checkpoint_every);
         f("download.rate_limit", &mut self.download.rate_limit);
+        f("download.data_cap", &mut self.download.data_cap);
         f("trust.allow_undigested", &mut self.trust.allow_undigested);
         f("health.deadline", &mut self.health.deadline);
         f("health.directory", &mut self.health.directory);
         f("health.check_timeout", &mut self.health.check_timeout);
         f("health.hub", &mut self.health.hub);
         f("policy.window", &mut self.policy.window);
+        f("policy.timezone", &mut self.policy.timezone);
         f("policy.consent", &mut self.policy.consent);
+        f("factory_reset.image", &mut self.factory_reset.image);
+        f("factory_reset.sha256", &mut self.factory_reset.sha256);
+        f("factory_reset.program", &mut self.factory_reset.program);
+        f("factory_reset.timeout", &mut self.factory_reset.timeout);
         f("report.dialects", &mut self.report.dialects);
         f("report.progress_every", &mut self.report.progress_every);
         f("report.telemetry", &mut self.report.telemetry);

@@ -33,6 +33,19 @@ pub(super) fn hint(key: &str, known: &[&str]) -> String {
     found.map_or_else(String::new, |it| format!("; did you mean {it}?"))
 }
 
+/// The one of `names` that `text` was probably meant to be: the same but for the case of letters, or the same last part
+/// (`Berlin`), or few letters away.
+pub(super) fn name<'a>(text: &str, names: &'a [String]) -> Option<&'a String> {
+    let last = |name: &str| name.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
+    let same = names.iter().find(|it| it.eq_ignore_ascii_case(text));
+    let part = || names.iter().find(|it| last(it) == last(text));
+    let close = || {
+        let far = |it: &&String| distance(text, it);
+        names.iter().min_by_key(far).filter(|it| far(it) <= text.chars().count().div_ceil(4))
+    };
+    same.or_else(part).or_else(close)
+}
+
 /// The section (empty at the top) and the name in it.
 fn split(key: &str) -> (&str, &str) {
     key.rsplit_once('.').unwrap_or(("", key))

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::model::{PerSlot, Window};
+use crate::model::{PerSlot, Sha256, Window, Zone};
 
 const fn minutes(n: u64) -> Duration {
     Duration::from_secs(60 * n)
@@ -194,6 +194,8 @@ pub struct Download {
     pub checkpoint_every: u64,
     /// Bytes per second at most; 0 is no limit.
     pub rate_limit: u64,
+    /// Bytes that one update may fetch in all; 0 is no limit.
+    pub data_cap: u64,
 }
 
 impl Default for Download {
@@ -210,6 +212,7 @@ impl Default for Download {
             decoder_memory: 64 << 20,
             checkpoint_every: 2 << 20,
             rate_limit: 0,
+            data_cap: 0,
         }
     }
 }
@@ -261,8 +264,30 @@ pub enum HubCheck {
 pub struct Policy {
     /// Only between these times of day.
     pub window: Option<Window>,
+    /// In this time zone.
+    pub timezone: Zone,
     /// Only after somebody agreed.
     pub consent: bool,
+}
+
+/// `[factory_reset]`: the way back to the state in which the device was made. Without an image and a program there is
+/// none.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FactoryReset {
+    /// The factory's image, a file on this device.
+    pub image: Option<PathBuf>,
+    /// Its digest.
+    pub sha256: Option<Sha256>,
+    /// What makes the data as new.
+    pub program: Option<PathBuf>,
+    /// How long the program may take.
+    pub timeout: Duration,
+}
+
+impl Default for FactoryReset {
+    fn default() -> Self {
+        Self { image: None, sha256: None, program: None, timeout: minutes(15) }
+    }
 }
 
 /// `[report]`: what the hub is told.

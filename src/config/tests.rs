@@ -40,9 +40,14 @@ fn the_shipped_file_is_the_defaults_key_by_key() {
         }
     }
     // What is commented out for want of a default must be right all the same.
-    let uncommented = SHIPPED.replace("#window", "window").replace("#[sim", "[sim").replace("#root", "root");
+    let mut uncommented = SHIPPED.replace("#[sim", "[sim");
+    for key in ["window", "root", "image", "sha256", "program"] {
+        uncommented = uncommented.replace(&format!("#{key} ="), &format!("{key} ="));
+    }
     let all = parse(&uncommented).unwrap();
     assert_eq!(all.policy.window, Some(Window { from: 120, to: 270 }));
+    assert_eq!(all.factory_reset.program.as_deref(), Some(Path::new("/usr/libexec/factory-reset")));
+    assert!(all.factory_reset.image.is_some() && all.factory_reset.sha256.is_some());
     assert_eq!(all.simulator.root.as_deref(), Some(Path::new("/tmp/device")));
 }
 
@@ -202,4 +207,32 @@ fn the_connection_string_is_a_credential_first() {
     assert_eq!(names(&hub, None), [Path::new("/etc/twinboot/connection-string")]);
     hub.connection_string_file = "/data/cs".into();
     assert_eq!(names(&hub, credentials), [Path::new("/data/cs")]);
+}
+
+#[test]
+fn time_zones_are_those_of_the_database() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = directory.path().join("usr/share/zoneinfo");
+    std::fs::create_dir_all(database.join("Europe")).unwrap();
+    for name in ["Europe/Berlin", "Europe/Paris", "EST5EDT"] {
+        std::fs::write(database.join(name), include_bytes!("../host/zones/berlin.tzif")).unwrap();
+    }
+    let root = directory.path().display();
+    let parse = |zone: &str| parse(&format!("[policy]\ntimezone = '{zone}'\n[simulator]\nroot = '{root}'\n"));
+    for zone in ["local", "UTC", "Europe/Berlin", "EST5EDT"] {
+        assert_eq!(parse(zone).unwrap().policy.timezone.to_string(), zone);
+    }
+    for (zone, words) in [
+        ("Europe/Berlim", "did you mean \"Europe/Berlin\"?"),
+        ("europe/paris", "did you mean \"Europe/Paris\"?"),
+        ("Berlin", "did you mean \"Europe/Berlin\"?"),
+        ("Asia/Tokyo", "is no time zone of this system's database: \"Asia/Tokyo\""),
+        ("../passwd", "must be \"local\", \"UTC\" or the name of a time zone"),
+    ] {
+        let error = parse(zone).unwrap_err().to_string();
+        assert!(error.starts_with("t.toml:2: policy.timezone ") && error.contains(words), "{error}");
+    }
+    std::fs::remove_dir_all(&database).unwrap();
+    // Its own database is gone, so the machine's counts; a name that none has is no longer known either.
+    assert!(parse("Europe/Nowhere").is_err() || !Path::new("/usr/share/zoneinfo").is_dir());
 }

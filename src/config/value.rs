@@ -8,7 +8,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::sections::{Backoff, HubCheck, Loader, ReportDialect, UbootDialect};
-use crate::model::Window;
+use crate::model::{Hours, Sha256, Window, Zone};
 
 /// Something that can stand behind a key.
 pub(super) trait Value {
@@ -185,14 +185,39 @@ impl Value for Vec<PathBuf> {
 
 impl Value for Option<Window> {
     fn set(&mut self, value: &DeValue<'_>) -> Result<(), String> {
-        const WANTED: &str = "two different times of day such as \"02:00-04:30\"";
-        let DeValue::String(text) = value else { return Err(unlike(WANTED, value)) };
-        *self = Some(text.parse().map_err(|_| unlike(WANTED, value))?);
+        const WANTED: &str = "two different times of day such as \"02:00-04:30\", or \"none\"";
+        let hours = value.as_str().and_then(|text| text.parse::<Hours>().ok());
+        *self = hours.ok_or_else(|| unlike(WANTED, value))?.window();
         Ok(())
     }
 
     fn print(&self) -> Option<String> {
         self.map(|window| quote(&window.to_string()))
+    }
+}
+
+impl Value for Zone {
+    fn set(&mut self, value: &DeValue<'_>) -> Result<(), String> {
+        const WANTED: &str = "\"local\", \"UTC\" or the name of a time zone such as \"Europe/Berlin\"";
+        *self = value.as_str().and_then(|text| text.parse().ok()).ok_or_else(|| unlike(WANTED, value))?;
+        Ok(())
+    }
+
+    fn print(&self) -> Option<String> {
+        Some(quote(&self.to_string()))
+    }
+}
+
+impl Value for Option<Sha256> {
+    fn set(&mut self, value: &DeValue<'_>) -> Result<(), String> {
+        const WANTED: &str = "a SHA-256 digest: 64 hexadecimal digits";
+        let digest = value.as_str().and_then(|text| text.parse().ok());
+        *self = Some(digest.ok_or_else(|| unlike(WANTED, value))?);
+        Ok(())
+    }
+
+    fn print(&self) -> Option<String> {
+        self.map(|digest| quote(&digest.to_string()))
     }
 }
 

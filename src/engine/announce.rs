@@ -51,13 +51,22 @@ impl Engine {
             events::update_ended(&about, ended);
         }
         let Some(new) = new else { return };
-        let same = old.filter(|old| old.id == new.id);
+        // On other terms it has another id; begun anew it has all its steps again.
+        let same = old.filter(|old| old.intent == new.intent && new.steps_left <= old.steps_left);
         match same {
             None => events::update_accepted(&self.about(), new.origin),
             Some(old) if old.phase != new.phase => {
                 events::transition(&self.about(), old.phase.name(), new.phase.name(), new.phase.undoing());
             }
             Some(_) => {}
+        }
+        if let Some(consent) = new.consent.filter(|_| same.is_none_or(|old| old.consent.is_none())) {
+            events::consent_given(&self.about(), consent.by);
+        }
+        if matches!(new.phase, Phase::Finishing { .. })
+            && same.is_some_and(|old| old.phase == Phase::Resetting)
+        {
+            events::data_renewed(&self.about());
         }
         let begins = new.phase == Phase::Confirming && same.is_none_or(|old| old.phase != Phase::Confirming);
         if begins {

@@ -27,6 +27,9 @@ impl Engine {
                 return Err(Refused::Unsaved);
             }
         }
+        if self.record.tuning != before.tuning {
+            self.retune();
+        }
         self.live.gate = None;
         self.announce(&before);
         answer

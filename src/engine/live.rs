@@ -57,7 +57,7 @@ impl Live {
 
     /// The status now.
     fn project(&mut self, record: &Record, facts: &Facts, work: Option<Snapshot>) -> Status {
-        let mut status = Status::new(record, facts, self.gate);
+        let mut status = Status::new(record, facts, self.gate.clone());
         let reading_back = record.state.job().is_some_and(|job| job.phase == Phase::Verifying);
         let len = record.state.job().and_then(|job| job.image.as_ref()).map(|image| image.len);
         let goes =

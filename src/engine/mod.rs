@@ -27,6 +27,7 @@ mod keep;
 mod link;
 mod live;
 mod requests;
+mod rules;
 mod settings;
 mod tools;
 mod watchdog;
@@ -47,15 +48,15 @@ use crate::control::server::Call;
 use crate::events;
 use crate::host::{Host, service};
 use crate::hub::{Hub, Tuned};
-use crate::image::{Cancel, Progress};
-use crate::model::{Rules, Slot, Timestamp};
+use crate::image::RateLimit;
+use crate::model::{BootId, Factory, Rules, Slot, Timestamp};
 use crate::properties::Properties;
 use crate::report::Dialect;
 use crate::store::{Loaded, StateStore};
-use crate::update::{Conditions, Event, Facts, Record, State, Wish, Work, gate};
+use crate::update::{Event, Facts, Record, State, Wish, Work};
 
 use live::Live;
-pub use tools::{Health, Tools};
+pub use tools::{FactoryProgram, Health, Tools};
 use worker::{Finished, Worker};
 
 /// How long a reboot that was asked for through the hub waits for the answer to arrive there.
@@ -89,8 +90,13 @@ pub struct Parts {
     pub status: watch::Sender<Value>,
     /// Whether the hub is connected, for the health check.
     pub reached: watch::Sender<bool>,
-    /// When to switch over.
-    pub rules: Rules,
+    /// How to behave: as configured now, and whenever the hub changes it, as it is then. Whoever follows these rules
+    /// subscribes.
+    pub rules: watch::Sender<Rules>,
+    /// How much is written to the journal.
+    pub verbosity: events::Verbosity,
+    /// What a factory reset is on this device.
+    pub factory: Factory,
     /// Whether a local request may leave open what the bytes must be.
     pub allow_undigested: bool,
     /// The shapes of the reported properties.
@@ -114,7 +120,14 @@ pub struct Engine {
     hub_lines: events::HubLines,
     control: mpsc::Receiver<Call>,
     reached: watch::Sender<bool>,
-    rules: Rules,
+    /// The rules that hold.
+    rules: watch::Sender<Rules>,
+    /// Those of the configuration.
+    configured: Rules,
+    rate: RateLimit,
+    verbosity: events::Verbosity,
+    /// What is wrong with the time zone, as the status says.
+    zone_warning: Option<String>,
     allow_undigested: bool,
     properties: Properties,
     /// What the hub asked to be different, as it was last heard.
@@ -136,7 +149,7 @@ pub struct Engine {
 impl Engine {
     /// Reads what became of the record and looks at the bootloader, blocking. `boot` and `booted` come from the
     /// kernel.
-    pub fn new(parts: Parts, boot: crate::model::BootId, booted: Slot) -> Self {
+    pub fn new(parts: Parts, boot: BootId, booted: Slot) -> Self {
         let Parts {
             mut store,
             mut tools,
@@ -147,33 +160,22 @@ impl Engine {
             status,
             reached,
             rules,
+            verbosity,
+            factory,
             allow_undigested,
             dialects,
             properties,
             telemetry,
         } = parts;
         let mut live = Live::new(status, dialects);
-        let (record, loss) = match store.load() {
-            Loaded::Found(record, loss) => (*record, loss),
-            Loaded::Empty => (Record::default(), None),
-            Loaded::Unreadable(why) => (Record::default(), Some(why)),
-        };
-        if let Some(why) = &loss {
-            events::state_recovered(&events::About { booted: Some(booted), ..events::About::default() }, why);
-        }
+        let record = remembered(&mut *store, booted, &mut live);
         let (view, unreadable) = match tools.look(&record.state, booted) {
             Ok(view) => (Some(view), None),
             Err(error) => (None, Some(error.to_string())),
         };
         live.warnings.extend(unreadable.clone());
-        let facts = Facts {
-            boot,
-            booted,
-            default: view.as_ref().map(|view| view.default),
-            trial: view.as_ref().and_then(|view| view.trial),
-            version: host.image_version(),
-            booted_at: host.boot_time(),
-        };
+        let facts = facts(view.as_ref(), (boot, booted), &host, factory);
+        let configured = rules.borrow().clone();
         let mut engine = Self {
             record,
             facts,
@@ -186,7 +188,11 @@ impl Engine {
             hub_lines: events::HubLines::default(),
             control,
             reached,
+            configured,
             rules,
+            rate: RateLimit::default(),
+            verbosity,
+            zone_warning: None,
             allow_undigested,
             properties,
             tuned: None,
@@ -199,6 +205,7 @@ impl Engine {
             resting: None,
         };
         engine.see(view);
+        engine.retune();
         // Whoever asks from now on gets a true answer, if perhaps one step old.
         engine.live.tell(&engine.record, &engine.facts, None, None);
         engine
@@ -262,7 +269,8 @@ impl Engine {
             | Work::Reboot
             | Work::CheckHealth
             | Work::Commit(_)
-            | Work::Revert(_) => NOTHING_TO_WAIT_FOR,
+            | Work::Revert(_)
+            | Work::Reset => NOTHING_TO_WAIT_FOR,
         };
         let save = (self.unsaved || self.postponed.is_some()).then_some(SAVE_PAUSE);
         let rest = self.resting.as_ref().map(|(_, until)| until.saturating_duration_since(Instant::now()));
@@ -273,7 +281,7 @@ impl Engine {
     async fn see_to_work(&mut self) {
         loop {
             let work = self.record.state.work();
-            let key = (self.record.state.job().map(|job| job.id.clone()), work);
+            let key = (self.record.state.job().map(|job| job.intent.clone()), work);
             if self.worker.key().is_some_and(|current| *current != key) {
                 self.worker.stop().await;
             }
@@ -299,7 +307,8 @@ impl Engine {
                 | Work::Reboot
                 | Work::CheckHealth
                 | Work::Commit(_)
-                | Work::Revert(_) => return self.begin(key).await,
+                | Work::Revert(_)
+                | Work::Reset => return self.begin(key).await,
             }
         }
     }
@@ -307,48 +316,6 @@ impl Engine {
     fn is_resting(&mut self, key: &worker::Key) -> bool {
         self.resting.take_if(|(resting, until)| resting != key || *until <= Instant::now());
         self.resting.is_some()
-    }
-
-    fn gate_is_closed(&mut self, work: Work) -> bool {
-        let (Work::Await(stage), Some(job)) = (work, self.record.state.job()) else { return false };
-        let now = Conditions { minute: self.now().map(|now| (now.0 / 60_000 % 1440) as u16) };
-        let closed = gate(stage, job, &self.rules.tuned(&self.record.tuning), &now);
-        if let Some(gate) = closed
-            && self.live.gate != Some(gate)
-        {
-            events::gate_waiting(&self.about(), &gate.to_string());
-        }
-        self.live.gate = closed;
-        closed.is_some()
-    }
-
-    async fn begin(&mut self, key: worker::Key) {
-        if key.1 == Work::Reboot {
-            // Whoever asked is answered, and the hub knows why we are gone, before we are.
-            let commands = self.hub.as_ref().map(|hub| hub.commands.clone());
-            self.live.tell(&self.record, &self.facts, None, commands.as_ref());
-            if let Some(commands) = commands.filter(|_| self.live.hub.connected) {
-                commands.flush(FAREWELL).await;
-            }
-            events::reboot_requested(&self.about(), self.why_reboot());
-        }
-        let order = tools::Order {
-            work: key.1,
-            job: self.record.state.job().cloned(),
-            previous: self.record.previous,
-            facts: self.facts.clone(),
-            progress: Progress::default(),
-            cancel: Cancel::default(),
-        };
-        self.worker.begin(key, order);
-    }
-
-    fn why_reboot(&self) -> &'static str {
-        match &self.record.state {
-            State::Busy(job) if job.target == self.facts.booted => "to go back to the previous system",
-            State::Busy(_) => "to try the new system",
-            State::Idle | State::Restarting { .. } => "on request",
-        }
     }
 
     async fn finish(&mut self, finished: Finished) {
@@ -371,7 +338,7 @@ impl Engine {
         // A work's word is never refused.
         let _ = self.take(event).await;
         if failed && before == self.record.state.work() {
-            let job = self.record.state.job().map(|job| job.id.clone());
+            let job = self.record.state.job().map(|job| job.intent.clone());
             self.resting = Some(((job, before), Instant::now() + WORK_PAUSE));
         }
     }
@@ -396,5 +363,31 @@ impl Engine {
 
     fn now(&self) -> Option<Timestamp> {
         self.host.wall_clock()
+    }
+}
+
+/// The record as it is stored; the operator is told if it was damaged.
+fn remembered(store: &mut dyn StateStore, booted: Slot, live: &mut Live) -> Record {
+    let (record, loss) = match store.load() {
+        Loaded::Found(record, loss) => (*record, loss),
+        Loaded::Empty => (Record::default(), None),
+        Loaded::Unreadable(why) => (Record::default(), Some(why)),
+    };
+    if let Some(why) = &loss {
+        events::state_recovered(&events::About { booted: Some(booted), ..events::About::default() }, why);
+        live.warnings.insert(format!("record of updates recovered: {why}"));
+    }
+    record
+}
+
+fn facts(view: Option<&BootView>, (boot, booted): (BootId, Slot), host: &Host, factory: Factory) -> Facts {
+    Facts {
+        boot,
+        booted,
+        default: view.map(|view| view.default),
+        trial: view.and_then(|view| view.trial),
+        version: host.image_version(),
+        booted_at: host.boot_time(),
+        factory,
     }
 }

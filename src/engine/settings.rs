@@ -26,7 +26,8 @@ impl Engine {
     pub(super) async fn consent_by_twin(&mut self) {
         let rules = self.rules_in_force();
         let (Some(tuned), Some(job)) = (&self.tuned, self.record.state.job()) else { return };
-        let waits = job.consent.is_none() && job.asks_consent(&rules);
+        let asks = rules.consent || job.terms.consent || job.terms.hold;
+        let waits = job.consent.is_none() && asks;
         if waits && tuned.consent().is_some_and(|name| names(name, job)) {
             // Too late is no error: nobody waits for an answer.
             let _ = self.take(Event::Apply(Origin::Desired)).await;
@@ -54,7 +55,7 @@ impl Engine {
     }
 
     fn rules_in_force(&self) -> Rules {
-        self.rules.tuned(&self.record.tuning)
+        self.rules.borrow().clone()
     }
 }
 
@@ -66,7 +67,7 @@ fn names(name: &str, job: &Job) -> bool {
         Plan::Install(artifact) => {
             Install::new(artifact.clone(), job.origin, Some(name)).intent == job.intent
         }
-        Plan::GoBack | Plan::Rescue => false,
+        Plan::FactoryReset(_) | Plan::GoBack | Plan::Rescue => false,
     };
     by_version || by_job || job.id.0 == name
 }

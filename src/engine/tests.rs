@@ -32,11 +32,13 @@ struct Device {
     boots: u32,
     booted: Slot,
     rules: Rules,
+    factory: Factory,
 }
 
 /// One life of the daemon.
 struct Daemon {
     status: watch::Receiver<Value>,
+    rules: watch::Receiver<Rules>,
     control: mpsc::Sender<Call>,
     port: Port,
     stop: oneshot::Sender<()>,
@@ -50,7 +52,8 @@ impl Device {
             fs::write(directory.path().join(slot), vec![0; 1 << 20]).unwrap();
         }
         let (store, rom) = (FakeStore::default(), FakeBootloader::new(Slot::A, 2));
-        Self { directory, store, rom, boots: 1, booted: Slot::A, rules: Rules::default() }
+        let factory = Factory::default();
+        Self { directory, store, rom, boots: 1, booted: Slot::A, rules: Rules::default(), factory }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -77,6 +80,7 @@ impl Device {
         let (control, calls) = mpsc::channel(8);
         let (shown, status) = watch::channel(Value::Null);
         let (reached, is_reached) = watch::channel(false);
+        let (rules, tuned) = watch::channel(self.rules.clone());
         let host = Host::new(Some(self.directory.path().into()));
         let image = image::Settings::default();
         let tls = tls::client_config(&tls::Settings::default()).unwrap();
@@ -95,6 +99,10 @@ impl Device {
             net: Net::new(&tls, &image, Handle::current()).unwrap(),
             image,
             health,
+            factory_program: Some(FactoryProgram {
+                path: self.path("reset"),
+                timeout: Duration::from_secs(10),
+            }),
             state: self.directory.path().into(),
             verified: None,
         };
@@ -107,7 +115,9 @@ impl Device {
             control: calls,
             status: shown,
             reached,
-            rules: self.rules.clone(),
+            rules,
+            verbosity: events::Verbosity::default(),
+            factory: self.factory.clone(),
             allow_undigested: false,
             dialects: vec![Dialect::Firmware],
             properties: Properties::new(properties::Settings {
@@ -123,7 +133,7 @@ impl Device {
         let engine = tokio::spawn(engine.run(async {
             let _ = stopped.await;
         }));
-        Daemon { status, control, port, stop, engine }
+        Daemon { status, rules: tuned, control, port, stop, engine }
     }
 
     /// Waits for the reboot that was asked for, and plays it.
@@ -405,6 +415,7 @@ async fn settings_of_the_hub_hold_over_a_restart_and_end_with_it() {
         "window": {"value": "none", "ac": 400, "av": 5, "ad": words},
     });
     assert_eq!(reported["twinboot"], wanted);
+    assert!(daemon.rules.borrow().consent);
     daemon.stop().await;
     daemon = device.start();
     let status = daemon.until(|status| !status["gate"].is_null()).await;

@@ -14,8 +14,9 @@ use crate::boot::{BootView, Bootloader};
 use crate::durable::Generations;
 use crate::health::{self, Check, HubMode};
 use crate::host::Host;
-use crate::image::{self, Cancel, Progress};
+use crate::image::{self, Cancel, Progress, RateLimit};
 use crate::model::{Artifact, Failure, Image, Reason, Slot, TargetSlot, VerifiedSlot};
+use crate::program::Declared;
 use crate::slots::{SlotMap, TargetDevice};
 use crate::update::{Event, Facts, Job, Plan, State, Work};
 
@@ -43,6 +44,8 @@ pub struct Tools {
     pub net: image::Net,
     /// How a new system proves itself.
     pub health: Health,
+    /// How a factory reset makes the data as new, if it has a program for that.
+    pub factory_program: Option<FactoryProgram>,
     /// Where the position of a download is kept.
     pub state: PathBuf,
     /// What this process has read back and found right; forgotten when the slot is written again.
@@ -64,6 +67,15 @@ pub struct Health {
     pub reached: watch::Receiver<bool>,
 }
 
+/// The program of a factory reset: `[factory_reset]` of the configuration.
+#[derive(Clone, Debug)]
+pub struct FactoryProgram {
+    /// Which.
+    pub path: PathBuf,
+    /// How long it may take.
+    pub timeout: Duration,
+}
+
 /// What a work needs to know besides.
 pub struct Order {
     /// What to do.
@@ -78,6 +90,8 @@ pub struct Order {
     pub progress: Progress,
     /// What stops it.
     pub cancel: Cancel,
+    /// How fast it may fetch, as it is at any moment.
+    pub rate: RateLimit,
 }
 
 impl Tools {
@@ -96,6 +110,7 @@ impl Tools {
             Work::CheckHealth => self.check_health(order),
             Work::Commit(slot) => self.tell_bootloader(order, |bootloader| bootloader.commit(slot)),
             Work::Revert(slot) => self.tell_bootloader(order, |bootloader| bootloader.revert(slot)),
+            Work::Reset => self.reset(order),
         };
         match done {
             Ok(()) => Event::Done,
@@ -132,6 +147,8 @@ impl Tools {
         self.tell_bootloader(order, |bootloader| bootloader.revert(booted))?;
         let mut target = Device(self.open(order, slot)?);
         let mut checkpoint = self.checkpoint()?;
+        let job = job(order)?;
+        let update = format!("{} {}", job.intent.0, job.times.accepted.map_or(0, |time| time.0));
         let fetch = image::Fetch {
             artifact,
             slot,
@@ -139,13 +156,15 @@ impl Tools {
             net: &self.net,
             progress: &order.progress,
             cancel: &order.cancel,
+            rate: &order.rate,
+            update: &update,
         };
         image::write(&fetch, &mut target, &mut checkpoint).map_err(|error| error.reason())
     }
 
     fn verify(&mut self, order: &Order, slot: Slot) -> Result<(), Reason> {
         self.verified = Some(match job(order)?.plan {
-            Plan::Install(_) => self.read_back(order, slot)?,
+            Plan::Install(_) | Plan::FactoryReset(_) => self.read_back(order, slot)?,
             Plan::GoBack => {
                 let target = self.target(order, slot)?;
                 VerifiedSlot::previous(target, order.previous).ok_or_else(|| {
@@ -168,7 +187,7 @@ impl Tools {
         VerifiedSlot::attest(target, &found, image).map_err(|mismatch| {
             // What the checkpoint vouches for is not there: fetch it all again.
             if let Ok(mut checkpoint) = self.checkpoint() {
-                let _ = checkpoint.clear();
+                image::discard(&mut checkpoint);
             }
             Failure::ReadbackMismatch.because(mismatch.to_string())
         })
@@ -213,6 +232,28 @@ impl Tools {
         Handle::current().block_on(async {
             tokio::select! {
                 verdict = judged => verdict,
+                () = order.cancel.cancelled() => Err(Failure::Internal.because("stopped")),
+            }
+        })
+    }
+
+    /// Runs the program that makes the data as new. The last look at the bootloader is here, right before it: data is
+    /// not given up for a system that may be gone after the next boot.
+    fn reset(&mut self, order: &Order) -> Result<(), Reason> {
+        let failed = |why: String| Failure::FactoryReset.because(why);
+        let view = self.bootloader.view().map_err(|error| error.reason())?;
+        if view.trial.is_some() || view.default != order.facts.booted {
+            return Err(failed(
+                "the running system does not boot by default, so its data is left alone".into(),
+            ));
+        }
+        let FactoryProgram { path, timeout } = self.factory_program.clone().ok_or_else(|| {
+            failed("the running system declares no program: [factory_reset] program".to_owned())
+        })?;
+        let program = Declared { path, timeout, environment: environment(job(order)?) };
+        Handle::current().block_on(async {
+            tokio::select! {
+                done = program.run() => done.map_err(failed),
                 () = order.cancel.cancelled() => Err(Failure::Internal.because("stopped")),
             }
         })
@@ -267,10 +308,8 @@ fn job(order: &Order) -> Result<&Job, Reason> {
 }
 
 fn artifact(order: &Order) -> Result<&Artifact, Reason> {
-    match &job(order)?.plan {
-        Plan::Install(artifact) => Ok(artifact),
-        Plan::GoBack | Plan::Rescue => Err(Failure::Internal.because("there is nothing to download")),
-    }
+    let artifact = job(order)?.plan.artifact();
+    artifact.ok_or_else(|| Failure::Internal.because("there is nothing to download"))
 }
 
 /// What a health program is told.

@@ -5,10 +5,12 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 use super::tools::{Order, Tools};
+use super::{Engine, FAREWELL};
 use crate::boot::BootView;
+use crate::events;
 use crate::image::{Cancel, Progress, Snapshot};
-use crate::model::UpdateId;
-use crate::update::{Event, Work};
+use crate::model::IntentId;
+use crate::update::{Event, Phase, State, Work};
 
 /// The tools, resting or in use.
 pub(super) struct Worker {
@@ -27,8 +29,9 @@ enum Hand {
     Between,
 }
 
-/// Tells one work from the next: the same work of another update is another work.
-pub(super) type Key = (Option<UpdateId>, Work);
+/// Tells one work from the next: the same work of another update is another work. The same update on other terms is
+/// not.
+pub(super) type Key = (Option<IntentId>, Work);
 
 /// How a work ended.
 pub(super) struct Finished {
@@ -95,5 +98,39 @@ impl Worker {
     /// off anywhere.
     pub(super) async fn abandon(&mut self, within: Duration) {
         let _ = tokio::time::timeout(within, self.stop()).await;
+    }
+}
+
+impl Engine {
+    /// Begins the work; the worker must be resting.
+    pub(super) async fn begin(&mut self, key: Key) {
+        if key.1 == Work::Reboot {
+            // Whoever asked is answered, and the hub knows why we are gone, before we are.
+            let commands = self.hub.as_ref().map(|hub| hub.commands.clone());
+            self.live.tell(&self.record, &self.facts, None, commands.as_ref());
+            if let Some(commands) = commands.filter(|_| self.live.hub.connected) {
+                commands.flush(FAREWELL).await;
+            }
+            events::reboot_requested(&self.about(), self.why_reboot());
+        }
+        let order = Order {
+            work: key.1,
+            job: self.record.state.job().cloned(),
+            previous: self.record.previous,
+            facts: self.facts.clone(),
+            progress: Progress::default(),
+            cancel: Cancel::default(),
+            rate: self.rate.clone(),
+        };
+        self.worker.begin(key, order);
+    }
+
+    fn why_reboot(&self) -> &'static str {
+        match &self.record.state {
+            State::Busy(job) if matches!(job.phase, Phase::Finishing { .. }) => "after the factory reset",
+            State::Busy(job) if job.target == self.facts.booted => "to go back to the previous system",
+            State::Busy(_) => "to try the new system",
+            State::Idle | State::Restarting { .. } => "on request",
+        }
     }
 }

@@ -17,6 +17,10 @@ pub const TRANSITION: &str = "652a65151ada521338ac132c4eda5a62";
 pub const DOWNLOAD_RESUMED: &str = "ed04638716c16373643844bd6d27023e";
 /// An update waits.
 pub const GATE_WAITING: &str = "9745c8b50424a3920951a77c3f817763";
+/// Somebody allowed an update to switch over.
+pub const CONSENT_GIVEN: &str = "291f5b9765be9e02c6d0c827a238826b";
+/// The program of a factory reset has made the data as new.
+pub const DATA_RENEWED: &str = "4401d50a5fb5273ecdb5ef1c45f38b1d";
 /// A reboot was asked for.
 pub const REBOOT_REQUESTED: &str = "ffa846b749d7c587e3ba02b1d97ea031";
 /// A new system is on trial.
@@ -74,6 +78,8 @@ pub const ALL: &[(&str, &str)] = &[
     ("TRANSITION", TRANSITION),
     ("DOWNLOAD_RESUMED", DOWNLOAD_RESUMED),
     ("GATE_WAITING", GATE_WAITING),
+    ("CONSENT_GIVEN", CONSENT_GIVEN),
+    ("DATA_RENEWED", DATA_RENEWED),
     ("REBOOT_REQUESTED", REBOOT_REQUESTED),
     ("TRIAL_STARTED", TRIAL_STARTED),
     ("SLOT_COMMITTED", SLOT_COMMITTED),

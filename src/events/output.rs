@@ -15,20 +15,39 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter}
 use tracing_subscriber::layer::{Layer, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Registry, reload};
+
+use crate::model::LogLevel;
 
 /// The name in front of our lines in the journal.
 const IDENTIFIER: &str = "twinboot";
 
 /// Starts writing lines: to the journal if `journal` and it answers, else to standard error. `verbose` adds the
 /// adapters' debug lines. To be called once, first thing; a second call changes nothing.
-pub fn init(journal: bool, verbose: bool) {
+pub fn init(journal: bool, verbose: bool) -> Verbosity {
     let registry = tracing_subscriber::registry();
+    let (filter, handle) = reload::Layer::new(ours(if verbose { LogLevel::Debug } else { LogLevel::Info }));
     let layer = journal.then(tracing_journald::layer).and_then(Result::ok);
     // Already started is the one error there is, and the lines are being written then.
     let _ = match layer {
-        Some(layer) => registry.with(to_journal(layer).with_filter(ours(verbose))).try_init(),
-        None => registry.with(to_lines(io::stderr).with_filter(ours(verbose))).try_init(),
+        Some(layer) => registry.with(to_journal(layer).with_filter(filter)).try_init(),
+        None => registry.with(to_lines(io::stderr).with_filter(filter)).try_init(),
     };
+    Verbosity(Some(handle))
+}
+
+/// Changes how much is written, while it is being written. The default one changes nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Verbosity(Option<reload::Handle<Targets, Registry>>);
+
+impl Verbosity {
+    /// From now on write what is as bad as `level`, or worse.
+    pub fn set(&self, level: LogLevel) {
+        if let Some(handle) = &self.0 {
+            // It fails only if nothing is written any more.
+            let _ = handle.reload(ours(level));
+        }
+    }
 }
 
 /// Whether our standard error is a stream to the journal (`$JOURNAL_STREAM`, systemd.exec(5)).
@@ -39,8 +58,14 @@ pub fn journal_is_connected() -> bool {
 }
 
 /// Only our own lines: an HTTP library's debug lines hold whole addresses, and so their tokens.
-fn ours(verbose: bool) -> Targets {
-    let level = if verbose { LevelFilter::DEBUG } else { LevelFilter::INFO };
+fn ours(level: LogLevel) -> Targets {
+    let level = match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
     Targets::new().with_target(IDENTIFIER, level)
 }
 

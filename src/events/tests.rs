@@ -97,6 +97,8 @@ fn tell_all() {
     transition(about, "applying", "rebooting", None);
     download_resumed(about, 4096);
     gate_waiting(about, "consent");
+    consent_given(about, Origin::Method);
+    data_renewed(about);
     reboot_requested(about, "to try slot b");
     trial_started(about, Some(2));
     slot_committed(about);

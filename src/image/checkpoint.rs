@@ -31,6 +31,8 @@ pub(super) struct Saved {
     pub(super) spent: Duration,
     /// How often the file was seen to change.
     pub(super) changes: u32,
+    /// How many bytes this update has fetched so far, as far as was written down.
+    pub(super) tally: u64,
 }
 
 /// How far it is.
@@ -39,6 +41,8 @@ pub(super) enum Point {
     Half(Box<Position>),
     /// All there, and durable.
     Whole { image: Image },
+    /// Nothing of use is there; what it cost to get that far still counts.
+    Nothing,
 }
 
 /// A checkpoint as it is written.
@@ -50,6 +54,11 @@ struct Document {
     total: Option<u64>,
     spent_s: u64,
     changes: u32,
+    /// Which update fetched that many bytes.
+    #[serde(default)]
+    update: String,
+    #[serde(default)]
+    tally: u64,
     point: Written,
 }
 
@@ -58,6 +67,7 @@ struct Document {
 enum Written {
     Half { offset: u64, fetched: Packed, len: u64, image: Packed, decoder: State },
     Whole(Image),
+    Nothing,
 }
 
 /// Bytes, as text.
@@ -90,6 +100,10 @@ pub(super) struct Journal<'a> {
     store: &'a mut Generations,
     job: Sha256,
     every: u64,
+    update: &'a str,
+    is_capped: bool,
+    /// The tally that is saved.
+    tally: u64,
     /// The position that is saved.
     offset: u64,
     at: Instant,
@@ -97,9 +111,18 @@ pub(super) struct Journal<'a> {
 }
 
 impl<'a> Journal<'a> {
-    pub(super) fn new(store: &'a mut Generations, fetch: &Fetch<'_>) -> Self {
-        let every = fetch.settings.checkpoint_every;
-        Self { store, job: job(fetch), every, offset: 0, at: Instant::now(), is_working: true }
+    pub(super) fn new(store: &'a mut Generations, fetch: &Fetch<'a>) -> Self {
+        Self {
+            store,
+            job: job(fetch),
+            every: fetch.settings.checkpoint_every,
+            update: fetch.update,
+            is_capped: fetch.settings.data_cap > 0,
+            tally: 0,
+            offset: 0,
+            at: Instant::now(),
+            is_working: true,
+        }
     }
 
     /// The checkpoint of this very job. One that is damaged, of another job, or of another time is as good as none.
@@ -121,7 +144,9 @@ impl<'a> Journal<'a> {
         if document.schema != SCHEMA || document.job != self.job {
             return None;
         }
+        self.tally = if document.update == self.update { document.tally } else { 0 };
         let point = match document.point {
+            Written::Nothing => Point::Nothing,
             Written::Whole(image) => Point::Whole { image },
             Written::Half { offset, fetched, len, image, decoder } => {
                 self.offset = offset;
@@ -135,6 +160,7 @@ impl<'a> Journal<'a> {
             total: document.total,
             spent: Duration::from_secs(document.spent_s),
             changes: document.changes,
+            tally: self.tally,
         })
     }
 
@@ -149,22 +175,39 @@ impl<'a> Journal<'a> {
         offset > self.offset
     }
 
+    /// Whether so much was fetched since the last checkpoint that it must be written down, boundary or not.
+    pub(super) fn is_behind(&self, source: &Source<'_>) -> bool {
+        self.is_capped && source.tally().saturating_sub(self.tally) >= self.every
+    }
+
+    /// Writes down how much was fetched, with the `point` that is saved already.
+    pub(super) fn recount(&mut self, source: &Source<'_>, point: Point) {
+        if self.is_capped && source.tally() != self.tally {
+            self.save(source, point);
+        }
+    }
+
     /// Saves `point`, which the slot must already hold durably. If that fails the download goes on without: a full
     /// state directory must not stop an update that may be the cure for it.
     pub(super) fn save(&mut self, source: &Source<'_>, point: Point) {
         let offset = match &point {
             Point::Half(position) => position.offset,
-            Point::Whole { .. } => u64::MAX,
+            Point::Whole { .. } => source.total().unwrap_or(self.offset),
+            Point::Nothing => 0,
         };
+        let is_something = !matches!(point, Point::Nothing);
         let document = Document {
             schema: SCHEMA,
             job: self.job,
-            validator: source.validator().clone(),
-            total: source.total(),
+            validator: if is_something { source.validator().clone() } else { Validator::default() },
+            total: source.total().filter(|_| is_something),
             spent_s: source.spent().as_secs(),
             changes: source.changes(),
+            update: self.update.to_owned(),
+            tally: source.tally(),
             point: match point {
                 Point::Whole { image } => Written::Whole(image),
+                Point::Nothing => Written::Nothing,
                 Point::Half(position) => Written::Half {
                     offset,
                     fetched: Packed(position.fetched.save()),
@@ -185,15 +228,35 @@ impl<'a> Journal<'a> {
             Err(error) => tracing::debug!(%error, "cannot save a checkpoint"),
         }
         self.is_working = saved.is_ok();
-        (self.offset, self.at) = (offset, Instant::now());
+        (self.offset, self.at, self.tally) = (offset, Instant::now(), source.tally());
     }
 
-    /// What was written is of no use.
+    /// What was written is of no use, and the update is over.
     pub(super) fn clear(&mut self) {
         (self.offset, self.at) = (0, Instant::now());
         if let Err(error) = self.store.clear() {
             tracing::warn!(%error, "cannot clear the download's checkpoint");
         }
+    }
+}
+
+/// What the slot holds is not what the checkpoint says: the next [`super::write()`] fetches all of it again. What was
+/// fetched so far still counts against the data cap.
+pub fn discard(store: &mut Generations) {
+    let found = match store.load() {
+        Loaded::Found { payload, .. } => serde_json::from_slice::<Document>(&payload).ok(),
+        Loaded::Empty | Loaded::Damaged(_) => None,
+    };
+    let discarded = found.and_then(|document| {
+        let (validator, total) = (Validator::default(), None);
+        let document = Document { validator, total, point: Written::Nothing, ..document };
+        let payload = serde_json::to_vec(&document).ok()?;
+        store.save(&payload).ok()
+    });
+    if discarded.is_none()
+        && let Err(error) = store.clear()
+    {
+        tracing::warn!(%error, "cannot clear the download's checkpoint");
     }
 }
 

@@ -101,6 +101,16 @@ pub enum Error {
         /// What it should be.
         wanted: Sha256,
     },
+    /// It takes more bytes than one update may fetch.
+    #[error("{}", over_cap(*fetched, *rest, *cap))]
+    DataCap {
+        /// So many were fetched for this update already.
+        fetched: u64,
+        /// So many are to come, if known.
+        rest: Option<u64>,
+        /// So many are allowed.
+        cap: u64,
+    },
     /// The file on this device cannot be read.
     #[error("reading {path}")]
     File {
@@ -151,6 +161,14 @@ pub enum Error {
     StartOver(String),
 }
 
+fn over_cap(fetched: u64, rest: Option<u64>, cap: u64) -> String {
+    let already = if fetched > 0 { format!("{fetched} bytes were fetched already, ") } else { String::new() };
+    match rest {
+        Some(rest) => format!("{already}{rest} are to be fetched, download.data_cap allows {cap} in all"),
+        None => format!("{fetched} bytes were fetched, download.data_cap allows {cap} in all"),
+    }
+}
+
 impl Error {
     /// The public failure this amounts to.
     pub fn reason(&self) -> Reason {
@@ -186,6 +204,7 @@ impl Error {
             Self::ContentChanged(_) => Failure::DownloadContentChanged,
             Self::Size { .. } => Failure::DownloadSizeMismatch,
             Self::Digest { .. } => Failure::DownloadDigestMismatch,
+            Self::DataCap { .. } => Failure::DataCap,
             Self::File { .. } => Failure::SourceUnreadable,
             Self::Undecodable { .. } => Failure::ImageUndecodable,
             Self::TooBig { .. } => Failure::TargetTooSmall,
@@ -210,6 +229,7 @@ impl Error {
             | Self::Status { .. }
             | Self::Redirect(_)
             | Self::Answer { .. }
+            | Self::DataCap { .. }
             | Self::File { .. }
             | Self::GaveUp { .. } => true,
             Self::ContentChanged(_)

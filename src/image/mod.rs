@@ -29,6 +29,7 @@ mod decode;
 mod error;
 mod hash;
 mod progress;
+mod rate;
 mod sink;
 mod source;
 
@@ -47,9 +48,10 @@ use hash::Hasher;
 use sink::Sink;
 use source::Source;
 
-pub use checkpoint::CAPACITY as CHECKPOINT_CAPACITY;
+pub use checkpoint::{CAPACITY as CHECKPOINT_CAPACITY, discard};
 pub use error::Error;
 pub use progress::{Cancel, Progress, Snapshot};
+pub use rate::RateLimit;
 pub use source::Net;
 
 /// A slot that is being written. Written with large pieces at multiples of 4 KiB, except for the end of an image and
@@ -106,8 +108,9 @@ pub struct Settings {
     pub decoder_memory: u64,
     /// How many fetched bytes may lie between two checkpoints.
     pub checkpoint_every: u64,
-    /// Bytes per second at most; 0 is no limit.
-    pub rate_limit: u64,
+    /// Bytes of bodies that one update may fetch, those that are fetched again and those of earlier processes
+    /// included; 0 is no limit.
+    pub data_cap: u64,
 }
 
 impl Default for Settings {
@@ -124,7 +127,7 @@ impl Default for Settings {
             redirects: 5,
             decoder_memory: 64 << 20,
             checkpoint_every: 2 << 20,
-            rate_limit: 0,
+            data_cap: 0,
         }
     }
 }
@@ -144,6 +147,10 @@ pub struct Fetch<'a> {
     pub progress: &'a Progress,
     /// What stops it.
     pub cancel: &'a Cancel,
+    /// How fast, as it is at any moment.
+    pub rate: &'a RateLimit,
+    /// Names the update: what an earlier one fetched does not count against the data cap.
+    pub update: &'a str,
 }
 
 /// Fetches the image into `target`, going on from `checkpoint` if that is of the same image; blocks until all of it
@@ -167,7 +174,7 @@ pub fn write(
         let begin = match saved.take().map(|saved| saved.point) {
             Some(Point::Whole { image }) => return Ok(image),
             Some(Point::Half(position)) => Some(*position),
-            None => None,
+            Some(Point::Nothing) | None => None,
         };
         let done = Chain::begin(fetch, target, begin)
             .and_then(|chain| chain.run(fetch, &mut source, &mut journal))
@@ -179,7 +186,7 @@ pub fn write(
             }
             Err(Error::StartOver(why)) => {
                 tracing::info!(%why, "the download starts over");
-                journal.clear();
+                journal.save(&source, Point::Nothing);
                 source.rewind()?;
             }
             Err(error) => {
@@ -283,6 +290,7 @@ impl<'a> Chain<'a> {
                 Err(error) => {
                     if error.leaves_a_good_beginning() {
                         self.checkpoint(source, journal)?;
+                        self.recount(source, journal);
                     }
                     return Err(error);
                 }
@@ -295,6 +303,9 @@ impl<'a> Chain<'a> {
             fetch.progress.note(|now| (now.position, now.written) = (offset, written));
             if self.boundary.as_ref().is_some_and(|boundary| journal.is_due(boundary.offset)) {
                 self.checkpoint(source, journal)?;
+            }
+            if journal.is_behind(source) {
+                self.recount(source, journal);
             }
         }
         self.finish(fetch)
@@ -332,6 +343,16 @@ impl<'a> Chain<'a> {
             journal.save(source, Point::Half(Box::new(boundary.clone())));
         }
         Ok(())
+    }
+
+    /// Saves how much was fetched, without a new boundary to go with it: an .xz file may have none for long.
+    fn recount(&self, source: &Source<'_>, journal: &mut Journal<'_>) {
+        match &self.boundary {
+            // Not flushed yet; the old one will do until it is.
+            Some(boundary) if journal.is_new(boundary.offset) => {}
+            Some(boundary) => journal.recount(source, Point::Half(Box::new(boundary.clone()))),
+            None => journal.recount(source, Point::Nothing),
+        }
     }
 
     fn finish(mut self, fetch: &Fetch<'_>) -> Result<Image, Error> {

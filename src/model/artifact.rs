@@ -20,6 +20,23 @@ pub struct Artifact {
     pub size: Option<u64>,
 }
 
+/// The way back to the state in which the device was made, as the integrator declared it for the system that runs.
+/// Neither of the two: there is none.
+#[derive(Clone, Debug, Default, Deserialize, Eq, Hash, PartialEq, Serialize)]
+pub struct Factory {
+    /// The image to install, a file on this device.
+    pub image: Option<Artifact>,
+    /// Whether there is a program that makes the data as new.
+    pub program: bool,
+}
+
+impl Factory {
+    /// Whether there is a way at all.
+    pub fn is_declared(&self) -> bool {
+        self.image.is_some() || self.program
+    }
+}
+
 /// Where an artifact's bytes are.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]

@@ -53,6 +53,9 @@ pub enum Failure {
     /// The bytes are not the ones asked for.
     #[serde(rename = "download.digest-mismatch")]
     DownloadDigestMismatch,
+    /// Fetching would take, or took, more bytes than one update may.
+    #[serde(rename = "download.data-cap")]
+    DataCap,
     /// A file on this device cannot be read.
     #[serde(rename = "download.source-unreadable")]
     SourceUnreadable,
@@ -104,6 +107,9 @@ pub enum Failure {
     /// The new system says it is another version than was asked for.
     #[serde(rename = "health.wrong-version")]
     WrongVersion,
+    /// The program that was to make the data as new failed, or could not be run.
+    #[serde(rename = "factory-reset.failed")]
+    FactoryReset,
     /// A trial was running that the record does not know.
     #[serde(rename = "state.record-lost")]
     RecordLost,
@@ -140,6 +146,7 @@ impl Failure {
             Self::DownloadContentChanged => "download.content-changed",
             Self::DownloadSizeMismatch => "download.size-mismatch",
             Self::DownloadDigestMismatch => "download.digest-mismatch",
+            Self::DataCap => "download.data-cap",
             Self::SourceUnreadable => "download.source-unreadable",
             Self::ImageUndecodable => "image.undecodable",
             Self::TargetTooSmall => "target.too-small",
@@ -157,6 +164,7 @@ impl Failure {
             Self::HealthTimeout => "health.timeout",
             Self::HubUnreachable => "health.hub-unreachable",
             Self::WrongVersion => "health.wrong-version",
+            Self::FactoryReset => "factory-reset.failed",
             Self::RecordLost => "state.record-lost",
             Self::StateUnwritable => "state.unwritable",
             Self::Exhausted => "state.exhausted",

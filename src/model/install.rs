@@ -117,6 +117,8 @@ pub struct UpdateId(pub String);
 impl UpdateId {
     /// The id of going back to the previous system, which is no wish of the hub's.
     pub const GO_BACK: &'static str = "go-back";
+    /// The id of a factory reset.
+    pub const FACTORY_RESET: &'static str = "factory-reset";
 }
 
 impl fmt::Display for UpdateId {

@@ -12,7 +12,8 @@ pub enum Outcome {
     Succeeded,
     /// The version asked for runs already; nothing was written.
     UpToDate,
-    /// It ended before the new system was tried; the running system never changed.
+    /// It ended before the new system was tried; the running system never changed. Or, of a factory reset: the
+    /// system is the right one, but its program failed.
     Failed(Reason),
     /// The new system was tried, and the old one is back.
     RolledBack(Reason),
@@ -41,6 +42,11 @@ impl Ended {
     /// Whether it was not an installation but a way back to the previous system.
     pub fn is_going_back(&self) -> bool {
         self.id.0 == UpdateId::GO_BACK
+    }
+
+    /// Whether it was a factory reset.
+    pub fn is_factory_reset(&self) -> bool {
+        self.id.0 == UpdateId::FACTORY_RESET
     }
 
     /// Whether it ended only because a newer request took its place.

@@ -1,14 +1,17 @@
 //! Programs that the integrator put on the device, run by us as root: which may be run at all, and one run from its
 //! start to its last child's end.
 //!
-//! Not here: what a program is asked for and what its answer means. Health checks and device properties use this.
+//! Not here: what a program is asked for and what its answer means. Health checks, device properties and the
+//! factory reset use this.
 
+mod declared;
 mod group;
 mod guard;
 
 use std::path::Path;
 use std::process::Command;
 
+pub use declared::Declared;
 pub use group::{Group, Keep};
 pub use guard::{Found, is_trusted, list};
 

@@ -66,6 +66,8 @@ fn words(status: &Status) -> (&'static str, String, Option<Failure>) {
         Activity::Rebooting => ("rebooting", "Start reboot".into(), None),
         Activity::Confirming => ("rebooting", "Finished reboot, checking health".into(), None),
         Activity::Committing => ("rebooting", "Healthy, making it permanent".into(), None),
+        Activity::Resetting => ("applying", "Factory reset: making the data as new".into(), None),
+        Activity::Finishing => ("rebooting", "Factory reset: data is as new, start reboot".into(), None),
         Activity::Idle | Activity::Restarting | Activity::RollingBack | Activity::Returning => {
             return ended(status);
         }
@@ -96,6 +98,7 @@ fn ended(status: &Status) -> (&'static str, String, Option<Failure>) {
         (Ending::Succeeded, _) if last.went_back => {
             ("rolledback", format!("Rolled back to: {running} (on request)"), None)
         }
+        (Ending::Succeeded, _) if last.factory_reset => ("current", "Factory reset done".into(), None),
         (Ending::UpToDate, _) => ("current", "Firmware already up to date".into(), None),
         (Ending::RolledBack, Some(why)) => {
             ("rolledback", format!("Rolled back to: {running}: {why}"), Some(why.failure))

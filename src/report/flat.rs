@@ -29,6 +29,8 @@ fn words(status: &Status) -> (&'static str, Option<Reason>, Times) {
             | Activity::Rebooting
             | Activity::Confirming
             | Activity::Committing
+            | Activity::Resetting
+            | Activity::Finishing
             | Activity::Idle
             | Activity::Restarting => "applying",
         };

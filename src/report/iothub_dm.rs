@@ -54,6 +54,8 @@ fn words(status: &Status) -> Option<(&'static str, Option<Reason>, Times)> {
             | Activity::Rebooting
             | Activity::Confirming
             | Activity::Committing
+            | Activity::Resetting
+            | Activity::Finishing
             | Activity::Idle
             | Activity::Restarting => "applying",
         };

@@ -41,6 +41,8 @@ impl Lwm2m {
             | Activity::Rebooting
             | Activity::Confirming
             | Activity::Committing
+            | Activity::Resetting
+            | Activity::Finishing
             | Activity::RollingBack
             | Activity::Returning => 3,
         };

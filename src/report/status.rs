@@ -3,7 +3,7 @@
 use serde::{Serialize, Serializer};
 
 use super::Lwm2m;
-use crate::model::{Failure, Origin, Outcome, Reason, Slot, Times, Timestamp, UpdateId, Version};
+use crate::model::{Consent, Failure, Origin, Outcome, Reason, Slot, Times, Timestamp, UpdateId, Version};
 use crate::update::{Facts, Gate, Job, Phase, Plan, Record, State};
 
 /// What is going on, for the hub, for the control socket, for people.
@@ -54,6 +54,8 @@ pub enum Activity {
     Rebooting,
     Confirming,
     Committing,
+    Resetting,
+    Finishing,
     RollingBack,
     Returning,
     Restarting,
@@ -75,6 +77,8 @@ impl Activity {
             Phase::Rebooting { .. } => Self::Rebooting,
             Phase::Confirming => Self::Confirming,
             Phase::Committing => Self::Committing,
+            Phase::Resetting => Self::Resetting,
+            Phase::Finishing { .. } => Self::Finishing,
             Phase::RollingBack { .. } => Self::RollingBack,
             Phase::Returning { .. } => Self::Returning,
         }
@@ -121,12 +125,24 @@ pub struct JobView {
     pub steps_left: u8,
     /// Why it is being undone.
     pub undoing: Option<Reason>,
+    /// Who allowed switching over.
+    pub consent: Option<ConsentView>,
     /// When what happened.
     #[serde(skip)]
     pub times: Times,
     /// When it was accepted.
     #[serde(serialize_with = "iso_8601")]
     pub accepted: Option<Timestamp>,
+}
+
+/// Who allowed switching over, and when.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+pub struct ConsentView {
+    /// Who.
+    pub by: Origin,
+    /// When, if the clock was to be trusted.
+    #[serde(serialize_with = "iso_8601")]
+    pub at: Option<Timestamp>,
 }
 
 /// How the last update ended.
@@ -140,6 +156,8 @@ pub struct LastView {
     pub outcome: Ending,
     /// Whether it went back to the previous system on request.
     pub went_back: bool,
+    /// Whether it was a factory reset.
+    pub factory_reset: bool,
     /// The public failure code.
     pub code: Option<Failure>,
     /// The sentence for people.
@@ -221,7 +239,7 @@ impl JobView {
     fn new(job: &Job) -> Self {
         let undoing = job.phase.undoing().cloned();
         let version = match job.plan {
-            Plan::Install(_) | Plan::GoBack => job.version.clone(),
+            Plan::Install(_) | Plan::GoBack | Plan::FactoryReset(_) => job.version.clone(),
             Plan::Rescue => None,
         };
         let (id, origin, target) = (job.id.clone(), job.origin, job.target);
@@ -232,6 +250,7 @@ impl JobView {
             target,
             steps_left: job.steps_left,
             undoing,
+            consent: job.consent.map(|Consent { by, at }| ConsentView { by, at }),
             times: job.times,
             accepted: job.times.accepted,
         }
@@ -256,6 +275,7 @@ impl LastView {
             version: ended.version.clone(),
             outcome,
             went_back: ended.is_going_back(),
+            factory_reset: ended.is_factory_reset(),
             code: why.map(|why| why.failure),
             detail: why.map(|why| why.detail.clone()),
             times: ended.times,

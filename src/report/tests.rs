@@ -15,6 +15,7 @@ fn facts(boot: &str, booted: Slot, trial: Option<Slot>, version: &str) -> Facts 
         trial,
         version: version.parse().ok(),
         booted_at: Some(Timestamp(9)),
+        factory: crate::model::Factory::default(),
     }
 }
 

@@ -14,12 +14,18 @@ struct Inner {
     record: Option<Record>,
     saves: u32,
     refuses: bool,
+    lost: Option<String>,
 }
 
 impl FakeStore {
     /// From now on every save fails, or succeeds again.
     pub fn refuse(&self, refuses: bool) {
         self.lock().refuses = refuses;
+    }
+
+    /// Every load finds nothing that can be read, for this reason.
+    pub fn lose(&self, why: &str) {
+        self.lock().lost = Some(why.into());
     }
 
     /// What a load would find.
@@ -39,6 +45,9 @@ impl FakeStore {
 
 impl StateStore for FakeStore {
     fn load(&mut self) -> Loaded {
+        if let Some(why) = &self.lock().lost {
+            return Loaded::Unreadable(why.clone());
+        }
         self.lock().record.clone().map_or(Loaded::Empty, |record| Loaded::Found(Box::new(record), None))
     }
 

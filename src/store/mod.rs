@@ -132,6 +132,7 @@ mod tests {
             trial: None,
             version: None,
             booted_at: None,
+            factory: crate::model::Factory::default(),
         }
     }
 

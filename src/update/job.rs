@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::state::{Phase, Plan};
+use super::state::{Facts, Phase, Plan};
 use crate::model::{
-    Consent, Failure, Image, Install, IntentId, Origin, Outcome, Rules, Slot, Terms, Times, Timestamp,
-    UpdateId, Version,
+    Consent, Failure, Image, Install, IntentId, Origin, Outcome, Slot, Terms, Times, Timestamp, UpdateId,
+    Version,
 };
 
 /// One update on its way.
@@ -27,6 +27,9 @@ pub struct Job {
     pub phase: Phase,
     /// What the target was found to hold while it was written.
     pub image: Option<Image>,
+    /// The target was read back by the process that runs, and is right. Nothing is armed without.
+    #[serde(default)]
+    pub verified: bool,
     /// On which terms it was asked for.
     #[serde(default, skip_serializing_if = "Terms::is_usual")]
     pub terms: Terms,
@@ -48,8 +51,9 @@ pub struct Job {
 }
 
 impl Job {
-    /// Steps a job may take. A flawless update takes seven; every restart while it runs costs one or two more, so a
-    /// long download survives a hundred power cuts, and a loop ends in a rollback.
+    /// Steps a job may take. A flawless update takes seven; every restart while something is being done costs one or two
+    /// more, so a long download survives a hundred power cuts, and a loop ends in a rollback. Waiting at a gate costs
+    /// nothing, however often the device is restarted meanwhile.
     pub const STEPS: u8 = 200;
     /// Steps that undoing may take once [`Job::STEPS`] are used up.
     pub const ROLLBACK_STEPS: u8 = 16;
@@ -69,6 +73,7 @@ impl Job {
             target,
             phase: Phase::Accepted,
             image: None,
+            verified: false,
             terms: Terms::default(),
             consent: None,
             hub_reached: false,
@@ -89,11 +94,6 @@ impl Job {
         job
     }
 
-    /// Whether switching over waits for somebody to allow it: by the rules, or because it was asked for on these terms.
-    pub fn asks_consent(&self, rules: &Rules) -> bool {
-        rules.consent || self.terms.consent || self.terms.hold
-    }
-
     /// A job that undoes a trial nobody remembers.
     pub(super) fn rescue(target: Slot) -> Self {
         let (id, intent) = (UpdateId("unknown".into()), IntentId("unknown".into()));
@@ -107,7 +107,12 @@ impl Job {
     /// Whether this job explains that its target is booted: from arming on it may be.
     pub(super) fn explains(&self, booted: Slot) -> bool {
         let armed = match self.phase {
-            Phase::Accepted | Phase::Downloading | Phase::Verifying | Phase::Staged => false,
+            Phase::Accepted
+            | Phase::Downloading
+            | Phase::Verifying
+            | Phase::Staged
+            | Phase::Resetting
+            | Phase::Finishing { .. } => false,
             Phase::Applying
             | Phase::Rebooting { .. }
             | Phase::Confirming
@@ -116,6 +121,30 @@ impl Job {
             | Phase::Returning { .. } => true,
         };
         armed && booted == self.target
+    }
+
+    /// The same thing is wished for on other terms: there is no need to begin anew. Terms that ask for consent where
+    /// the old ones did not are not met by an earlier one.
+    pub(super) fn adopt(&mut self, install: &Install) {
+        let stricter = |old: bool, new: bool| new && !old;
+        let (old, new) = (self.terms, install.terms);
+        if stricter(old.hold, new.hold) || stricter(old.consent, new.consent) {
+            self.consent = None;
+        }
+        (self.id, self.terms) = (install.id.clone(), new);
+    }
+
+    /// Whether `install` is what this job does already, on whatever terms, and it is not too late for others.
+    pub(super) fn may_adopt(&self, install: &Install) -> bool {
+        let same = self.intent == install.intent && self.plan.artifact() == Some(&install.artifact);
+        same && matches!(self.plan, Plan::Install(_)) && self.is_supersedable()
+    }
+
+    /// Whether the system that a factory reset is about runs for good, as far as can be seen. Where the bootloader
+    /// cannot be asked, the work asks it once more before it does anything.
+    pub(super) fn runs_for_good(&self, now: &Facts) -> bool {
+        let home = if self.plan.artifact().is_some() { self.target } else { !self.target };
+        now.booted == home && (now.default.is_none() || now.is_committed())
     }
 
     pub(super) fn note_written(&mut self, image: &Image, at: Option<Timestamp>) {
@@ -137,6 +166,10 @@ impl Job {
             }
             None => {
                 let why = Failure::Exhausted.because("too many steps without an end");
+                // The system that runs is committed and may have begun to make its data as new: there is no way back.
+                if matches!(self.phase, Phase::Resetting | Phase::Finishing { .. }) {
+                    return Some(Outcome::Failed(why));
+                }
                 if self.phase.undoing().is_some_and(|why| why.failure == Failure::Exhausted) {
                     return Some(Outcome::Failed(why));
                 }
@@ -144,6 +177,7 @@ impl Job {
                 Phase::RollingBack { why }
             }
         };
+        self.verified = self.phase == Phase::Staged;
         match self.phase {
             Phase::Applying => {
                 self.armed = true;
@@ -160,6 +194,8 @@ impl Job {
             | Phase::Rebooting { .. }
             | Phase::Confirming
             | Phase::Committing
+            | Phase::Resetting
+            | Phase::Finishing { .. }
             | Phase::RollingBack { .. }
             | Phase::Returning { .. } => {}
         }

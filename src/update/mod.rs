@@ -18,6 +18,13 @@
 //!                                      reboot
 //! ```
 //!
+//! A factory reset is an update that goes on after its commit, or that begins there if it has no image:
+//!
+//! ```text
+//!            Committing ──▶ Resetting ──▶ Finishing ──▶ ended
+//!                           program       one reboot
+//! ```
+//!
 //! Read `state.rs` for what can be, `step.rs` for what follows (one table, complete on purpose: no wildcard arms),
 //! `record.rs` for what survives an update: the newest wish, what failed before, where one can go back to.
 
@@ -32,7 +39,7 @@ mod tests;
 mod wish;
 
 pub use job::Job;
-pub use policy::{Conditions, Gate, gate};
+pub use policy::{Conditions, Gate, Wait, gate};
 pub use record::{Record, RecordError};
 pub use state::{Event, Facts, Phase, Plan, Refused, Stage, State, Work};
 pub use step::Step;

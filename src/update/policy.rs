@@ -1,58 +1,117 @@
-//! When an update may go on. Data in, answer out: no clock, no state of its own.
+//! When an update may go on. Data in, answer out: no clock, no time zones, no state of its own.
+
+use std::fmt;
 
 use super::job::Job;
 use super::state::{Plan, Stage};
-use crate::model::{Rules, Window};
+use crate::model::{Rules, Timestamp, Window, Zone};
 
-/// What holds just now.
+/// What holds just now; all of it unknown while the clock is not to be trusted.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Conditions {
-    /// Time of day in UTC, in minutes since midnight; `None` while the clock is not to be trusted.
+    /// The time.
+    pub time: Option<Timestamp>,
+    /// Time of day in the rules' time zone, in minutes since midnight.
     pub minute: Option<u16>,
 }
 
-/// Why an update waits.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Gate {
-    /// The operator has not allowed it yet.
-    Consent,
-    /// The time of day is not known, so it cannot be the right one.
-    Clock,
-    /// It is not the right time of day.
-    Window(Window),
+/// What an update waits for, and how long at most.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Gate {
+    /// What it waits for.
+    pub wait: Wait,
+    /// From this time on it waits no more.
+    pub until: Option<Timestamp>,
 }
 
-impl std::fmt::Display for Gate {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Consent => f.write_str("waiting for consent (twinboot apply)"),
-            Self::Clock => f.write_str("waiting for the clock to be set: switching over has a time window"),
-            Self::Window(window) => write!(f, "waiting for the time window {window} UTC"),
+/// What an update waits for. In the order in which it is asked.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Wait {
+    /// It was asked for in two steps, and nobody took the second one yet.
+    Apply,
+    /// Nobody has allowed it yet.
+    Consent,
+    /// There is a window, and the time of day is not known, so it cannot be the right one.
+    Clock(Window, Zone),
+    /// It is not the right time of day.
+    Window(Window, Zone),
+}
+
+/// What `job` waits for before `stage`, if anything: the one place where this is decided.
+///
+/// Only switching over waits; what is downloaded meanwhile need not be downloaded then. The order is that of the
+/// people involved: first somebody has to agree, then the hour has to be right; who agrees at noon is told then that
+/// it will be at night. A date to force it by ends all waiting, if it is known that it has come. Going back on request
+/// and a factory reset wait for nothing: whoever asks for them is there, and means now.
+pub fn gate(stage: Stage, job: &Job, rules: &Rules, now: &Conditions) -> Option<Gate> {
+    match (&job.plan, stage) {
+        (Plan::GoBack | Plan::Rescue | Plan::FactoryReset(_), Stage::Download | Stage::Apply)
+        | (Plan::Install(_), Stage::Download) => return None,
+        (Plan::Install(_), Stage::Apply) => {}
+    }
+    let until = job.terms.force_by;
+    if let (Some(until), Some(time)) = (until, now.time)
+        && time >= until
+    {
+        return None;
+    }
+    let is_allowed = job.consent.is_some();
+    let wait = match (rules.window, now.minute) {
+        _ if job.terms.hold && !is_allowed => Wait::Apply,
+        _ if (job.terms.consent || rules.consent) && !is_allowed => Wait::Consent,
+        (None, _) => return None,
+        (Some(window), None) => Wait::Clock(window, rules.zone.clone()),
+        (Some(window), Some(minute)) if window.contains(minute) => return None,
+        (Some(window), Some(_)) => Wait::Window(window, rules.zone.clone()),
+    };
+    Some(Gate { wait, until })
+}
+
+impl fmt::Display for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.wait {
+            Wait::Apply => {
+                f.write_str("ready, waiting to be applied (twinboot apply, method firmwareApply)")?
+            }
+            Wait::Consent => f.write_str("waiting for consent (twinboot apply, method firmwareApply)")?,
+            Wait::Clock(window, zone) => {
+                write!(
+                    f,
+                    "waiting for the clock to be set: the maintenance window is {}",
+                    Daily(*window, zone)
+                )?;
+            }
+            Wait::Window(window, zone) => {
+                write!(f, "waiting for the maintenance window {}", Daily(*window, zone))?;
+            }
+        }
+        match self.until {
+            Some(until) => write!(f, ", or until {}", until.to_string().replace(".000Z", "Z")),
+            None => Ok(()),
         }
     }
 }
 
-/// What `job` waits for before `stage`, if anything. Going back on request waits for nothing: whoever asks for it
-/// is in trouble now.
-pub fn gate(stage: Stage, job: &Job, rules: &Rules, now: &Conditions) -> Option<Gate> {
-    match (&job.plan, stage) {
-        (Plan::GoBack | Plan::Rescue, Stage::Download | Stage::Apply)
-        | (Plan::Install(_), Stage::Download) => None,
-        (Plan::Install(_), Stage::Apply) if job.asks_consent(rules) && job.consent.is_none() => {
-            Some(Gate::Consent)
+/// A window with its time zone.
+struct Daily<'a>(Window, &'a Zone);
+
+impl fmt::Display for Daily<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.1 {
+            Zone::Local => write!(f, "{} local time", self.0),
+            zone @ (Zone::Utc | Zone::Named(_)) => write!(f, "{} {zone}", self.0),
         }
-        (Plan::Install(_), Stage::Apply) => match (rules.window, now.minute) {
-            (None, _) => None,
-            (Some(_), None) => Some(Gate::Clock),
-            (Some(window), Some(minute)) => (!window.contains(minute)).then_some(Gate::Window(window)),
-        },
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Consent, IntentId, Location, Origin, Slot, UpdateId};
+    use crate::model::{Artifact, Consent, Factory, IntentId, Location, Origin, Slot, Terms, UpdateId};
+
+    const WINDOW: Window = Window { from: 120, to: 270 };
+    const INSIDE: Option<u16> = Some(120);
+    const OUTSIDE: Option<u16> = Some(270);
 
     fn job(plan: Plan) -> Job {
         Job::new(UpdateId("u".into()), IntentId("i".into()), Origin::Desired, plan, Slot::B)
@@ -60,28 +119,97 @@ mod tests {
 
     fn install() -> Plan {
         let location = Location::File("/image".into());
-        Plan::Install(crate::model::Artifact { version: None, location, sha256: None, size: None })
+        Plan::Install(Artifact { version: None, location, sha256: None, size: None })
+    }
+
+    /// Configured to ask for consent, hold, asked for with consent, consented, window, force-by, time, minute: waits
+    /// for what.
+    #[allow(clippy::type_complexity, reason = "a table")]
+    const TABLE: [(bool, bool, bool, bool, bool, Option<u64>, Option<u64>, Option<u16>, &str); 26] = [
+        // Nothing asked for.
+        (false, false, false, false, false, None, None, None, ""),
+        (false, false, false, false, false, None, Some(9), OUTSIDE, ""),
+        // Consent: by configuration, by the request, held, and given.
+        (true, false, false, false, false, None, None, None, "consent"),
+        (false, false, true, false, false, None, None, None, "consent"),
+        (false, true, false, false, false, None, None, None, "apply"),
+        (true, true, true, false, false, None, None, None, "apply"),
+        (true, true, true, true, false, None, None, None, ""),
+        // The window, in it, outside of it, and without a clock.
+        (false, false, false, false, true, None, Some(9), INSIDE, ""),
+        (false, false, false, false, true, None, Some(9), OUTSIDE, "window"),
+        (false, false, false, false, true, None, None, None, "clock"),
+        // First consent, then the window.
+        (true, false, false, false, true, None, Some(9), INSIDE, "consent"),
+        (true, false, false, false, true, None, Some(9), OUTSIDE, "consent"),
+        (true, false, false, false, true, None, None, None, "consent"),
+        (true, false, false, true, true, None, Some(9), INSIDE, ""),
+        (true, false, false, true, true, None, Some(9), OUTSIDE, "window"),
+        (true, false, false, true, true, None, None, None, "clock"),
+        // Consent is no way around the window.
+        (false, true, false, true, true, None, Some(9), OUTSIDE, "window"),
+        // A date to force it by opens everything, once it has come for certain.
+        (true, false, false, false, true, Some(10), Some(9), INSIDE, "consent"),
+        (true, false, false, false, true, Some(10), Some(10), OUTSIDE, ""),
+        (true, false, false, false, true, Some(10), Some(11), OUTSIDE, ""),
+        (true, false, false, false, true, Some(10), None, None, "consent"),
+        (false, false, false, false, true, Some(10), Some(9), OUTSIDE, "window"),
+        (false, false, false, false, true, Some(10), Some(10), OUTSIDE, ""),
+        (false, false, false, false, true, Some(10), None, None, "clock"),
+        (false, true, false, false, false, Some(10), Some(9), None, "apply"),
+        (false, true, false, false, false, Some(10), Some(10), None, ""),
+    ];
+
+    #[test]
+    fn what_is_waited_for() {
+        for row in TABLE {
+            let (configured, hold, consent, consented, window, force_by, time, minute, wanted) = row;
+            let rules = Rules { window: window.then_some(WINDOW), consent: configured, ..Rules::default() };
+            let mut job = job(install());
+            job.terms = Terms { hold, consent, force_by: force_by.map(Timestamp) };
+            job.consent = consented.then_some(Consent { by: Origin::Local, at: None });
+            let now = Conditions { time: time.map(Timestamp), minute };
+            let found = match gate(Stage::Apply, &job, &rules, &now).map(|gate| gate.wait) {
+                None => "",
+                Some(Wait::Apply) => "apply",
+                Some(Wait::Consent) => "consent",
+                Some(Wait::Clock(..)) => "clock",
+                Some(Wait::Window(..)) => "window",
+            };
+            assert_eq!(found, wanted, "{row:?}");
+            assert_eq!(gate(Stage::Download, &job, &rules, &now), None, "downloading never waits");
+            for plan in [Plan::GoBack, Plan::Rescue, Plan::FactoryReset(Factory::default())] {
+                let job = Job { plan, ..job.clone() };
+                assert_eq!(gate(Stage::Apply, &job, &rules, &now), None);
+            }
+        }
     }
 
     #[test]
-    fn switching_over_waits_for_consent_then_for_the_window_and_never_without_a_clock() {
-        let window = Window { from: 60, to: 120 };
-        let rules = Rules { window: Some(window), consent: true, ..Rules::default() };
-        let mut job = job(install());
-        let at = |minute| Conditions { minute };
-        assert_eq!(gate(Stage::Download, &job, &rules, &at(None)), None);
-        assert_eq!(gate(Stage::Apply, &job, &rules, &at(Some(60))), Some(Gate::Consent));
-        job.consent = Some(Consent { by: Origin::Local, at: None });
-        assert_eq!(gate(Stage::Apply, &job, &rules, &at(Some(60))), None);
-        assert_eq!(gate(Stage::Apply, &job, &rules, &at(Some(120))), Some(Gate::Window(window)));
-        assert_eq!(gate(Stage::Apply, &job, &rules, &at(None)), Some(Gate::Clock));
-        assert_eq!(gate(Stage::Apply, &job, &Rules::default(), &at(None)), None);
-    }
-
-    #[test]
-    fn going_back_waits_for_nothing() {
-        let window = Some(Window { from: 60, to: 120 });
-        let rules = Rules { window, consent: true, ..Rules::default() };
-        assert_eq!(gate(Stage::Apply, &job(Plan::GoBack), &rules, &Conditions::default()), None);
+    fn what_is_told() {
+        let zone = |text: &str| text.parse::<Zone>().expect("a zone");
+        let until = Some(Timestamp(1_796_083_200_000));
+        for (wait, until, text) in [
+            (Wait::Apply, None, "ready, waiting to be applied (twinboot apply, method firmwareApply)"),
+            (Wait::Consent, None, "waiting for consent (twinboot apply, method firmwareApply)"),
+            (
+                Wait::Consent,
+                until,
+                "waiting for consent (twinboot apply, method firmwareApply), or until 2026-12-01T00:00:00Z",
+            ),
+            (
+                Wait::Window(WINDOW, zone("Europe/Berlin")),
+                until,
+                "waiting for the maintenance window 02:00-04:30 Europe/Berlin, or until 2026-12-01T00:00:00Z",
+            ),
+            (Wait::Window(WINDOW, Zone::Utc), None, "waiting for the maintenance window 02:00-04:30 UTC"),
+            (
+                Wait::Clock(WINDOW, Zone::Local),
+                None,
+                "waiting for the clock to be set: the maintenance window is 02:00-04:30 local time",
+            ),
+        ] {
+            assert_eq!(Gate { wait, until }.to_string(), text);
+        }
     }
 }

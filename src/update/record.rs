@@ -110,7 +110,7 @@ impl Record {
             Event::Confirm if self.state == State::Idle => return Err(Refused::NotOnTrial),
             Event::Apply(by) => self.apply(at, by)?,
             Event::Reboot => self.reboot(now)?,
-            Event::FactoryReset(_) => return Err(Refused::NoFactoryReset),
+            Event::FactoryReset(origin) => self.factory_reset(now, at, origin)?,
             Event::Tuned(tuning) => self.tuning = tuning,
             Event::GoBack(_)
             | Event::Cancel
@@ -145,6 +145,10 @@ impl Record {
             self.state = State::Busy(Box::new(job));
             return;
         }
+        if let State::Busy(job) = &mut self.state {
+            // What an earlier process read back is not known to this one.
+            job.verified = false;
+        }
         match &self.state {
             State::Idle => {}
             State::Restarting { since } if *since == now.boot => {}
@@ -163,13 +167,23 @@ impl Record {
         if self.wanted.as_ref().is_some_and(|wanted| wanted.wish.id() == wish.id()) {
             return;
         }
-        let same_job = self.state.job().is_some_and(|job| job.id == *wish.id());
-        let replaces = matches!(wish, Wish::Install(_)) && !same_job;
+        if let (State::Busy(job), Wish::Install(install)) = (&mut self.state, &wish)
+            && job.may_adopt(install)
+        {
+            job.adopt(install);
+        }
+        let (same_job, by_desired) = self
+            .state
+            .job()
+            .map_or((false, false), |job| (job.id == *wish.id(), job.origin == Origin::Desired));
+        // Whatever a wish that makes no sense was meant to be, it is not the one before it: a system that was
+        // withdrawn with a slip of the pen must not be switched over to. What somebody else asked for is not its affair.
+        let replaces = matches!(wish, Wish::Install(_)) || by_desired;
         self.wanted = Some(Wanted { wish, settled: false });
-        if replaces {
-            self.supersede(at);
-        } else if same_job {
+        if same_job {
             self.outlive_cancel();
+        } else if replaces {
+            self.supersede(at);
         }
     }
 
@@ -234,6 +248,11 @@ impl Record {
         if let Some(outcome) = job.enter(phase, at) {
             return self.conclude(at, outcome);
         }
+        if job.phase == Phase::Resetting && job.plan.artifact().is_some() {
+            let (target, version) = (job.target, job.version.clone());
+            self.note_committed(target, version);
+            return;
+        }
         if job.phase == Phase::Downloading {
             // From here on the slot holds nothing one could go back to.
             let target = job.target;
@@ -248,16 +267,33 @@ impl Record {
     fn conclude(&mut self, at: Option<Timestamp>, outcome: Outcome) {
         let State::Busy(job) = std::mem::take(&mut self.state) else { return };
         match &outcome {
-            Outcome::Succeeded => {
-                *self.versions.of_mut(job.target) = job.version.clone();
-                self.previous = Some(!job.target);
-            }
+            Outcome::Succeeded => self.note_success(&job),
             Outcome::RolledBack(why) if why.failure != Failure::Cancelled => self.condemn(&job),
             Outcome::RolledBack(_) | Outcome::Failed(_) | Outcome::UpToDate => {}
         }
         let times = Times { ended: at, ..job.times };
         let (id, intent, origin, version) = (job.id, job.intent, job.origin, job.version);
         self.end(Ended { id, intent, origin, version, target: Some(job.target), outcome, times });
+    }
+
+    fn note_success(&mut self, job: &Job) {
+        match &job.plan {
+            Plan::Install(_) | Plan::GoBack | Plan::Rescue => {}
+            Plan::FactoryReset(factory) => {
+                // As new, it has no bad memories.
+                self.condemned.clear();
+                if factory.image.is_none() {
+                    return;
+                }
+            }
+        }
+        self.note_committed(job.target, job.version.clone());
+    }
+
+    /// The system in `target` took the place of the other one.
+    fn note_committed(&mut self, target: Slot, version: Option<Version>) {
+        *self.versions.of_mut(target) = version;
+        self.previous = Some(!target);
     }
 
     fn end(&mut self, ended: Ended) {

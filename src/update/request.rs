@@ -13,7 +13,7 @@ impl Record {
         at: Option<Timestamp>,
         install: Install,
     ) -> Result<(), Refused> {
-        match &self.state {
+        match &mut self.state {
             State::Idle => {
                 self.condemned.retain(|intent| *intent != install.intent);
                 self.begin(now, at, &install, true);
@@ -21,6 +21,10 @@ impl Record {
             }
             // Being undone, it is not what was asked for.
             State::Busy(job) if job.id == install.id && !job.is_being_undone() => Ok(()),
+            State::Busy(job) if job.may_adopt(&install) => {
+                job.adopt(&install);
+                Ok(())
+            }
             State::Busy(_) | State::Restarting { .. } => Err(Refused::Busy),
         }
     }
@@ -49,6 +53,32 @@ impl Record {
         let mut job = Job::new(id, intent, origin, Plan::GoBack, target);
         job.phase = Phase::Verifying;
         job.version = self.versions.of(target).clone();
+        job.times.accepted = at;
+        self.state = State::Busy(Box::new(job));
+        Ok(())
+    }
+
+    /// Asked for again while it goes on, it is the same one.
+    pub(super) fn factory_reset(
+        &mut self,
+        now: &Facts,
+        at: Option<Timestamp>,
+        origin: Origin,
+    ) -> Result<(), Refused> {
+        if !now.factory.is_declared() {
+            return Err(Refused::NoFactoryReset);
+        }
+        match &self.state {
+            State::Idle => {}
+            State::Busy(job) if matches!(job.plan, Plan::FactoryReset(_)) && !job.is_being_undone() => {
+                return Ok(());
+            }
+            State::Busy(_) | State::Restarting { .. } => return Err(Refused::Busy),
+        }
+        self.note_running(now);
+        let name = UpdateId::FACTORY_RESET;
+        let (id, intent) = (UpdateId(name.into()), IntentId(name.into()));
+        let mut job = Job::new(id, intent, origin, Plan::FactoryReset(now.factory.clone()), !now.booted);
         job.times.accepted = at;
         self.state = State::Busy(Box::new(job));
         Ok(())

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::job::Job;
 use crate::model::{
-    Artifact, BootId, Image, Install, Origin, Reason, Slot, Timestamp, Tuning, UpdateId, Version,
+    Artifact, BootId, Factory, Image, Install, Origin, Reason, Slot, Timestamp, Tuning, UpdateId, Version,
 };
 
 /// What survives power loss.
@@ -33,6 +33,28 @@ pub enum Plan {
     GoBack,
     /// Get rid of a trial that no record explains.
     Rescue,
+    /// Make the device as it was made: install the image, if there is one, like any other; once that system is
+    /// committed, let it run the program that makes the data as new, if there is one; then reboot once.
+    FactoryReset(Factory),
+}
+
+impl Plan {
+    /// What is written into the target, if anything is.
+    pub fn artifact(&self) -> Option<&Artifact> {
+        match self {
+            Self::Install(artifact) => Some(artifact),
+            Self::FactoryReset(factory) => factory.image.as_ref(),
+            Self::GoBack | Self::Rescue => None,
+        }
+    }
+
+    /// Whether the declared program is a part of it.
+    pub fn has_program(&self) -> bool {
+        match self {
+            Self::FactoryReset(factory) => factory.program,
+            Self::Install(_) | Self::GoBack | Self::Rescue => false,
+        }
+    }
 }
 
 /// How far a job got, in the order of its life.
@@ -58,6 +80,13 @@ pub enum Phase {
     Confirming,
     /// It is well: making it the default.
     Committing,
+    /// Of a factory reset: the committed system makes the data as new.
+    Resetting,
+    /// Of a factory reset: all is as new; the machine is to reboot, as it has once another boot than `since` runs.
+    Finishing {
+        /// The boot in which the data was made as new.
+        since: BootId,
+    },
     /// Undoing, for this reason.
     RollingBack {
         /// Why.
@@ -84,7 +113,9 @@ impl Phase {
             | Self::Applying
             | Self::Rebooting { .. }
             | Self::Confirming
-            | Self::Committing => None,
+            | Self::Committing
+            | Self::Resetting
+            | Self::Finishing { .. } => None,
         }
     }
 
@@ -99,13 +130,16 @@ impl Phase {
             Self::Rebooting { .. } => "rebooting",
             Self::Confirming => "confirming",
             Self::Committing => "committing",
+            Self::Resetting => "resetting",
+            Self::Finishing { .. } => "finishing",
             Self::RollingBack { .. } => "rolling-back",
             Self::Returning { .. } => "returning",
         }
     }
 }
 
-/// What the kernel and the bootloader say. Never taken from our own record: the world outranks it.
+/// What the kernel, the bootloader and the running system's configuration say. Never taken from our own record: the
+/// world outranks it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Facts {
     /// This boot.
@@ -120,6 +154,8 @@ pub struct Facts {
     pub version: Option<Version>,
     /// When this boot began, if the clock is to be trusted.
     pub booted_at: Option<Timestamp>,
+    /// How the running system is made as it was in the factory.
+    pub factory: Factory,
 }
 
 impl Facts {
@@ -225,6 +261,8 @@ pub enum Work {
     Commit(Slot),
     /// Make this slot the only one that boots.
     Revert(Slot),
+    /// Run the declared program that makes the data as new, if the running system is committed.
+    Reset,
 }
 
 /// The points where policy is asked.
@@ -250,9 +288,10 @@ impl State {
             Phase::Verifying => Work::Verify(job.target),
             Phase::Staged => Work::Await(Stage::Apply),
             Phase::Applying => Work::Arm(job.target),
-            Phase::Rebooting { .. } | Phase::Returning { .. } => Work::Reboot,
+            Phase::Rebooting { .. } | Phase::Returning { .. } | Phase::Finishing { .. } => Work::Reboot,
             Phase::Confirming => Work::CheckHealth,
             Phase::Committing => Work::Commit(job.target),
+            Phase::Resetting => Work::Reset,
             Phase::RollingBack { .. } => Work::Revert(!job.target),
         }
     }
@@ -272,7 +311,11 @@ impl State {
                 | Phase::Verifying
                 | Phase::Staged
                 | Phase::Applying
-                | Phase::Rebooting { .. } => false,
+                | Phase::Rebooting { .. }
+                // After a reboot that was not written down the program would run again, and the machine reboot again,
+                // for ever.
+                | Phase::Resetting
+                | Phase::Finishing { .. } => false,
                 Phase::Confirming
                 | Phase::Committing
                 | Phase::RollingBack { .. }

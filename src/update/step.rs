@@ -3,7 +3,7 @@
 //! The table decides and changes nothing; [`Record::step`](super::Record::step) carries out what it says.
 
 use super::job::Job;
-use super::state::{Event, Facts, Phase, Plan, Refused};
+use super::state::{Event, Facts, Phase, Refused};
 use crate::model::{Failure, Outcome, Reason};
 
 /// What the table says.
@@ -28,7 +28,7 @@ impl Job {
     pub fn decide(&self, now: &Facts, event: &Event) -> Step {
         match event {
             Event::Started => self.started(now),
-            Event::Proceed => self.proceed(),
+            Event::Proceed => self.proceed(now),
             Event::Written(_) | Event::Done => self.done(now, event),
             Event::Failed(why) => self.failed(now, why),
             Event::Cancel => self.cancel(Failure::Cancelled.because("cancelled on request")),
@@ -57,10 +57,10 @@ impl Job {
                 let why = Failure::RecordLost.because("the slot to be written is the one that runs");
                 Step::End(Outcome::Failed(why))
             }
-            Accepted => Step::Stay,
+            // Waiting costs nothing, be it for months. What was read back is read back again before it is armed.
+            Accepted | Staged => Step::Stay,
             Downloading => Step::Enter(Downloading),
-            // The witness of an earlier read-back died with its process: read back again.
-            Verifying | Staged => Step::Enter(Verifying),
+            Verifying => Step::Enter(Verifying),
             // The bootloader says that it is committed: the record is older than the world. It needs no second verdict,
             // which long after the boot could only be that the time is over.
             Applying | Rebooting { .. } | Confirming | Committing if on_target && now.is_committed() => {
@@ -81,6 +81,14 @@ impl Job {
                     Failure::BootInterrupted.because(format!("the trial was cut short {times} times")),
                 )
             }
+            // Cut short: the program may run twice.
+            Resetting if self.runs_for_good(now) => Step::Enter(Resetting),
+            Resetting => {
+                let why = "the system that was to make its data as new does not run for good";
+                Step::End(Outcome::Failed(Failure::FactoryReset.because(why)))
+            }
+            Finishing { since } if *since == now.boot => Step::Enter(self.phase.clone()),
+            Finishing { .. } => Step::End(Outcome::Succeeded),
             RollingBack { .. } => Step::Enter(self.phase.clone()),
             Returning { since, .. } if *since == now.boot => Step::Enter(self.phase.clone()),
             // Whichever slot it is now: look at the bootloader once more, and end or return from there.
@@ -89,17 +97,27 @@ impl Job {
     }
 
     /// The gate being awaited is open.
-    fn proceed(&self) -> Step {
+    fn proceed(&self, now: &Facts) -> Step {
         use Phase::*;
         match &self.phase {
-            Accepted => Step::Enter(Downloading),
-            Staged => Step::Enter(Applying),
+            Accepted if self.plan.artifact().is_some() => Step::Enter(Downloading),
+            // A factory reset by its program alone.
+            Accepted if now.default.is_some() && self.runs_for_good(now) => Step::Enter(Resetting),
+            Accepted => {
+                let why = "the bootloader does not say that the running system is the one to stay with";
+                Step::End(Outcome::Failed(Failure::FactoryReset.because(why)))
+            }
+            Staged if self.verified => Step::Enter(Applying),
+            // The witness of the read-back died with its process: read back again, then ask the gate again.
+            Staged => Step::Enter(Verifying),
             Downloading
             | Verifying
             | Applying
             | Rebooting { .. }
             | Confirming
             | Committing
+            | Resetting
+            | Finishing { .. }
             | RollingBack { .. }
             | Returning { .. } => Step::Stay,
         }
@@ -114,13 +132,17 @@ impl Job {
             Verifying => Step::Enter(Staged),
             Applying => Step::Enter(Rebooting { since: now.boot.clone() }),
             Confirming => Step::Enter(Committing),
+            Committing if self.plan.has_program() => Step::Enter(Resetting),
             Committing => Step::End(Outcome::Succeeded),
+            Resetting => Step::Enter(Finishing { since: now.boot.clone() }),
             RollingBack { why } if on_target => {
                 Step::Enter(Returning { since: now.boot.clone(), why: why.clone() })
             }
             RollingBack { why } => Step::End(self.undone(why)),
             // Stale, or a reboot that has been asked for and will end us.
-            Accepted | Downloading | Staged | Rebooting { .. } | Returning { .. } => Step::Stay,
+            Accepted | Downloading | Staged | Rebooting { .. } | Finishing { .. } | Returning { .. } => {
+                Step::Stay
+            }
         }
     }
 
@@ -132,7 +154,9 @@ impl Job {
             Accepted | Staged => Step::Stay,
             Verifying if self.may_rewrite(why) => Step::Rewrite,
             Downloading | Verifying | Applying | Confirming | Committing => Self::roll_back(why.clone()),
-            Rebooting { .. } | Returning { .. } => Step::Enter(self.phase.clone()),
+            Rebooting { .. } | Finishing { .. } | Returning { .. } => Step::Enter(self.phase.clone()),
+            // Half new data is for whoever asked to look at, and to ask again; the system is the right one.
+            Resetting => Step::End(Outcome::Failed(why.clone())),
             // The bootloader cannot be told. A plain reboot lets its own counter fall back.
             RollingBack { why } if on_target => {
                 Step::Enter(Returning { since: now.boot.clone(), why: why.clone() })
@@ -148,7 +172,9 @@ impl Job {
         match &self.phase {
             Accepted => Step::End(Outcome::Failed(why)),
             Downloading | Verifying | Staged | Applying => Self::roll_back(why),
-            Rebooting { .. } | Confirming | Committing => Step::Refuse(Refused::TooLate),
+            Rebooting { .. } | Confirming | Committing | Resetting | Finishing { .. } => {
+                Step::Refuse(Refused::TooLate)
+            }
             RollingBack { .. } | Returning { .. } => Step::Stay,
         }
     }
@@ -165,6 +191,8 @@ impl Job {
             | Staged
             | Applying
             | Rebooting { .. }
+            | Resetting
+            | Finishing { .. }
             | RollingBack { .. }
             | Returning { .. } => Step::Refuse(Refused::NotOnTrial),
         }
@@ -176,9 +204,15 @@ impl Job {
         match &self.phase {
             Confirming => Self::roll_back(Failure::Cancelled.because("sent back on request while on trial")),
             RollingBack { .. } | Returning { .. } => Step::Stay,
-            Accepted | Downloading | Verifying | Staged | Applying | Rebooting { .. } | Committing => {
-                Step::Refuse(Refused::Busy)
-            }
+            Accepted
+            | Downloading
+            | Verifying
+            | Staged
+            | Applying
+            | Rebooting { .. }
+            | Committing
+            | Resetting
+            | Finishing { .. } => Step::Refuse(Refused::Busy),
         }
     }
 
@@ -187,9 +221,14 @@ impl Job {
         use Phase::*;
         match &self.phase {
             Accepted | Downloading | Verifying | Staged => true,
-            Applying | Rebooting { .. } | Confirming | Committing | RollingBack { .. } | Returning { .. } => {
-                false
-            }
+            Applying
+            | Rebooting { .. }
+            | Confirming
+            | Committing
+            | Resetting
+            | Finishing { .. }
+            | RollingBack { .. }
+            | Returning { .. } => false,
         }
     }
 
@@ -205,7 +244,9 @@ impl Job {
             | Applying
             | Rebooting { .. }
             | Confirming
-            | Committing => false,
+            | Committing
+            | Resetting
+            | Finishing { .. } => false,
         }
     }
 
@@ -214,8 +255,8 @@ impl Job {
     }
 
     fn may_rewrite(&self, why: &Reason) -> bool {
-        let install = matches!(self.plan, Plan::Install(_));
-        install && why.failure == Failure::ReadbackMismatch && self.rewrites_left > 0
+        let written = self.plan.artifact().is_some();
+        written && why.failure == Failure::ReadbackMismatch && self.rewrites_left > 0
     }
 
     /// The running system is the old one and the bootloader says so: was anything tried?

@@ -22,6 +22,15 @@ fn wish(version: &str) -> Event {
     Event::Desired(Wish::Install(install(version)))
 }
 
+fn held() -> Terms {
+    Terms { hold: true, ..Terms::default() }
+}
+
+fn bad_wish() -> Wish {
+    let reason = Failure::RequestInsecureUri.because("Insecure package URI");
+    Wish::Invalid { id: UpdateId("bad".into()), version: None, reason }
+}
+
 fn failed(failure: Failure) -> Event {
     Event::Failed(failure.because("it did"))
 }
@@ -35,6 +44,7 @@ fn facts(boot: &str, booted: Slot) -> Facts {
         trial,
         version: "v1".parse().ok(),
         booted_at: None,
+        factory: factory(),
     }
 }
 
@@ -51,6 +61,35 @@ fn record(phase: Phase, trials: u8) -> Record {
     record
 }
 
+fn verified(mut record: Record) -> Record {
+    let State::Busy(job) = &mut record.state else { panic!("{record:?}") };
+    job.verified = true;
+    record
+}
+
+/// What this device declares.
+fn factory() -> Factory {
+    let location = Location::File("/factory".into());
+    Factory { image: Some(Artifact { version: None, location, sha256: None, size: None }), program: true }
+}
+
+/// A factory reset with image and program in `phase`.
+fn reset(phase: Phase) -> Record {
+    let mut record = Record::default();
+    record.step(&facts("here", OLD), None, Event::FactoryReset(Origin::Local)).unwrap();
+    let State::Busy(job) = &mut record.state else { panic!("{record:?}") };
+    (job.phase, job.trials, job.armed) = (phase, 1, true);
+    record
+}
+
+/// One by its program alone.
+fn imageless(phase: Phase) -> State {
+    let State::Busy(mut job) = reset(phase).state else { panic!("no job") };
+    job.plan = Plan::FactoryReset(Factory { image: None, program: true });
+    (job.trials, job.armed) = (0, false);
+    State::Busy(job)
+}
+
 /// Every phase where it is usually found: its record, and where that runs.
 fn phases() -> Vec<(&'static str, Record, Slot)> {
     let why = || Failure::Unhealthy.because("sick");
@@ -59,12 +98,19 @@ fn phases() -> Vec<(&'static str, Record, Slot)> {
         ("accepted", record(Phase::Accepted, 0), OLD),
         ("downloading", record(Phase::Downloading, 0), OLD),
         ("verifying", record(Phase::Verifying, 0), OLD),
-        ("staged", record(Phase::Staged, 0), OLD),
+        ("staged", verified(record(Phase::Staged, 0)), OLD),
+        ("staged before a restart", record(Phase::Staged, 0), OLD),
         ("applying", record(Phase::Applying, 0), OLD),
         ("rebooting", record(Phase::Rebooting { since: since.clone() }, 1), OLD),
         ("confirming", record(Phase::Confirming, 1), NEW),
         ("confirming the last trial", record(Phase::Confirming, Job::TRIALS), NEW),
         ("committing", record(Phase::Committing, 1), NEW),
+        ("reset, accepted", reset(Phase::Accepted), OLD),
+        ("reset, committing", reset(Phase::Committing), NEW),
+        ("reset, resetting", reset(Phase::Resetting), NEW),
+        ("reset, finishing", reset(Phase::Finishing { since: since.clone() }), NEW),
+        ("no image, accepted", Record { state: imageless(Phase::Accepted), ..Record::default() }, OLD),
+        ("no image, resetting", Record { state: imageless(Phase::Resetting), ..Record::default() }, OLD),
         ("rolling back, untried", record(Phase::RollingBack { why: why() }, 0), OLD),
         ("rolling back, on trial", record(Phase::RollingBack { why: why() }, 1), NEW),
         ("rolling back, tried", record(Phase::RollingBack { why: why() }, 1), OLD),
@@ -92,11 +138,15 @@ fn events() -> Vec<(&'static str, Event, Option<Facts>)> {
         ("go back", Event::GoBack(Origin::Local), None),
         ("apply", Event::Apply(Origin::Local), None),
         ("reboot", Event::Reboot, None),
+        ("factory reset", Event::FactoryReset(Origin::Local), None),
         ("hub reached", Event::HubReached, None),
         ("same wish", wish("v2"), None),
         ("newer wish", wish("v3"), None),
+        ("bad wish", Event::Desired(bad_wish()), None),
+        ("other terms", Event::Desired(Wish::Install(install("v2").on(held()))), None),
         ("no wish", Event::DesiredCleared, None),
         ("asked for same", Event::Asked(install("v2")), None),
+        ("asked on terms", Event::Asked(install("v2").on(held())), None),
         ("asked for other", Event::Asked(install("v3")), None),
         ("retry", Event::Retry, None),
         ("asked nonsense", declined, None),
@@ -143,7 +193,11 @@ fn table() -> String {
     let mut table = String::new();
     for (phase, record, booted) in phases() {
         for (name, event, place) in events() {
-            let now = place.unwrap_or(facts("here", booted));
+            let mut now = place.unwrap_or(facts("here", booted));
+            if phase.starts_with("reset, resetting") || phase.starts_with("reset, finishing") {
+                // Its system was committed.
+                (now.default, now.trial) = (Some(NEW), None);
+            }
             let mut after = record.clone();
             let answer = after.step(&now, None, event);
             table += &format!("{phase:<25} | {name:<16} | {}\n", outcome(&record, &after, answer));
@@ -285,4 +339,90 @@ fn tuning_is_remembered_and_replaced_as_a_whole() {
     assert_eq!(Record::decode(&record.encode()).unwrap().tuning, tuning);
     run(&mut record, &old, [Event::Tuned(Tuning::default())]);
     assert_eq!(record.tuning, Tuning::default());
+}
+
+/// A device may be held for months, and be restarted every day: nothing is spent, and it still goes on.
+#[test]
+fn waiting_costs_nothing() {
+    let mut record = verified(record(Phase::Staged, 0));
+    let steps_left = record.state.job().unwrap().steps_left;
+    for boot in 0..1000 {
+        run(&mut record, &facts(&boot.to_string(), OLD), [Event::Started, wish("v2")]);
+        assert_eq!(record.state.work(), Work::Await(Stage::Apply));
+    }
+    assert_eq!(record.state.job().unwrap().steps_left, steps_left);
+    let now = facts("1000", OLD);
+    run(&mut record, &now, [Event::Proceed]);
+    assert_eq!(
+        record.state.work(),
+        Work::Verify(NEW),
+        "what was read back before a restart is read back again"
+    );
+    run(&mut record, &now, [Event::Done, Event::Proceed]);
+    assert_eq!(record.state.work(), Work::Arm(NEW));
+}
+
+/// The two-step by the twin: held, then the same without hold. Nothing is fetched again.
+#[test]
+fn other_terms_are_adopted() {
+    let old = facts("here", OLD);
+    let mut record = Record::default();
+    let on = |terms: Terms| Event::Desired(Wish::Install(install("v2").on(terms)));
+    run(&mut record, &old, [on(held()), Event::Proceed]);
+    let before = record.state.job().unwrap().clone();
+    run(&mut record, &old, [on(Terms::default())]);
+    let job = record.state.job().unwrap().clone();
+    assert_eq!((job.phase, job.terms, job.id), (Phase::Downloading, Terms::default(), install("v2").id));
+    assert_eq!(job.steps_left, before.steps_left);
+    // A consent that was given is not one to stricter terms.
+    run(&mut record, &old, [Event::Apply(Origin::Method), on(Terms { consent: true, ..Terms::default() })]);
+    assert_eq!(record.state.job().unwrap().consent, None);
+    run(&mut record, &old, [Event::Apply(Origin::Method), on(Terms::default())]);
+    assert!(record.state.job().unwrap().consent.is_some());
+    assert!(!record.wanted.unwrap().settled);
+}
+
+#[test]
+fn a_wish_that_makes_no_sense_stops_the_one_before_it_and_is_told() {
+    let old = facts("here", OLD);
+    let mut record = record(Phase::Downloading, 0);
+    run(&mut record, &old, [Event::Desired(bad_wish()), Event::Done]);
+    let last = record.last.clone().unwrap();
+    assert!(matches!(last.outcome, Outcome::Failed(why) if why.failure == Failure::RequestInsecureUri));
+    assert_eq!((record.state.work(), record.wanted.clone().unwrap().settled), (Work::Rest, true));
+    // What was asked for by other means is not the hub's to stop.
+    let local = Install { origin: Origin::Local, ..install("v3") };
+    let mut record = Record::default();
+    run(&mut record, &old, [Event::Asked(local), Event::Desired(bad_wish())]);
+    assert_eq!(record.state.job().unwrap().version, "v3".parse().ok());
+}
+
+#[test]
+fn a_factory_reset_runs_its_program_in_the_committed_system_and_reboots_once() {
+    let image = Image { sha256: Sha256::of(b""), len: 0 };
+    let (old, mut new) = (facts("1", OLD), facts("2", NEW));
+    let mut record = Record { condemned: vec![install("v9").intent], ..Record::default() };
+    run(&mut record, &old, [Event::FactoryReset(Origin::Method), Event::Proceed, Event::Written(image)]);
+    run(&mut record, &old, [Event::Done, Event::Proceed, Event::Done]);
+    run(&mut record, &new, [Event::Started, Event::Done]);
+    assert_eq!(record.state.work(), Work::Commit(NEW));
+    run(&mut record, &new, [Event::Done]);
+    (new.default, new.trial) = (Some(NEW), None);
+    assert_eq!((record.state.work(), record.previous), (Work::Reset, Some(OLD)));
+    run(&mut record, &new, [Event::Started]);
+    assert_eq!(record.state.work(), Work::Reset, "cut short, it runs again");
+    run(&mut record, &new, [Event::Done, Event::Started]);
+    assert_eq!(record.state.work(), Work::Reboot);
+    run(&mut record, &Facts { boot: BootId("3".into()), ..new }, [Event::Started]);
+    let last = record.last.as_ref().unwrap();
+    assert!(last.is_factory_reset() && last.outcome == Outcome::Succeeded);
+    assert_eq!((record.state.work(), record.condemned.len()), (Work::Rest, 0));
+}
+
+#[test]
+fn a_factory_reset_that_nobody_declared_is_refused() {
+    let none = Facts { factory: Factory::default(), ..facts("1", OLD) };
+    let mut record = Record::default();
+    let refused = record.step(&none, None, Event::FactoryReset(Origin::Local));
+    assert_eq!((refused, &record), (Err(Refused::NoFactoryReset), &Record::default()));
 }

@@ -94,18 +94,15 @@ fn a_whole_update_in_the_older_dialects_and_as_telemetry() -> Checked {
     assert_eq!(reported["lwm2m"], serde_json::json!({"state": 0, "updateResult": 1, "pkgVersion": "2.0.0"}));
     let (mut words, mut states, mut telemetry) = (vec![], vec![], 0);
     for event in events.try_iter() {
-        match event.kind {
-            EventKind::Reported { patch, .. } => {
-                words.extend(patch["iothubDM"]["firmwareUpdate"]["status"].as_str().map(str::to_owned));
-                states.extend(patch["lwm2m"]["state"].as_u64());
-            }
-            EventKind::Telemetry { properties, .. } => {
-                let has = |name: &str, value: &str| properties.iter().any(|(n, v)| n == name && v == value);
-                assert!(has("$.ct", "application/json") && has("$.ce", "utf-8"), "{properties:?}");
-                assert!(has("type", "twinboot.lifecycle"), "{properties:?}");
-                telemetry += 1;
-            }
-            _ => {}
+        if let EventKind::Reported { patch, .. } = &event.kind {
+            words.extend(patch["iothubDM"]["firmwareUpdate"]["status"].as_str().map(str::to_owned));
+            states.extend(patch["lwm2m"]["state"].as_u64());
+        }
+        if let EventKind::Telemetry { properties, .. } = &event.kind {
+            let has = |name: &str, value: &str| properties.iter().any(|(n, v)| n == name && v == value);
+            assert!(has("$.ct", "application/json") && has("$.ce", "utf-8"), "{properties:?}");
+            assert!(has("type", "twinboot.lifecycle"), "{properties:?}");
+            telemetry += 1;
         }
     }
     // What lasts no time may be told together with what follows.

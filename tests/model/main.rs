@@ -24,7 +24,7 @@ use twinboot::update::Work;
 use world::{Kind, World};
 
 /// One life for each pair of updates; lives never meet. The ones that show most defects come first.
-fn beginnings(faults: u8) -> Vec<World> {
+fn updates(faults: u8) -> Vec<World> {
     vec![
         World::new([Kind::Unbootable, Kind::Sick], false, faults),
         World::new([Kind::Sick, Kind::Good], true, faults),
@@ -34,7 +34,18 @@ fn beginnings(faults: u8) -> Vec<World> {
     ]
 }
 
-/// Without further faults, two updates that are both rolled back take no more: out and back, twice.
+/// One life for each kind of factory reset, and an update.
+fn resets(faults: u8) -> Vec<World> {
+    vec![
+        World::new([Kind::Good, Kind::Good], false, faults).with_factory(None, true),
+        World::new([Kind::Good, Kind::Good], false, faults).with_factory(Some(Kind::Good), true),
+        World::new([Kind::Sick, Kind::Good], false, faults).with_factory(Some(Kind::Sick), true),
+        World::new([Kind::Good, Kind::Good], false, faults).with_factory(Some(Kind::Unbootable), false),
+    ]
+}
+
+/// Without further faults, two updates that are both rolled back take no more: out and back, twice. A factory reset
+/// takes out and one more.
 const REBOOTS: u32 = 4;
 
 /// How far exploring got.
@@ -63,8 +74,9 @@ fn explore(beginning: World, mutation: Mutation) -> Explored {
 
 /// Visits every world of every life, a thread for each.
 fn explore_all(faults: u8) -> Explored {
-    let threads: Vec<_> = beginnings(faults)
+    let threads: Vec<_> = updates(faults)
         .into_iter()
+        .chain(resets(faults))
         .map(|beginning| std::thread::spawn(move || explore(beginning, mutations::NONE)))
         .collect();
     let (mut worlds, mut edges) = (0, 0);
@@ -117,15 +129,19 @@ fn every_planted_defect_is_found() {
             others(info);
         }
     }));
-    let is_found = |mutation: &&Mutation| {
+    let is_found = |mutation: &Mutation, lives: Vec<World>| {
         let begun = std::time::Instant::now();
-        let explore = |beginning| catch_unwind(AssertUnwindSafe(|| explore(beginning, **mutation)));
-        let found = beginnings(1).into_iter().any(|beginning| explore(beginning).is_err());
+        let explore = |beginning| catch_unwind(AssertUnwindSafe(|| explore(beginning, *mutation)));
+        let found = lives.into_iter().any(|beginning| explore(beginning).is_err());
         println!("{:?} {}", begun.elapsed(), mutation.name);
         found
     };
-    let missed: Vec<_> = mutations::ALL.iter().filter(|it| !is_found(it)).map(|it| it.name).collect();
+    let all = mutations::ALL.iter().map(|it| (it, updates(1)));
+    let all: Vec<_> = all.chain(mutations::OF_RESETS.iter().map(|it| (it, resets(1)))).collect();
+    let count = all.len();
+    let missed: Vec<_> =
+        all.into_iter().filter(|(it, lives)| !is_found(it, lives.clone())).map(|(it, _)| it.name).collect();
     std::panic::set_hook(Box::new(move |info| hook(info)));
     assert!(missed.is_empty(), "not found: {missed:#?}");
-    println!("{} planted defects found", mutations::ALL.len());
+    println!("{count} planted defects found");
 }

@@ -42,7 +42,7 @@ fn end(record: &mut Record, outcome: Outcome) {
     }
 }
 
-/// Every planted defect.
+/// Every planted defect of updates.
 pub const ALL: &[Mutation] = &[
     Mutation {
         name: "a downloaded image is armed without verifying",
@@ -236,11 +236,92 @@ pub const ALL: &[Mutation] = &[
         },
     },
     Mutation {
+        name: "a waiting update is armed after a restart without reading back",
+        spoil: |before, _, event, after| {
+            let verified = before.state.job().is_some_and(|job| job.verified);
+            if *event == Event::Started && verified {
+                if let Some(job) = job(after) {
+                    job.verified = true;
+                }
+            }
+        },
+    },
+    Mutation {
         name: "a committed update is told as failed",
         spoil: |before, _, event, after| {
             if phase(before) == Some(&Phase::Committing) && *event == Event::Done {
                 *after = before.clone();
                 end(after, Outcome::Failed(Failure::Internal.because("")));
+            }
+        },
+    },
+];
+
+/// Every planted defect of factory resets.
+pub const OF_RESETS: &[Mutation] = &[
+    Mutation {
+        name: "the program of a factory reset runs while its system is only on trial",
+        spoil: |before, _, event, after| {
+            let resets = before.state.job().is_some_and(|job| job.plan.has_program());
+            if resets && phase(before) == Some(&Phase::Confirming) && *event == Event::Done {
+                enter(after, Phase::Resetting);
+            }
+        },
+    },
+    Mutation {
+        name: "a factory reset begins with the program",
+        spoil: |before, _, event, after| {
+            let resets = before.state.job().is_some_and(|job| job.plan.has_program());
+            if resets && phase(before) == Some(&Phase::Accepted) && *event == Event::Proceed {
+                enter(after, Phase::Resetting);
+            }
+        },
+    },
+    Mutation {
+        name: "a factory reset is over once its system is committed",
+        spoil: |_, _, event, after| {
+            if *event == Event::Done && phase(after) == Some(&Phase::Resetting) {
+                end(after, Outcome::Succeeded);
+            }
+        },
+    },
+    Mutation {
+        name: "a factory reset is over without a reboot",
+        spoil: |before, _, event, after| {
+            if *event == Event::Done && phase(before) == Some(&Phase::Resetting) {
+                end(after, Outcome::Succeeded);
+            }
+        },
+    },
+    Mutation {
+        name: "a factory reset reboots twice",
+        spoil: |before, now, event, after| {
+            if let (Some(Phase::Finishing { since }), Event::Started) = (phase(before), event) {
+                let again = before.state.job().is_some_and(|job| job.rewrites_left == Job::REWRITES);
+                if *since != now.boot && again {
+                    *after = before.clone();
+                    enter(after, Phase::Finishing { since: now.boot.clone() });
+                    if let Some(job) = job(after) {
+                        job.rewrites_left = 0;
+                    }
+                }
+            }
+        },
+    },
+    Mutation {
+        name: "a program that was cut short is taken for done",
+        spoil: |before, now, event, after| {
+            if phase(before) == Some(&Phase::Resetting) && *event == Event::Started {
+                enter(after, Phase::Finishing { since: now.boot.clone() });
+            }
+        },
+    },
+    Mutation {
+        name: "a program that failed is taken for done",
+        spoil: |before, now, event, after| {
+            if phase(before) == Some(&Phase::Resetting) && matches!(event, Event::Failed(_)) {
+                *after = before.clone();
+                enter(after, Phase::Finishing { since: now.boot.clone() });
             }
         },
     },

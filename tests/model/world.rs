@@ -3,10 +3,10 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use twinboot::model::{
-    Artifact, BootId, Failure, Image as Written, Install, Location, Origin, Outcome, Reason, Sha256, Slot,
-    Version,
+    Artifact, BootId, Ended, Factory, Failure, Image as Written, Install, Location, Origin, Outcome, Reason,
+    Sha256, Slot, UpdateId, Version,
 };
-use twinboot::update::{Event, Facts, Job, Phase, Record, State, Wish, Work};
+use twinboot::update::{Event, Facts, Job, Phase, Plan, Record, State, Wish, Work};
 
 use crate::mutations::Mutation;
 
@@ -19,6 +19,8 @@ pub enum Image {
     Junk,
     /// One of the two updates, and what becomes of it.
     Update(u8, Kind),
+    /// The factory's image, kept on the device for a reset, and what becomes of it.
+    Kept(Kind),
 }
 
 /// What becomes of an update when it is booted.
@@ -31,11 +33,14 @@ pub enum Kind {
 
 impl Image {
     fn boots(self) -> bool {
-        matches!(self, Self::Factory | Self::Update(_, Kind::Good | Kind::Sick))
+        matches!(
+            self,
+            Self::Factory | Self::Update(_, Kind::Good | Kind::Sick) | Self::Kept(Kind::Good | Kind::Sick)
+        )
     }
 
     fn is_good(self) -> bool {
-        matches!(self, Self::Factory | Self::Update(_, Kind::Good))
+        matches!(self, Self::Factory | Self::Update(_, Kind::Good) | Self::Kept(Kind::Good))
     }
 }
 
@@ -64,10 +69,36 @@ pub struct World {
     lost: bool,
     /// A health check passed in this boot.
     proved: bool,
+    /// The process that runs has read the target back.
+    witness: bool,
+    /// What a factory reset is on this device, and what becomes of its image.
+    factory: Option<Reset>,
+    /// The data of the present, or the last, factory reset.
+    data: Data,
     /// Default slot and its image when the job began.
     before: (Slot, Image),
     /// Update 2 is labelled with the version that runs already.
     same_version: bool,
+}
+
+/// What is declared as a factory reset.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Reset {
+    /// What becomes of its image, if it has one.
+    pub image: Option<Kind>,
+    /// Whether it has a program.
+    pub program: bool,
+}
+
+/// What became of the data.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+enum Data {
+    /// The program has not been begun.
+    Untouched,
+    /// It was begun, and cut short or failed.
+    Torn,
+    /// It is done, and so many boots (two is many) began since.
+    New(u8),
 }
 
 /// Loader boots per trial.
@@ -95,9 +126,17 @@ impl World {
             all_faults: faults,
             lost: false,
             proved: false,
+            witness: false,
+            factory: None,
+            data: Data::Untouched,
             before: (Slot::A, Image::Factory),
             same_version,
         }
+    }
+
+    /// The same device with a factory reset, and a hub that wishes for the first update only.
+    pub fn with_factory(self, image: Option<Kind>, program: bool) -> Self {
+        Self { factory: Some(Reset { image, program }), ..self }
     }
 
     pub fn fingerprint(&self) -> u64 {
@@ -118,6 +157,15 @@ impl World {
             trial: self.trial.map(|(slot, _)| slot),
             version: None,
             booted_at: None,
+            factory: self.factory.map_or_else(Factory::default, |reset| Factory {
+                image: reset.image.map(|_| Artifact {
+                    version: None,
+                    location: Location::File("/factory".into()),
+                    sha256: None,
+                    size: None,
+                }),
+                program: reset.program,
+            }),
         }
     }
 
@@ -139,6 +187,9 @@ impl World {
     }
 
     fn wanted_image(&self, job: &Job) -> Image {
+        if let (Plan::FactoryReset(_), Some(Reset { image: Some(kind), .. })) = (&job.plan, self.factory) {
+            return Image::Kept(kind);
+        }
         let number = if job.id == self.wish(1).id { 1 } else { 2 };
         Image::Update(number, self.kinds[usize::from(number) - 1])
     }
@@ -159,10 +210,30 @@ impl World {
         }
         if before.state.job().map(|job| &job.id) != after.state.job().map(|job| &job.id) {
             self.before = (self.default, self.holds(self.default));
+            if after.state.job().is_some_and(|job| job.id.0 == UpdateId::FACTORY_RESET) && !self.lost {
+                self.data = Data::Untouched;
+            }
         }
+        let told = after.last.clone().filter(|_| before.last != after.last);
         let older = self.record.replace(after);
         self.older = older.filter(|_| self.faults > 0 && !self.lost);
         self.check();
+        if let Some(told) = told.filter(Ended::is_factory_reset) {
+            self.check_reset(&told.outcome);
+        }
+        self.forget();
+    }
+
+    /// Lets worlds be equal that differ only in what cannot matter any more.
+    fn forget(&mut self) {
+        let state = self.state();
+        let job = state.job();
+        if !job.is_some_and(|job| matches!(job.phase, Phase::Verifying | Phase::Staged | Phase::Applying)) {
+            self.witness = false;
+        }
+        if !job.is_some_and(|job| job.plan.has_program()) {
+            self.data = Data::Untouched;
+        }
     }
 
     /// The hub hands over what it wants now, as it does at every connection.
@@ -180,6 +251,7 @@ impl World {
 
     /// The process starts, wherever it finds itself, and the hub is there.
     fn start(&mut self, mutation: Mutation) {
+        self.witness = false;
         self.deliver(mutation, Event::Started);
         self.connect(mutation);
     }
@@ -188,6 +260,9 @@ impl World {
     fn power_cycle(&mut self) {
         self.boot = self.other_boot();
         self.proved = false;
+        if let Data::New(boots) = self.data {
+            self.data = Data::New(2.min(boots + 1));
+        }
         while let Some((slot, tries)) = self.trial {
             if tries == 0 {
                 self.trial = None;
@@ -208,7 +283,9 @@ impl World {
         let known = |record: &Option<Record>| match record.as_ref().map(|record| &record.state) {
             Some(State::Restarting { since }) => Some(since.clone()),
             Some(State::Busy(job)) => match &job.phase {
-                Phase::Rebooting { since } | Phase::Returning { since, .. } => Some(since.clone()),
+                Phase::Rebooting { since } | Phase::Returning { since, .. } | Phase::Finishing { since } => {
+                    Some(since.clone())
+                }
                 _ => None,
             },
             Some(State::Idle) | None => None,
@@ -232,10 +309,16 @@ impl World {
                 let good =
                     self.booted == self.default && self.trial.is_none() && self.holds(self.default).is_good();
                 assert!(good || self.lost, "success was told: {self:?}");
-                let new = last.id.0 == "go-back" || self.holds(self.booted) != Image::Factory;
+                let same = last.id.0 == "go-back"
+                    || last.is_factory_reset() && self.factory.is_some_and(|reset| reset.image.is_none());
+                let new = same || self.holds(self.booted) != Image::Factory;
                 assert!(new || self.lost, "success of what? {self:?}");
             }
             Outcome::Failed(why) | Outcome::RolledBack(why) if exhausted(why) => {}
+            Outcome::Failed(why) if why.failure == Failure::FactoryReset => {
+                let home = self.booted == self.default && self.trial.is_none();
+                assert!(home || self.lost, "a failed program was told, but not at home: {self:?}");
+            }
             Outcome::Failed(why) => {
                 let kept =
                     (self.default, self.holds(self.default)) == self.before && self.booted == self.default;
@@ -247,6 +330,23 @@ impl World {
                 assert!(back, "rollback was told ({why}): {self:?}");
             }
             Outcome::UpToDate => {}
+        }
+    }
+
+    /// What is told of a factory reset is what became of the data.
+    fn check_reset(&self, outcome: &Outcome) {
+        let program = self.factory.is_some_and(|reset| reset.program);
+        match outcome {
+            Outcome::Succeeded if program => {
+                assert!(self.data == Data::New(1) || self.lost, "a reset and one reboot were told: {self:?}");
+            }
+            Outcome::Failed(why) if why.failure == Failure::FactoryReset => {
+                assert!(program, "what program? {self:?}");
+                assert!(self.data == Data::Torn || self.lost, "a failed program was told: {self:?}");
+            }
+            Outcome::Succeeded | Outcome::UpToDate | Outcome::Failed(_) | Outcome::RolledBack(_) => {
+                assert!(self.data == Data::Untouched || self.lost, "data was given up: {self:?}");
+            }
         }
     }
 
@@ -271,7 +371,10 @@ impl World {
                     assert!(self.lost, "a live slot was to be written: {self:?}");
                     return vec![(self.clone(), failed(Failure::TargetBusy))];
                 }
-                let reverted = with(&|world| (world.default, world.trial) = (world.booted, None));
+                let reverted = with(&|world| {
+                    (world.default, world.trial) = (world.booted, None);
+                    world.witness = false;
+                });
                 let filled = |image| {
                     let mut world = reverted.clone();
                     world.slots[index(target)] = image;
@@ -291,14 +394,15 @@ impl World {
                 courses
             }
             Phase::Verifying if self.holds(job.target) == wanted || job.image.is_none() => {
-                vec![(self.clone(), Event::Done)]
+                vec![(with(&|world| world.witness = true), Event::Done)]
             }
             Phase::Verifying => vec![(self.clone(), failed(Failure::ReadbackMismatch))],
             Phase::Applying => {
                 let target = job.target;
                 assert!(self.holds(target) == wanted || job.image.is_none(), "armed unverified: {self:?}");
                 assert!(target != self.booted && target != self.default, "armed a live slot: {self:?}");
-                let armed = with(&|world| world.trial = Some((target, TRIES)));
+                assert!(self.witness, "armed without reading back: {self:?}");
+                let armed = with(&|world| (world.trial, world.witness) = (Some((target, TRIES)), false));
                 vec![
                     (armed.clone(), Event::Done),
                     (armed, failed(Failure::BootUnwritable)), // written, but could not be proved to be
@@ -324,12 +428,23 @@ impl World {
                     (self.clone(), failed(Failure::BootUnwritable)),
                 ]
             }
+            Phase::Resetting => {
+                let home = self.booted == self.default && self.trial.is_none();
+                assert!(home, "the program runs in a system that may be gone: {self:?}");
+                assert!(job.plan.has_program(), "what program? {self:?}");
+                let is_right = job.plan.artifact().is_none() || self.holds(self.booted) == wanted;
+                assert!(is_right || self.lost, "the program runs in the wrong system: {self:?}");
+                vec![
+                    (with(&|world| world.data = Data::New(0)), Event::Done),
+                    (with(&|world| world.data = Data::Torn), failed(Failure::FactoryReset)),
+                ]
+            }
             Phase::RollingBack { .. } => {
                 let to = !job.target;
                 let done = with(&|world| (world.default, world.trial) = (to, None));
                 vec![(done, Event::Done), (self.clone(), failed(Failure::BootUnwritable))]
             }
-            Phase::Rebooting { .. } | Phase::Returning { .. } => vec![],
+            Phase::Rebooting { .. } | Phase::Returning { .. } | Phase::Finishing { .. } => vec![],
         }
     }
 
@@ -371,10 +486,15 @@ impl World {
         };
         if self.faults == self.all_faults {
             ask(Event::Cancel);
-            ask(Event::GoBack(Origin::Local));
-            ask(Event::DesiredCleared);
+            if self.factory.is_some() {
+                ask(Event::FactoryReset(Origin::Local));
+            } else {
+                ask(Event::GoBack(Origin::Local));
+                ask(Event::DesiredCleared);
+            }
         }
-        if self.newest < 2 {
+        let wishes = if self.factory.is_some() { 1 } else { 2 };
+        if self.newest < wishes {
             let mut world = self.clone();
             world.newest += 1;
             world.connect(mutation);

@@ -85,6 +85,7 @@ impl Player {
         let seen = Seen::default();
         let contents = PerSlot { a: "1".parse().ok(), b: None };
         let facts = Facts {
+            factory: crate::model::Factory::default(),
             boot: BootId("1".into()),
             booted: Slot::A,
             default: Some(Slot::A),

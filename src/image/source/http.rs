@@ -45,6 +45,8 @@ pub(in crate::image) struct Http<'a> {
     ceiling: Ceiling,
     since: Instant,
     spent_before: Duration,
+    /// Bytes fetched for this update, in earlier processes too.
+    tally: u64,
 }
 
 impl<'a> Http<'a> {
@@ -52,7 +54,7 @@ impl<'a> Http<'a> {
         let parsed: Result<Url, _> = url.expose().parse();
         let url = parsed.map_err(|_| Error::Redirect("to something that is no address".into()))?;
         let settings = fetch.settings;
-        Ok(Self {
+        let http = Self {
             fetch: *fetch,
             host: url.host_str().unwrap_or_default().to_owned(),
             url,
@@ -67,10 +69,14 @@ impl<'a> Http<'a> {
             refusals: 0,
             is_patchwork: false,
             floor: Floor::new(settings.minimum_rate, settings.minimum_rate_window),
-            ceiling: Ceiling::new(settings.rate_limit),
+            ceiling: Ceiling::default(),
             since: Instant::now(),
             spent_before: start.spent,
-        })
+            tally: start.tally,
+        };
+        // Before anybody is asked for anything.
+        http.afford(http.total.or(fetch.artifact.size))?;
+        Ok(http)
     }
 
     pub(super) fn total(&self) -> Option<u64> {
@@ -83,6 +89,10 @@ impl<'a> Http<'a> {
 
     pub(super) fn spent(&self) -> Duration {
         self.spent_before + self.since.elapsed()
+    }
+
+    pub(super) fn tally(&self) -> u64 {
+        self.tally
     }
 
     pub(super) fn changes(&self) -> u32 {
@@ -148,6 +158,7 @@ impl<'a> Http<'a> {
         let len = bytes.len() as u64;
         let again = self.farthest.saturating_sub(self.offset).min(len);
         self.offset += len;
+        self.tally += len;
         self.farthest = self.farthest.max(self.offset);
         self.fetch.progress.note(|now| {
             now.fetched += len;
@@ -158,11 +169,37 @@ impl<'a> Http<'a> {
         if let Some(wanted) = self.total.filter(|total| self.offset > *total) {
             return Err(Error::Size { found: format!("more than {wanted}"), wanted });
         }
-        let wait = self.ceiling.wait(len, Instant::now());
-        if !wait.is_zero() {
-            self.wait(wait)?;
+        let cap = self.fetch.settings.data_cap;
+        if cap > 0 && self.tally > cap {
+            return Err(Error::DataCap { fetched: self.tally, rest: None, cap });
         }
+        self.hold_back(len)?;
         Ok(bytes)
+    }
+
+    /// Whether the rest of a file of `total` bytes may still be fetched.
+    fn afford(&self, total: Option<u64>) -> Result<(), Error> {
+        let (fetched, cap) = (self.tally, self.fetch.settings.data_cap);
+        let Some(rest) = total.map(|total| total.saturating_sub(self.offset)) else { return Ok(()) };
+        if cap == 0 || fetched.saturating_add(rest) <= cap {
+            return Ok(());
+        }
+        Err(Error::DataCap { fetched, rest: Some(rest), cap })
+    }
+
+    /// Waits after `len` bytes for as long as the rate asks for, or until it is another one.
+    fn hold_back(&mut self, len: u64) -> Result<(), Error> {
+        let rate = self.fetch.rate.get();
+        let wait = self.ceiling.wait(len, rate, Instant::now());
+        if wait.is_zero() {
+            return Ok(());
+        }
+        let limit = self.fetch.rate;
+        let in_time = self.block(async { tokio::time::timeout(wait, limit.differs(rate)).await.is_err() })?;
+        if !in_time {
+            self.ceiling.forget();
+        }
+        Ok(())
     }
 
     /// Waits for more of the body, not too long.
@@ -244,6 +281,7 @@ impl<'a> Http<'a> {
             Verdict::Body(file) => {
                 (self.total, self.validator) = (file.total, file.validator);
                 self.fetch.progress.note(|now| now.total = self.total);
+                self.afford(self.total)?;
                 self.response = Some(response);
                 Ok(())
             }
@@ -302,6 +340,7 @@ impl<'a> Http<'a> {
     fn start_over(&mut self, why: String, file: Option<File>) -> Result<(), Error> {
         let file = file.unwrap_or_default();
         (self.offset, self.total, self.validator) = (0, file.total, file.validator);
+        self.afford(self.total.or(self.fetch.artifact.size))?;
         Err(Error::StartOver(why))
     }
 

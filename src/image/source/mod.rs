@@ -66,6 +66,7 @@ struct Start {
     validator: Validator,
     spent: Duration,
     changes: u32,
+    tally: u64,
 }
 
 /// A source of bytes.
@@ -80,12 +81,13 @@ impl<'a> Source<'a> {
         let start = saved.map_or_else(Start::default, |saved| Start {
             offset: match &saved.point {
                 Point::Half(position) => position.offset,
-                Point::Whole { .. } => 0,
+                Point::Whole { .. } | Point::Nothing => 0,
             },
             total: saved.total,
             validator: saved.validator.clone(),
             spent: saved.spent,
             changes: saved.changes,
+            tally: saved.tally,
         });
         Ok(match &fetch.artifact.location {
             Location::Url(url) => Self::Http(Box::new(http::Http::new(fetch, url, start)?)),
@@ -128,6 +130,14 @@ impl<'a> Source<'a> {
     pub(super) fn changes(&self) -> u32 {
         match self {
             Self::Http(http) => http.changes(),
+            Self::File(_) => 0,
+        }
+    }
+
+    /// Bytes fetched over the network for this update, in earlier processes too.
+    pub(super) fn tally(&self) -> u64 {
+        match self {
+            Self::Http(http) => http.tally(),
             Self::File(_) => 0,
         }
     }

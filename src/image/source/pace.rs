@@ -36,26 +36,27 @@ impl Floor {
 }
 
 /// Holds back, so that others get their share of the line.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Ceiling {
-    rate: u64,
     free_at: Option<Instant>,
 }
 
 impl Ceiling {
-    pub(super) fn new(rate: u64) -> Self {
-        Self { rate, free_at: None }
-    }
-
-    /// How long to wait after taking `bytes` now.
-    pub(super) fn wait(&mut self, bytes: u64, now: Instant) -> Duration {
-        if self.rate == 0 {
+    /// How long to wait after taking `bytes` now, of which there may be `rate` a second.
+    pub(super) fn wait(&mut self, bytes: u64, rate: u64, now: Instant) -> Duration {
+        if rate == 0 {
+            self.forget();
             return Duration::ZERO;
         }
         let from = self.free_at.map_or(now, |free| free.max(now));
-        let free = from + Duration::from_micros(bytes.saturating_mul(1_000_000) / self.rate);
+        let free = from + Duration::from_micros(bytes.saturating_mul(1_000_000) / rate);
         self.free_at = Some(free);
         free - now
+    }
+
+    /// The rate is another one: what is still owed by the old one is let go.
+    pub(super) fn forget(&mut self) {
+        self.free_at = None;
     }
 }
 
@@ -92,11 +93,12 @@ mod tests {
     #[test]
     fn the_ceiling_spreads_bytes_over_time() {
         let now = Instant::now();
-        let mut ceiling = Ceiling::new(1000);
-        assert_eq!(ceiling.wait(500, now), SECOND / 2);
-        assert_eq!(ceiling.wait(500, now), SECOND);
-        assert_eq!(ceiling.wait(500, now + 5 * SECOND), SECOND / 2, "idle time is not saved up");
-        assert_eq!(Ceiling::new(0).wait(u64::MAX, now), Duration::ZERO);
+        let mut ceiling = Ceiling::default();
+        assert_eq!(ceiling.wait(500, 1000, now), SECOND / 2);
+        assert_eq!(ceiling.wait(500, 1000, now), SECOND);
+        assert_eq!(ceiling.wait(500, 1000, now + 5 * SECOND), SECOND / 2, "idle time is not saved up");
+        assert_eq!(ceiling.wait(u64::MAX, 0, now), Duration::ZERO);
+        assert_eq!(ceiling.wait(500, 1000, now), SECOND / 2, "nothing is owed from before");
     }
 
     #[test]

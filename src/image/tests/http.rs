@@ -295,8 +295,8 @@ fn the_time_limit_ends_it() {
 #[test]
 fn the_rate_limit_holds_back() {
     let image = image(300_000);
-    let mut bench = Bench::new(&image, SIZE);
-    bench.settings.rate_limit = 1_000_000;
+    let bench = Bench::new(&image, SIZE);
+    bench.rate.set(1_000_000);
     let began = Instant::now();
     bench.succeeds(&image);
     assert!(began.elapsed() >= Duration::from_millis(250), "{:?}", began.elapsed());

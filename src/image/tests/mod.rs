@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod answers;
+mod caps;
 mod disk;
 mod http;
 mod power;
@@ -83,6 +84,8 @@ struct Bench {
     state: tempfile::TempDir,
     progress: Progress,
     cancel: Cancel,
+    rate: RateLimit,
+    update: String,
 }
 
 impl Bench {
@@ -99,7 +102,8 @@ impl Bench {
         };
         let (disk, state) = (Disk::new(size), tempfile::tempdir().unwrap());
         let (progress, cancel) = (Progress::default(), Cancel::default());
-        Self { server, net, settings, artifact, disk, state, progress, cancel }
+        let (rate, update) = (RateLimit::default(), "one".into());
+        Self { server, net, settings, artifact, disk, state, progress, cancel, rate, update }
     }
 
     fn checkpoint(&self) -> Generations {
@@ -114,6 +118,8 @@ impl Bench {
             net: &self.net,
             progress: &self.progress,
             cancel: &self.cancel,
+            rate: &self.rate,
+            update: &self.update,
         }
     }
 

@@ -1,0 +1,72 @@
+//! The rules that hold: the configuration's, as the hub tuned them. Whoever has to follow them is told here and nowhere
+//! else; and here the gates are looked at.
+
+use super::Engine;
+use crate::events;
+use crate::model::{Rules, Zone};
+use crate::update::{Conditions, Work, gate};
+
+impl Engine {
+    /// Works out the rules anew and hands them to all who follow them: the session through the channel, a download
+    /// that runs, the journal.
+    pub(super) fn retune(&mut self) {
+        let rules = self.configured.tuned(&self.record.tuning);
+        self.rate.set(rules.rate_limit);
+        self.verbosity.set(rules.log_level);
+        self.rules.send_if_modified(|current| {
+            let is_new = *current != rules;
+            *current = rules;
+            is_new
+        });
+    }
+
+    /// Looks whether the gate that `work` waits at is closed, and tells what it is waited for.
+    pub(super) fn gate_is_closed(&mut self, work: Work) -> bool {
+        let mut rules = self.rules.borrow().clone();
+        let now = self.conditions(&mut rules);
+        let (Work::Await(stage), Some(job)) = (work, self.record.state.job()) else { return false };
+        let closed = gate(stage, job, &rules, &now);
+        if let Some(gate) = &closed
+            && self.live.gate.as_ref() != Some(gate)
+        {
+            events::gate_waiting(&self.about(), &gate.to_string());
+        }
+        self.live.gate = closed;
+        self.live.gate.is_some()
+    }
+
+    /// What holds now. Where the time zone cannot be found out, the window is in UTC, and the operator is told: never
+    /// to switch over again would be worse than to do it at another hour.
+    fn conditions(&mut self, rules: &mut Rules) -> Conditions {
+        let Some(time) = self.now() else { return Conditions::default() };
+        if rules.window.is_none() {
+            self.warn_of_zone(None);
+            return Conditions { time: Some(time), minute: None };
+        }
+        let (minute, warning) = match self.host.minute_of_day(&rules.zone, time) {
+            Ok(minute) => (Some(minute), None),
+            Err(error) => {
+                let why = error.reason().detail;
+                let warning = format!("the maintenance window is in UTC, not {} time: {why}", rules.zone);
+                rules.zone = Zone::Utc;
+                (self.host.minute_of_day(&Zone::Utc, time).ok(), Some(warning))
+            }
+        };
+        self.warn_of_zone(warning);
+        Conditions { time: Some(time), minute }
+    }
+
+    fn warn_of_zone(&mut self, warning: Option<String>) {
+        if self.zone_warning == warning {
+            return;
+        }
+        if let Some(old) = self.zone_warning.take() {
+            self.live.warnings.remove(&old);
+        }
+        if let Some(new) = &warning {
+            tracing::warn!("{new}");
+            self.live.warnings.insert(new.clone());
+        }
+        self.zone_warning = warning;
+    }
+}
