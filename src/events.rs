@@ -111,14 +111,12 @@ pub fn not_provisioned(file: &str) {
 
 /// What a connection needs is unusable; everything else goes on.
 pub fn network_unusable(detail: &str) {
-    tell!(
-        error,
-        NETWORK_UNUSABLE,
-        &About::default(),
-        [],
-        "no hub until this is corrected and twinboot restarted: {}",
-        Line(detail)
-    );
+    tell!(error, NETWORK_UNUSABLE, &About::default(), [], "no hub until this is corrected: {}", Line(detail));
+}
+
+/// What connects us to the hub works, and should not stay as it is.
+pub fn hub_warning(detail: &str) {
+    tell!(warn, HUB_WARNING, &About::default(), [], "{}", Line(detail));
 }
 
 /// The configuration was read from `path` and its drop-ins, which set `values` values.

@@ -37,7 +37,7 @@
 //! | --- | --- | --- |
 //! | 4 doors | `main`, [`cli`] | everything; `main` is the one place where adapters are chosen |
 //! | 3 engine | [`engine`] [`control`] [`config`] [`events`] | tasks, channels, time, and the floors below |
-//! | 2 adapters | [`boot`] [`slots`] [`image`] [`health`] [`hub`] [`host`] [`program`] [`properties`] [`store`] [`durable`] [`tls`] | one part of the world each |
+//! | 2 adapters | [`boot`] [`slots`] [`image`] [`health`] [`hub`] [`host`] [`program`] [`properties`] [`store`] [`durable`] [`tls`] [`proxy`] [`secret`] [`stamp`] | one part of the world each |
 //! | 1 decisions | [`update`] [`report`] | nothing: no clock, no files, no randomness, no async |
 //! | 0 words | [`model`] | nothing; its values cannot be wrong |
 //!
@@ -95,8 +95,11 @@ pub mod image;
 pub mod model;
 pub mod program;
 pub mod properties;
+pub mod proxy;
 pub mod report;
+pub mod secret;
 pub mod slots;
+pub mod stamp;
 pub mod store;
 pub mod tls;
 pub mod update;

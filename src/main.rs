@@ -1,10 +1,11 @@
 //! The program `twinboot`. This is the one place where the adapters are chosen and given their settings; see the
 //! library for what they are and how it turns.
 
+#[path = "main/way_out.rs"]
+mod way_out;
+
 use std::future::Future;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
 use tokio::runtime::Handle;
@@ -18,14 +19,13 @@ use twinboot::control::server::{self, Call, Server};
 use twinboot::engine::{Engine, FactoryProgram, Health, Parts, Tools};
 use twinboot::health::HubMode;
 use twinboot::host::{self, Host};
-use twinboot::hub::{self, Hub, Identity, Session};
+use twinboot::hub::{self, Access, Hub, Session};
 use twinboot::image::{self, Net};
-use twinboot::model::{Artifact, Factory, Location, LogLevel, Rules, Timestamp};
+use twinboot::model::{Artifact, Factory, Location, LogLevel, Rules};
 use twinboot::properties::{self, Properties};
 use twinboot::report::Dialect;
 use twinboot::slots::{self, SlotMap};
 use twinboot::store::FileStore;
-use twinboot::tls;
 use twinboot::{cli, events};
 
 fn main() -> ExitCode {
@@ -85,23 +85,25 @@ fn assemble(config: &Config, journal: Journal) -> anyhow::Result<(Engine, Option
     });
     let booted = slots.booted(&root).context("finding out which slot this system runs from")?;
     let boot = host.boot_id().context("finding out which boot this is")?;
-    let tls = tls(&config.tls)?;
+    let floor = way_out::clock_floor(&config.state.directory);
+    let trust = way_out::trust(&config.tls, floor)?;
     let image = image_settings(&config.download);
-    let net = Net::new(&tls, &image, Handle::current()).context("setting up the download client")?;
-    let mut hub_name = String::new();
-    let (hub, session) = match identity(&config.hub) {
-        Some(identity) => {
-            hub_name.clone_from(&identity.host);
+    let proxy = way_out::proxy(&config.proxy);
+    let net = Net::new(trust.clone(), proxy.clone(), &image, Handle::current());
+    let net = net.context("setting up the download client")?;
+    let (hub, session) = match way_out::identity(config, &root) {
+        Some(source) => {
             let (hub, port) = hub::channels();
             let clock = {
                 let host = host.clone();
-                move || host.wall_clock().unwrap_or(Timestamp(0))
+                move || host.wall_clock().filter(|now| *now >= hub::CLOCK_FLOOR).unwrap_or(floor)
             };
-            (Some(hub), Some(Session::new(port, identity, Arc::clone(&tls), hub_settings(config), clock)))
+            let access = Access::new(source, trust, proxy);
+            (Some(hub), Some(Session::new(port, access, hub_settings(config), clock)))
         }
         None => (None, None),
     };
-    let engine = engine(config, Machine { host, slots, net, image, boot, booted, hub_name }, hub, journal)?;
+    let engine = engine(config, Machine { host, slots, net, image, boot, booted }, hub, journal)?;
     Ok((engine, session))
 }
 
@@ -113,11 +115,10 @@ struct Machine {
     image: image::Settings,
     boot: twinboot::model::BootId,
     booted: twinboot::model::Slot,
-    hub_name: String,
 }
 
 fn engine(config: &Config, machine: Machine, hub: Option<Hub>, journal: Journal) -> anyhow::Result<Engine> {
-    let Machine { host, slots, net, image, boot, booted, hub_name } = machine;
+    let Machine { host, slots, net, image, boot, booted } = machine;
     let (reached, is_reached) = watch::channel(false);
     let (status, shown) = watch::channel(serde_json::Value::Null);
     let health = Health {
@@ -158,7 +159,7 @@ fn engine(config: &Config, machine: Machine, hub: Option<Hub>, journal: Journal)
         tools,
         host,
         hub,
-        hub_name,
+        hub_name: String::new(),
         control: control(&config.control, shown),
         status,
         reached,
@@ -229,41 +230,15 @@ fn bootloader(config: &Config) -> Box<dyn Bootloader> {
     }
 }
 
-/// Whom to trust; nobody, if that is unusable. A system on trial must be judged whatever is wrong with it.
-fn tls(tls: &config::Tls) -> anyhow::Result<Arc<rustls::ClientConfig>> {
-    let settings = tls::Settings { ca_files: tls.ca_files.clone(), system_roots: tls.system_roots };
-    match tls::client_config(&settings) {
-        Ok(tls) => Ok(tls),
-        Err(error) => {
-            events::network_unusable(&format!("{:#}", anyhow!(error)));
-            tls::trusting_nobody().context("setting up TLS")
-        }
-    }
-}
-
-/// The device's identity; `None` if there is none that can be used: then this device can be asked on its own socket
-/// only.
-fn identity(hub: &config::Hub) -> Option<Identity> {
-    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
-    let candidates = hub.connection_string_candidates(credentials.as_deref());
-    let is_blank = |path: &Path| std::fs::read(path).is_ok_and(|text| text.trim_ascii().is_empty());
-    let Some(path) = candidates.iter().find(|path| path.exists() && !is_blank(path)) else {
-        let wanted = candidates.last().map_or(String::new(), |path| path.display().to_string());
-        events::not_provisioned(&wanted);
-        return None;
-    };
-    match Identity::load(path, credentials.as_deref()) {
-        Ok(identity) => Some(identity),
-        Err(error) => {
-            events::network_unusable(&format!("{:#}", anyhow!(error)));
-            None
-        }
-    }
-}
-
 fn hub_settings(config: &Config) -> hub::Settings {
     hub::Settings {
         keep_alive: config.hub.keep_alive,
+        transport: match config.hub.transport {
+            config::Transport::Auto => hub::Transport::Auto,
+            config::Transport::Mqtt => hub::Transport::Mqtt,
+            config::Transport::WebSocket => hub::Transport::WebSocket,
+        },
+        websocket_port: u16::try_from(config.hub.websocket_port).unwrap_or(443),
         token_lifetime: config.hub.token_lifetime,
         backoff: [config.hub.backoff.first, config.hub.backoff.last],
         allow_undigested: config.trust.allow_undigested,

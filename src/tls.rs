@@ -1,17 +1,23 @@
 //! The one TLS configuration: whom we trust, and with which cryptography.
 //!
-//! It is not a connection and knows no hosts. `main` builds it once and hands it to the hub session and to the
-//! image's HTTP client, so that both trust the same authorities and only one TLS library is ever linked in.
+//! It is not a connection and knows no hosts. `main` makes one [`Trust`] and hands it to the hub session and to the
+//! image's HTTP client, so that both trust the same authorities and only one TLS library is ever linked in. Both ask it
+//! before every connection: authorities may be exchanged under a running daemon.
 //!
 //! Nothing here can weaken a check: there is no custom verifier, no switch to leave names unchecked, and no
 //! process-wide default that somebody else could install first. The provider is named explicitly.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use rustls::pki_types::CertificateDer;
+use rustls::client::ResolvesClientCert;
 use rustls::pki_types::pem::{self, PemObject as _};
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, RootCertStore};
+
+use crate::stamp::Stamp;
 
 /// Whom to trust.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -20,11 +26,101 @@ pub struct Settings {
     pub ca_files: Vec<PathBuf>,
     /// Trust the authorities that the system trusts (`ca-certificates`).
     pub system_roots: bool,
+    /// What time it is for a clock that cannot be right.
+    pub clock: ClockFloor,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { ca_files: Vec::new(), system_roots: true }
+        Self { ca_files: Vec::new(), system_roots: true, clock: ClockFloor::default() }
+    }
+}
+
+/// Whom to trust as of now: configured files are read again when they changed.
+#[derive(Clone, Debug)]
+pub struct Trust {
+    settings: Settings,
+    seen: Stamp,
+    config: Arc<ClientConfig>,
+    problem: Option<String>,
+}
+
+impl Trust {
+    /// Reads what `settings` name. If that is unusable nobody is trusted, until it is: a system on trial must be
+    /// judged whatever is wrong with its certificates, and go back.
+    ///
+    /// # Errors
+    /// If the provider does not do the protocol versions we ask for.
+    pub fn new(settings: Settings) -> Result<Self, Error> {
+        let mut trust = Self {
+            config: with_roots(RootCertStore::empty(), settings.clock)?,
+            seen: Stamp::default(),
+            problem: None,
+            settings,
+        };
+        trust.read();
+        Ok(trust)
+    }
+
+    /// Trust that never changes.
+    pub fn fixed(config: Arc<ClientConfig>) -> Self {
+        let settings = Settings { system_roots: false, ..Settings::default() };
+        let seen = Stamp::of([]);
+        Self { settings, seen, config, problem: None }
+    }
+
+    /// The configuration for a connection that begins now. What became unusable leaves what it was: a file may be
+    /// half written.
+    pub fn now(&mut self) -> Arc<ClientConfig> {
+        if self.seen != self.stamp() {
+            self.read();
+        }
+        self.config.clone()
+    }
+
+    /// What is wrong with the files, if anything is.
+    pub fn problem(&self) -> Option<&str> {
+        self.problem.as_deref()
+    }
+
+    fn stamp(&self) -> Stamp {
+        Stamp::of(self.settings.ca_files.iter().map(PathBuf::as_path))
+    }
+
+    fn read(&mut self) {
+        self.seen = self.stamp();
+        match client_config(&self.settings) {
+            Ok(config) => (self.config, self.problem) = (config, None),
+            Err(error) => {
+                let cause = std::error::Error::source(&error).map_or(String::new(), |it| format!(": {it}"));
+                self.problem = Some(format!("{error}{cause}"));
+            }
+        }
+    }
+}
+
+/// `config`, with what `who` has to show for us.
+pub fn presenting(config: &ClientConfig, who: Arc<dyn ResolvesClientCert>) -> Arc<ClientConfig> {
+    let mut config = config.clone();
+    config.client_auth_cert_resolver = who;
+    Arc::new(config)
+}
+
+/// What to make of a clock that cannot be right: a device without a battery for its clock starts in 1970, where no
+/// certificate is good. Times are counted from 1970.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct ClockFloor {
+    /// A clock that tells an earlier time is not believed.
+    pub believed_from: Duration,
+    /// What is taken for the time then.
+    pub otherwise: Duration,
+}
+
+impl TimeProvider for ClockFloor {
+    fn current_time(&self) -> Option<UnixTime> {
+        let now = UnixTime::now();
+        let is_believed = now.as_secs() >= self.believed_from.as_secs();
+        Some(if is_believed { now } else { UnixTime::since_unix_epoch(self.otherwise) })
     }
 }
 
@@ -93,21 +189,12 @@ pub fn client_config(settings: &Settings) -> Result<Arc<ClientConfig>, Error> {
     if roots.is_empty() {
         return Err(Error::NoAuthority { detail });
     }
-    with_roots(roots)
+    with_roots(roots, settings.clock)
 }
 
-/// A configuration with which every connection fails: for going on without a network where the configured one is
-/// unusable. A system on trial whose certificates are broken must still be judged, and go back.
-///
-/// # Errors
-/// If the provider does not do the protocol versions we ask for.
-pub fn trusting_nobody() -> Result<Arc<ClientConfig>, Error> {
-    with_roots(RootCertStore::empty())
-}
-
-fn with_roots(roots: RootCertStore) -> Result<Arc<ClientConfig>, Error> {
+fn with_roots(roots: RootCertStore, clock: ClockFloor) -> Result<Arc<ClientConfig>, Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
+    let config = ClientConfig::builder_with_details(provider, Arc::new(clock))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .map_err(Error::Protocol)?
         .with_root_certificates(roots)
@@ -136,7 +223,7 @@ mod tests {
     use super::*;
 
     fn only(path: &Path) -> Settings {
-        Settings { ca_files: vec![path.to_owned()], system_roots: false }
+        Settings { ca_files: vec![path.to_owned()], system_roots: false, ..Settings::default() }
     }
 
     #[test]
@@ -166,8 +253,40 @@ mod tests {
 
     #[test]
     fn trusting_nobody_is_an_error_and_not_a_device_that_never_connects() {
-        let nobody = Settings { ca_files: Vec::new(), system_roots: false };
+        let nobody = Settings { system_roots: false, ..Settings::default() };
         let error = client_config(&nobody).unwrap_err().to_string();
         assert!(error.contains("tls.ca_files"), "{error}");
+    }
+    #[test]
+    fn authorities_are_exchanged_under_a_running_daemon() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ca.pem");
+        let make = || {
+            let key = rcgen::KeyPair::generate().unwrap();
+            rcgen::CertificateParams::new(vec!["ca".into()]).unwrap().self_signed(&key).unwrap().pem()
+        };
+        let mut trust = Trust::new(only(&path)).unwrap();
+        assert!(trust.problem().is_some_and(|it| it.contains("ca.pem") && it.contains("No such file")));
+        let nobody = trust.now();
+        std::fs::write(&path, make()).unwrap();
+        let first = trust.now();
+        assert!(!Arc::ptr_eq(&nobody, &first) && trust.problem().is_none());
+        assert!(Arc::ptr_eq(&first, &trust.now()), "read once");
+        std::fs::write(&path, "half writ").unwrap();
+        assert!(Arc::ptr_eq(&first, &trust.now()), "what was good stays");
+        assert!(trust.problem().is_some());
+        std::fs::write(&path, make().repeat(2)).unwrap();
+        assert!(!Arc::ptr_eq(&first, &trust.now()) && trust.problem().is_none());
+    }
+
+    #[test]
+    fn certificates_are_not_judged_by_a_clock_in_1970() {
+        let at = |believed_from| {
+            let otherwise = Duration::from_secs(7);
+            let floor = ClockFloor { believed_from: Duration::from_secs(believed_from), otherwise };
+            floor.current_time().unwrap().as_secs()
+        };
+        assert_eq!(at(1 << 40), 7);
+        assert!(at(1_700_000_000) > 1_700_000_000, "a clock that may be right is never second-guessed");
     }
 }

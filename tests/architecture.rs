@@ -18,7 +18,7 @@ type Module = (&'static str, u8, &'static [&'static str]);
 
 /// A floor may use the floors below it, and does use no more than what is named here.
 /// Above them all is `main.rs`, the only place where adapters are chosen.
-const MODULES: [Module; 20] = [
+const MODULES: [Module; 23] = [
     // Words: values that cannot be wrong.
     ("model", 0, &[]),
     // Decisions: what follows from what happened, and what is told about it.
@@ -29,15 +29,18 @@ const MODULES: [Module; 20] = [
     ("durable", 2, &[]),
     ("health", 2, &["model", "program"]),
     ("host", 2, &["model"]),
-    ("hub", 2, &["model"]),
-    ("image", 2, &["durable", "model"]),
+    ("hub", 2, &["durable", "model", "proxy", "secret", "stamp", "tls"]),
+    ("image", 2, &["durable", "model", "proxy", "tls"]),
     ("program", 2, &[]),
     ("properties", 2, &["model", "program"]),
+    ("proxy", 2, &["secret"]),
+    ("secret", 2, &[]),
     ("slots", 2, &["model"]),
     ("store", 2, &["durable", "model", "update"]),
-    ("tls", 2, &[]),
+    ("stamp", 2, &[]),
+    ("tls", 2, &["stamp"]),
     // The engine, and what it listens and speaks to.
-    ("config", 3, &["host", "model"]),
+    ("config", 3, &["host", "hub", "model", "proxy"]),
     ("control", 3, &["model"]),
     (
         "engine",
@@ -66,12 +69,24 @@ const MODULES: [Module; 20] = [
 ];
 
 /// Modules that use a neighbour on their own floor, and why.
-const NEIGHBOURS: [(&str, &str); 7] = [
+const NEIGHBOURS: [(&str, &str); 16] = [
     // A report is a projection of the state.
     ("report", "update"),
     // Both keep what must survive a power cut in two generations.
     ("image", "durable"),
     ("store", "durable"),
+    // The hub that a device was assigned to is remembered.
+    ("hub", "durable"),
+    // Both connect: through the same proxy, to those who are trusted as of now.
+    ("hub", "proxy"),
+    ("hub", "tls"),
+    ("image", "proxy"),
+    ("image", "tls"),
+    // Keys, passwords and authorities are guarded files that are exchanged under a running daemon.
+    ("hub", "secret"),
+    ("hub", "stamp"),
+    ("proxy", "secret"),
+    ("tls", "stamp"),
     // Programs of the integrator are run in one way.
     ("health", "program"),
     ("properties", "program"),

@@ -4,8 +4,9 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Backoff, Config, Problem, nearest};
+use super::{Attestation, Backoff, Config, Problem, nearest};
 use crate::host::Host;
+use crate::hub::registration;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -18,6 +19,7 @@ pub(super) fn all(config: &Config, problems: &mut Vec<Problem>) {
     checks.amounts();
     checks.names();
     checks.paths();
+    checks.identity();
 }
 
 struct Checks<'a> {
@@ -49,6 +51,8 @@ impl Checks<'_> {
 
     fn amounts(&mut self) {
         let Config { boot, download, .. } = self.config;
+        let port = self.config.hub.websocket_port;
+        self.number("hub.websocket_port", port.into(), 1..=65_535);
         // No try at all would never boot the new slot; a counter in the environment may be two digits wide.
         self.number("boot.tries", boot.tries.into(), 1..=99);
         self.number("download.attempts", download.attempts.into(), 1..=100_000);
@@ -126,6 +130,68 @@ impl Checks<'_> {
             one.into_iter().chain(many).chain(simulator).chain(image).chain(program).filter(relative)
         {
             self.problem(key, format!("must be an absolute file name, found {:?}", path.display()));
+        }
+    }
+
+    /// Who the device is, said once and wholly.
+    fn identity(&mut self) {
+        let Config { hub, provisioning, proxy, .. } = self.config;
+        match (&hub.certificate_file, &hub.private_key_file) {
+            (Some(_), None) => {
+                self.problem("hub.certificate_file", "needs its key: set hub.private_key_file".into());
+            }
+            (None, Some(_)) => {
+                self.problem(
+                    "hub.private_key_file",
+                    "needs its certificate: set hub.certificate_file".into(),
+                );
+            }
+            (Some(_), Some(_)) | (None, None) => {}
+        }
+        let defaults = Config::default();
+        let is_id = |text: &String| text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        if provisioning.id_scope.as_ref().is_some_and(|scope| !is_id(scope)) {
+            self.problem(
+                "provisioning.id_scope",
+                "must be letters and digits, such as \"0ne00000001\"".into(),
+            );
+        }
+        match (&provisioning.id_scope, &provisioning.registration_id) {
+            (None, Some(_)) => {
+                self.problem("provisioning.registration_id", "needs provisioning.id_scope as well".into());
+            }
+            (Some(_), None) => self.problem(
+                "provisioning.id_scope",
+                "needs provisioning.registration_id as well: an id, or \"@serial\"".into(),
+            ),
+            (Some(_), Some(id)) if !registration::is_known(id) => self.problem(
+                "provisioning.registration_id",
+                "must be at most 128 letters, digits and '-._:' and end in a letter, a digit or '-'; or \"@serial\", \
+                 \"@hostname\" or \"@machine-id\""
+                    .into(),
+            ),
+            (Some(_), Some(_)) | (None, None) => {}
+        }
+        if provisioning.id_scope.is_some() {
+            let is_x509 = provisioning.attestation == Attestation::X509;
+            if is_x509 && hub.certificate_file.is_none() {
+                self.problem(
+                    "provisioning.attestation",
+                    "needs the device's certificate: set hub.certificate_file and hub.private_key_file"
+                        .into(),
+                );
+            }
+            if hub.connection_string_file != defaults.hub.connection_string_file {
+                self.problem(
+                    "hub.connection_string_file",
+                    "contradicts provisioning.id_scope: the service names the hub; remove one of them".into(),
+                );
+            }
+        }
+        if proxy.url.is_none() && (proxy.credentials_file.is_some() || !proxy.no_proxy.is_empty()) {
+            let key =
+                if proxy.credentials_file.is_some() { "proxy.credentials_file" } else { "proxy.no_proxy" };
+            self.problem(key, "is for a proxy: set proxy.url".into());
         }
     }
 

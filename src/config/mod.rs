@@ -11,6 +11,7 @@
 mod check;
 mod file;
 mod nearest;
+mod network;
 mod print;
 mod sections;
 #[cfg(test)]
@@ -21,9 +22,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+pub use network::{Attestation, Hub, Provisioning, Proxy, Tls, Transport, candidates};
 pub use sections::{
-    Backoff, Boot, BootOrder, Control, Download, FactoryReset, Health, Hub, HubCheck, Loader, Policy,
-    Properties, Report, ReportDialect, Simulator, Slots, State, Tls, Trust, UbootDialect, UpgradeAvailable,
+    Backoff, Boot, BootOrder, Control, Download, FactoryReset, Health, HubCheck, Loader, Policy, Properties,
+    Report, ReportDialect, Simulator, Slots, State, Trust, UbootDialect, UpgradeAvailable,
 };
 use value::Value;
 
@@ -32,6 +34,10 @@ use value::Value;
 pub struct Config {
     /// The connection to the hub.
     pub hub: Hub,
+    /// Who says which hub it is.
+    pub provisioning: Provisioning,
+    /// The way out.
+    pub proxy: Proxy,
     /// Whom to trust on the network.
     pub tls: Tls,
     /// The two root file systems.
@@ -105,10 +111,29 @@ impl Config {
 
     /// One row per key: THE list of what may be written in a configuration file, in the order it is printed.
     fn each(&mut self, f: &mut dyn FnMut(&'static str, &mut dyn Value)) {
+        self.each_of_the_device(f);
+        self.each_of_an_update(f);
+    }
+
+    /// The first half: what the device is and how it reaches the hub.
+    fn each_of_the_device(&mut self, f: &mut dyn FnMut(&'static str, &mut dyn Value)) {
         f("hub.connection_string_file", &mut self.hub.connection_string_file);
+        f("hub.certificate_file", &mut self.hub.certificate_file);
+        f("hub.private_key_file", &mut self.hub.private_key_file);
+        f("hub.transport", &mut self.hub.transport);
+        f("hub.websocket_port", &mut self.hub.websocket_port);
         f("hub.keep_alive", &mut self.hub.keep_alive);
         f("hub.token_lifetime", &mut self.hub.token_lifetime);
         f("hub.backoff", &mut self.hub.backoff);
+        f("provisioning.id_scope", &mut self.provisioning.id_scope);
+        f("provisioning.registration_id", &mut self.provisioning.registration_id);
+        f("provisioning.endpoint", &mut self.provisioning.endpoint);
+        f("provisioning.attestation", &mut self.provisioning.attestation);
+        f("provisioning.symmetric_key_file", &mut self.provisioning.symmetric_key_file);
+        f("provisioning.payload_file", &mut self.provisioning.payload_file);
+        f("proxy.url", &mut self.proxy.url);
+        f("proxy.credentials_file", &mut self.proxy.credentials_file);
+        f("proxy.no_proxy", &mut self.proxy.no_proxy);
         f("tls.ca_files", &mut self.tls.ca_files);
         f("tls.system_roots", &mut self.tls.system_roots);
         f("slots.a", &mut self.slots.devices.a);
@@ -122,6 +147,10 @@ impl Config {
         f("boot.upgrade_available.b", &mut self.boot.upgrade_available.values.b);
         f("boot.boot_order.a", &mut self.boot.boot_order.names.a);
         f("boot.boot_order.b", &mut self.boot.boot_order.names.b);
+    }
+
+    /// The second half: how it is updated, and who is told.
+    fn each_of_an_update(&mut self, f: &mut dyn FnMut(&'static str, &mut dyn Value)) {
         f("download.connect_timeout", &mut self.download.connect_timeout);
         f("download.idle_timeout", &mut self.download.idle_timeout);
         f("download.minimum_rate", &mut self.download.minimum_rate);

@@ -7,48 +7,8 @@ use std::time::Duration;
 
 use crate::model::{PerSlot, Sha256, Window, Zone};
 
-const fn minutes(n: u64) -> Duration {
+pub(super) const fn minutes(n: u64) -> Duration {
     Duration::from_secs(60 * n)
-}
-
-/// `[hub]`: the connection to the hub.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Hub {
-    /// File with the connection string; see [`Hub::connection_string_candidates`] for a relative name.
-    pub connection_string_file: PathBuf,
-    /// MQTT keep-alive.
-    pub keep_alive: Duration,
-    /// How long a token lives.
-    pub token_lifetime: Duration,
-    /// Waiting between connections.
-    pub backoff: Backoff,
-}
-
-impl Hub {
-    /// Where to look for the connection string, best first: an absolute name as it is, a relative one in
-    /// `credentials` (the value of `$CREDENTIALS_DIRECTORY`) and then in `/etc/twinboot`. A blank file counts
-    /// as absent: the shipped unit gives a blank credential to a device that has none yet.
-    pub fn connection_string_candidates(&self, credentials: Option<&Path>) -> Vec<PathBuf> {
-        // `join` with an absolute name gives that name, twice; once is enough.
-        let mut candidates: Vec<_> = credentials
-            .into_iter()
-            .chain([Path::new("/etc/twinboot")])
-            .map(|directory| directory.join(&self.connection_string_file))
-            .collect();
-        candidates.dedup();
-        candidates
-    }
-}
-
-impl Default for Hub {
-    fn default() -> Self {
-        Self {
-            connection_string_file: "connection-string".into(),
-            keep_alive: minutes(4),
-            token_lifetime: minutes(60),
-            backoff: Backoff::default(),
-        }
-    }
 }
 
 /// Waiting that grows: a random time up to a limit that doubles from `first` to `last`.
@@ -63,21 +23,6 @@ pub struct Backoff {
 impl Default for Backoff {
     fn default() -> Self {
         Self { first: Duration::from_secs(1), last: minutes(5) }
-    }
-}
-
-/// `[tls]`: whom to trust on the network.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Tls {
-    /// PEM files of further certificate authorities.
-    pub ca_files: Vec<PathBuf>,
-    /// Trust the system's authorities too.
-    pub system_roots: bool,
-}
-
-impl Default for Tls {
-    fn default() -> Self {
-        Self { ca_files: Vec::new(), system_roots: true }
     }
 }
 

@@ -40,10 +40,11 @@ fn the_shipped_file_is_the_defaults_key_by_key() {
         }
     }
     // What is commented out for want of a default must be right all the same.
-    let mut uncommented = SHIPPED.replace("#[sim", "[sim");
-    for key in ["window", "root", "image", "sha256", "program"] {
-        uncommented = uncommented.replace(&format!("#{key} ="), &format!("{key} ="));
-    }
+    let uncomment = |line: &str| match line.strip_prefix('#') {
+        Some(key) if !key.starts_with(' ') => format!("{key}\n"),
+        Some(_) | None => format!("{line}\n"),
+    };
+    let uncommented: String = SHIPPED.lines().map(uncomment).collect();
     let all = parse(&uncommented).unwrap();
     assert_eq!(all.policy.window, Some(Window { from: 120, to: 270 }));
     assert_eq!(all.factory_reset.program.as_deref(), Some(Path::new("/usr/libexec/factory-reset")));
@@ -193,9 +194,67 @@ fn words_lists_and_bounds_are_checked() {
 }
 
 #[test]
+fn who_the_device_is_is_said_once_and_wholly() {
+    for (text, message) in [
+        (
+            "[hub]\ntransport = 'amqp'",
+            "t.toml:2: hub.transport must be \"auto\" or \"mqtt\" or \"websocket\"",
+        ),
+        ("[hub]\nwebsocket_port = 0", "t.toml:2: hub.websocket_port must be from 1 to 65535"),
+        (
+            "[hub]\ncertificate_file = '/c'",
+            "t.toml:2: hub.certificate_file needs its key: set hub.private_key_file",
+        ),
+        ("[hub]\nprivate_key_file = '/k'", "t.toml:2: hub.private_key_file needs its certificate"),
+        (
+            "[provisioning]\nid_scope = '0ne'",
+            "t.toml:2: provisioning.id_scope needs provisioning.registration_id",
+        ),
+        (
+            "[provisioning]\nregistration_id = 'd'",
+            "t.toml:2: provisioning.registration_id needs provisioning.id_scope",
+        ),
+        (
+            "[provisioning]\nid_scope = '0ne/x'\nregistration_id = 'd'",
+            "t.toml:2: provisioning.id_scope must be letters and digits",
+        ),
+        (
+            "[provisioning]\nid_scope = '0ne'\nregistration_id = '@mac'",
+            "t.toml:3: provisioning.registration_id must be at most 128 letters",
+        ),
+        (
+            "[provisioning]\nid_scope = '0ne'\nregistration_id = 'd'\nattestation = 'x509'",
+            "t.toml:4: provisioning.attestation needs the device's certificate: set hub.certificate_file",
+        ),
+        (
+            "[hub]\nconnection_string_file = '/cs'\n[provisioning]\nid_scope = '0ne'\nregistration_id = 'd'",
+            "t.toml:2: hub.connection_string_file contradicts provisioning.id_scope",
+        ),
+        (
+            "[provisioning]\nendpoint = 'https://x'",
+            "t.toml:2: provisioning.endpoint must be a host name, or name:port",
+        ),
+        ("[proxy]\nurl = 'proxy:3128'", "t.toml:2: proxy.url must be http://name:port"),
+        (
+            "[proxy]\ncredentials_file = '/c'",
+            "t.toml:2: proxy.credentials_file is for a proxy: set proxy.url",
+        ),
+        ("[proxy]\nno_proxy = ['x']", "t.toml:2: proxy.no_proxy is for a proxy: set proxy.url"),
+        ("[proxy]\nno_proxy = ['10.0.0.0/99']", "t.toml:2: proxy.no_proxy must be names"),
+    ] {
+        let error = refusal(text);
+        assert!(error.starts_with(message), "{error}");
+    }
+    let error = refusal("[proxy]\nurl = 'http://user:hunter2@proxy:3128'");
+    assert!(error.contains("proxy.credentials_file") && !error.contains("hunter2"), "{error}");
+    let good = parse("[provisioning]\nid_scope = '0ne'\nregistration_id = '@serial'").unwrap();
+    assert_eq!(good.provisioning.registration_id.as_deref(), Some("@serial"));
+}
+
+#[test]
 fn the_connection_string_is_a_credential_first() {
     let mut hub = Hub::default();
-    let names = |hub: &Hub, dir| hub.connection_string_candidates(dir);
+    let names = |hub: &Hub, dir| candidates(&hub.connection_string_file, dir);
     let credentials = Some(Path::new("/run/credentials/twinboot.service"));
     assert_eq!(
         names(&hub, credentials),

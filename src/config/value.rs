@@ -7,8 +7,11 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
+use super::network::{Attestation, Transport};
 use super::sections::{Backoff, HubCheck, Loader, ReportDialect, UbootDialect};
+use crate::hub::identity::HubName;
 use crate::model::{Hours, Sha256, Window, Zone};
+use crate::proxy::{Address, Exception};
 
 /// Something that can stand behind a key.
 pub(super) trait Value {
@@ -32,6 +35,16 @@ impl Words for Loader {
 impl Words for UbootDialect {
     const WORDS: &'static [(&'static str, Self)] =
         &[("upgrade_available", Self::UpgradeAvailable), ("boot_order", Self::BootOrder)];
+}
+
+impl Words for Transport {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("auto", Self::Auto), ("mqtt", Self::Mqtt), ("websocket", Self::WebSocket)];
+}
+
+impl Words for Attestation {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("symmetric_key", Self::SymmetricKey), ("group_key", Self::GroupKey), ("x509", Self::X509)];
 }
 
 impl Words for HubCheck {
@@ -147,6 +160,54 @@ impl Value for String {
 
     fn print(&self) -> Option<String> {
         Some(quote(self))
+    }
+}
+
+impl Value for Option<String> {
+    fn set(&mut self, value: &DeValue<'_>) -> Result<(), String> {
+        *self = Some(text(value, "text")?);
+        Ok(())
+    }
+
+    fn print(&self) -> Option<String> {
+        self.as_ref().and_then(Value::print)
+    }
+}
+
+/// The text is never repeated: people write passwords into addresses.
+impl Value for Option<Address> {
+    fn set(&mut self, value: &DeValue<'_>) -> Result<(), String> {
+        let DeValue::String(text) = value else { return Err(unlike("an address as text", value)) };
+        *self = Some(text.parse().map_err(str::to_owned)?);
+        Ok(())
+    }
+
+    fn print(&self) -> Option<String> {
+        self.as_ref().map(|address| quote(&address.to_string()))
+    }
+}
+
+impl Value for Vec<Exception> {
+    fn set(&mut self, value: &DeValue<'_>) -> Result<(), String> {
+        let one = |value: &DeValue<'_>| text(value, "text")?.parse().map_err(str::to_owned);
+        *self = list(value, "names and addresses", one)?;
+        Ok(())
+    }
+
+    fn print(&self) -> Option<String> {
+        Some(array(self.iter().map(|exception| quote(&exception.to_string()))))
+    }
+}
+
+impl Value for HubName {
+    fn set(&mut self, value: &DeValue<'_>) -> Result<(), String> {
+        const WANTED: &str = "a host name, or name:port";
+        *self = text(value, WANTED)?.parse().map_err(|_| unlike(WANTED, value))?;
+        Ok(())
+    }
+
+    fn print(&self) -> Option<String> {
+        Some(quote(&self.to_string()))
     }
 }
 

@@ -3,7 +3,7 @@
 use super::Engine;
 use super::requests::Asker;
 use crate::events;
-use crate::hub::{Desired, Hub, HubEvent, Parsed};
+use crate::hub::{Desired, Hub, HubEvent, Introduction, Parsed};
 use crate::update::{Event, Refused, Wish};
 
 /// The hub's next event; for ever, without a hub.
@@ -21,6 +21,12 @@ impl Engine {
             HubEvent::Lost { why, retry_in } => self.link_lost(&why, retry_in),
             HubEvent::Uncontested => self.live.hub_warning.clear(),
             HubEvent::Tuned(tuned) => self.tuned(tuned).await,
+            HubEvent::Introduced(Introduction { hub, device: _, way, warnings }) => {
+                self.hub_name = format!("{hub}{way}");
+                for warning in self.live.warn_of_hub(warnings) {
+                    events::hub_warning(&warning);
+                }
+            }
             HubEvent::Desired(parsed) => self.wanted(parsed).await,
             HubEvent::Ignored(count) => self.hub_lines.ignored(self.host.since_boot(), count),
             HubEvent::Method { call, reply } => match call.request {

@@ -24,7 +24,8 @@ impl Engine {
             self.live.hub_warning = format!("{DUPLICATE}: another device seems to connect as '{device}'");
         } else {
             self.hub_lines.lost(now, &line);
-            if why.is_slow() && !self.live.hub_warning.starts_with(DUPLICATE) {
+            let needs_somebody = why.is_slow() || matches!(why, Lost::Credential(_));
+            if needs_somebody && !self.live.hub_warning.starts_with(DUPLICATE) {
                 self.live.hub_warning = why.to_string();
             }
         }

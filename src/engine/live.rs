@@ -22,6 +22,8 @@ pub(super) struct Live {
     pub(super) warnings: BTreeSet<String>,
     /// The acknowledged settings; not told before the hub was heard.
     pub(super) settings: Option<Value>,
+    /// Those of the warnings that are about the way to the hub.
+    access_warnings: Vec<String>,
     /// What is wrong between us and the hub that an operator must see to; empty if nothing is.
     pub(super) hub_warning: String,
     pub(super) status: watch::Sender<Value>,
@@ -47,12 +49,21 @@ impl Live {
             blocked: None,
             warnings: BTreeSet::new(),
             settings: None,
+            access_warnings: Vec::new(),
             hub_warning: String::new(),
             status,
             dialects,
             rate: Rate::default(),
             told: Told::default(),
         }
+    }
+
+    /// Shows these warnings about the way to the hub in place of those before; the ones that are new.
+    pub(super) fn warn_of_hub(&mut self, warnings: Vec<String>) -> Vec<String> {
+        let old = std::mem::replace(&mut self.access_warnings, warnings);
+        self.warnings.retain(|warning| !old.contains(warning));
+        self.warnings.extend(self.access_warnings.iter().cloned());
+        self.access_warnings.iter().filter(|warning| !old.contains(warning)).cloned().collect()
     }
 
     /// The status now.

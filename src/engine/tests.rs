@@ -83,7 +83,7 @@ impl Device {
         let (rules, tuned) = watch::channel(self.rules.clone());
         let host = Host::new(Some(self.directory.path().into()));
         let image = image::Settings::default();
-        let tls = tls::client_config(&tls::Settings::default()).unwrap();
+        let trust = tls::Trust::new(tls::Settings::default()).unwrap();
         let slots = slots::Settings { a: self.path("a"), b: self.path("b"), allow_files: true };
         let health = Health {
             deadline: Duration::from_secs(600),
@@ -96,7 +96,7 @@ impl Device {
             bootloader: Box::new(self.rom.clone()),
             slots: SlotMap::new(slots),
             host: host.clone(),
-            net: Net::new(&tls, &image, Handle::current()).unwrap(),
+            net: Net::new(trust, None, &image, Handle::current()).unwrap(),
             image,
             health,
             factory_program: Some(FactoryProgram {

@@ -51,6 +51,8 @@ pub const HUB_LOST: &str = "ff43026ac589e3a44baa7f4880ef2b8e";
 pub const HUB_CONTESTED: &str = "e26c65097e71bddbe31f9adf63ee566f";
 /// The hub refuses a report.
 pub const HUB_REFUSED: &str = "c09d37f957c73d8661f35feb2d4b0496";
+/// The identity or the trust towards the hub needs attention.
+pub const HUB_WARNING: &str = "416adb697ced41fabcfbf59c71de0e15";
 /// The control socket could not be opened.
 pub const CONTROL_UNAVAILABLE: &str = "587288b0abf94253c413a947c2946469";
 
@@ -95,6 +97,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("HUB_LOST", HUB_LOST),
     ("HUB_CONTESTED", HUB_CONTESTED),
     ("HUB_REFUSED", HUB_REFUSED),
+    ("HUB_WARNING", HUB_WARNING),
     ("CONTROL_UNAVAILABLE", CONTROL_UNAVAILABLE),
     ("DAEMON_FAILED", DAEMON_FAILED),
     ("NOT_PROVISIONED", NOT_PROVISIONED),

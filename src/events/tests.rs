@@ -115,6 +115,7 @@ fn tell_all() {
     hub.lost(Duration::ZERO, "timed out");
     hub.contested(Duration::ZERO, "duplicate identity?");
     hub_refused("bad user name or password");
+    hub_warning("the device's certificate ends soon");
     control_unavailable("in use");
     daemon_failed("no such slot");
     not_provisioned("/etc/twinboot/connection-string");

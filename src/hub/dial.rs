@@ -1,21 +1,15 @@
-//! From an identity to a link that is ready: name, TCP, TLS, greeting, subscriptions, each with its own limit.
+//! The greeting and the subscriptions on a link, each with its own limit.
 //!
-//! Not the conversation that follows. A proxy or a WebSocket would take the place of [`tcp`] or wrap the stream
-//! before the greeting; nothing after it would notice. The session knows no more of all this than [`Dial`].
+//! Not how the link came about (see [`super::way`]), nor the conversation that follows.
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpStream, lookup_host};
-use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
-use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::ClientConfig;
-use tokio_rustls::rustls::pki_types::ServerName;
+use tokio::time::timeout;
 
+use super::access::Introduction;
+use super::credential::Credential;
 use super::dialogue::MAX_KEEP_ALIVE;
 use super::identity::Identity;
 use super::mqtt::{Link, Received, Sent, Stream};
@@ -24,11 +18,6 @@ use super::settings::Settings;
 use super::{Lost, topics};
 use crate::model::Timestamp;
 
-/// Most addresses tried.
-const MAX_ADDRESSES: usize = 8;
-/// How much of a head start an address has before the next one is tried beside it: one that swallows packets must
-/// not cost its whole limit while another would answer.
-const HEAD_START: Duration = Duration::from_millis(300);
 /// Most packets kept that arrive among the answers to the subscriptions.
 const MAX_EARLY: usize = 32;
 /// The version of the hub's protocol.
@@ -55,46 +44,24 @@ pub(super) trait Dial: Send {
 
     /// Whose links they are, for messages.
     fn device(&self) -> &str;
-}
 
-/// Dials over TCP and TLS, with a fresh token every time.
-pub(super) struct Direct {
-    pub identity: Identity,
-    pub tls: Arc<ClientConfig>,
-    pub settings: Arc<Settings>,
-}
-
-impl Dial for Direct {
-    fn open(&mut self, now: Timestamp) -> Opening<'_> {
-        Box::pin(async move {
-            let stream = connect(&self.identity, self.tls.clone(), &self.settings).await?;
-            ready(stream, &self.identity, &self.settings, now).await
-        })
-    }
-
-    fn device(&self) -> &str {
-        &self.identity.device
+    /// What changed about who we are since it was last asked, if anything did.
+    fn news(&mut self) -> Option<Introduction> {
+        None
     }
 }
 
-/// Bytes both ways, with whom the certificate says.
-async fn connect(
-    identity: &Identity,
-    tls: Arc<ClientConfig>,
-    settings: &Settings,
-) -> Result<impl Stream + use<>, Lost> {
-    let host = identity.dialled();
-    let stream = tcp(host, identity.port, settings.connect_timeout).await?;
-    let failed = |detail: String| Lost::Tls { host: host.to_owned(), detail };
-    let name = ServerName::try_from(host.to_owned()).map_err(|error| failed(error.to_string()))?;
-    match timeout(settings.tls_timeout, TlsConnector::from(tls).connect(name, stream)).await {
-        Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(error)) => Err(failed(error.to_string())),
-        Err(_) => Err(failed("the handshake takes too long".to_owned())),
-    }
+/// Who says hello.
+pub(super) struct Greeting {
+    /// The client's id.
+    pub client: String,
+    /// The user name, which names hub, device and version of the protocol.
+    pub username: String,
+    /// The token; `None` if a certificate was shown.
+    pub password: Option<Token>,
 }
 
-/// Greets and subscribes over whatever carries the bytes.
+/// Greets the hub and subscribes over whatever carries the bytes.
 pub(super) async fn ready(
     stream: impl Stream + 'static,
     identity: &Identity,
@@ -102,72 +69,37 @@ pub(super) async fn ready(
     now: Timestamp,
 ) -> Result<Opened, Lost> {
     let mut link = Link::new(stream);
-    let lifetime = settings.token_lifetime.max(Duration::from_secs(1));
-    let token = Token::of_device(identity, now.0 / 1000 + lifetime.as_secs());
-    greet(&mut link, identity, token, settings).await?;
-    let early = subscribe(&mut link, settings.answer_timeout).await?;
+    let Identity { hub, device, credential, gateway: _ } = identity;
+    let password = match credential {
+        Credential::Key(signer) => {
+            let resource = format!("{}/devices/{device}", hub.host);
+            let token = Token::new(&resource, token_end(settings, now), &**signer, None);
+            Some(token.map_err(Lost::Credential)?)
+        }
+        Credential::Certificate(_) => None,
+    };
+    let username = format!("{}/{device}/?api-version={API_VERSION}&DeviceClientType={}", hub.host, kind());
+    greet(&mut link, Greeting { client: device.clone(), username, password }, settings).await?;
+    let filters = [topics::TWIN_ANSWERS, topics::DESIRED_PATCHES, topics::METHODS];
+    let early = subscribe(&mut link, &filters, settings.answer_timeout).await?;
     Ok(Opened { link, early, lives: Some(settings.token_lifetime) })
 }
 
-/// Tries all addresses, each for `limit`, with the next one joining in after a failure or a moment.
-async fn tcp(host: &str, port: u16, limit: Duration) -> Result<TcpStream, Lost> {
-    let unresolved = |detail: String| Lost::Unresolved { host: host.to_owned(), detail };
-    let addresses = match timeout(limit, lookup_host((host, port))).await {
-        Ok(Ok(addresses)) => addresses,
-        Ok(Err(error)) => return Err(unresolved(error.to_string())),
-        Err(_) => return Err(unresolved("it takes too long".to_owned())),
-    };
-    let mut addresses = alternating(addresses).into_iter().take(MAX_ADDRESSES).peekable();
-    let mut attempts = JoinSet::new();
-    let mut detail = "it has no address".to_owned();
-    loop {
-        if let Some(address) = addresses.next() {
-            attempts.spawn(async move { (address, timeout(limit, TcpStream::connect(address)).await) });
-        }
-        let more = addresses.peek().is_some();
-        tokio::select! {
-            Some(attempt) = attempts.join_next() => match attempt {
-                Ok((_, Ok(Ok(stream)))) => {
-                    // Small packets that wait for their answers: nothing to gather.
-                    let _ = stream.set_nodelay(true);
-                    return Ok(stream);
-                }
-                Ok((address, Ok(Err(error)))) => detail = format!("{address}: {error}"),
-                Ok((address, Err(_))) => detail = format!("{address}: it takes too long"),
-                Err(error) => detail = error.to_string(),
-            },
-            () = sleep(HEAD_START), if more => {}
-            else => return Err(Lost::Unreachable { host: host.to_owned(), detail }),
-        }
-    }
+/// When a token made now shall end, in seconds since 1970.
+pub(super) fn token_end(settings: &Settings, now: Timestamp) -> u64 {
+    now.0 / 1000 + settings.token_lifetime.as_secs().max(1)
 }
 
-/// The families by turns, beginning with the resolver's favourite.
-fn alternating(addresses: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
-    let all: Vec<_> = addresses.collect();
-    let first = all.first().is_some_and(SocketAddr::is_ipv6);
-    let (mut ours, mut others): (Vec<_>, Vec<_>) = all.into_iter().partition(|a| a.is_ipv6() == first);
-    ours.reverse();
-    others.reverse();
-    let mut turns = Vec::new();
-    while !(ours.is_empty() && others.is_empty()) {
-        turns.extend(ours.pop());
-        turns.extend(others.pop());
-    }
-    turns
+/// What we are, as the hub's statistics name it.
+pub(super) fn kind() -> String {
+    percent_encoded(concat!("twinboot/", env!("CARGO_PKG_VERSION")))
 }
 
-async fn greet(
-    link: &mut Link,
-    identity: &Identity,
-    password: Token,
-    settings: &Settings,
-) -> Result<(), Lost> {
-    let kind = percent_encoded(concat!("twinboot/", env!("CARGO_PKG_VERSION")));
-    let username =
-        format!("{}/{}/?api-version={API_VERSION}&DeviceClientType={kind}", identity.host, identity.device);
+/// Says hello, and waits to be let in.
+pub(super) async fn greet(link: &mut Link, greeting: Greeting, settings: &Settings) -> Result<(), Lost> {
     let keep_alive = settings.keep_alive.min(MAX_KEEP_ALIVE).as_secs_f64().ceil().max(1.0) as u16;
-    let connect = Sent::Connect { client: identity.device.clone(), username, password, keep_alive };
+    let Greeting { client, username, password } = greeting;
+    let connect = Sent::Connect { client, username, password, keep_alive };
     link.send(connect, settings.greeting_timeout).await?;
     match timeout(settings.greeting_timeout, link.receive()).await {
         Ok(Ok(Received::ConnAck(0))) => Ok(()),
@@ -180,14 +112,17 @@ async fn greet(
 
 /// One filter per packet, as the vendor's libraries do it, and all of them granted before anything is asked: a
 /// change between the twin's answer and a later subscription would never be heard of.
-async fn subscribe(link: &mut Link, limit: Duration) -> Result<Vec<Received>, Lost> {
-    const FILTERS: [&str; 3] = [topics::TWIN_ANSWERS, topics::DESIRED_PATCHES, topics::METHODS];
+pub(super) async fn subscribe(
+    link: &mut Link,
+    filters: &[&'static str],
+    limit: Duration,
+) -> Result<Vec<Received>, Lost> {
     let mut early = Vec::new();
     let all = async {
-        for (id, filter) in (1..).zip(FILTERS) {
+        for (id, filter) in (1..).zip(filters.iter().copied()) {
             link.send(Sent::Subscribe { id, filter: filter.into() }, limit).await?;
         }
-        let mut missing: Vec<(u16, &'static str)> = (1..).zip(FILTERS).collect();
+        let mut missing: Vec<(u16, &'static str)> = (1..).zip(filters.iter().copied()).collect();
         while !missing.is_empty() {
             match link.receive().await? {
                 Received::SubAck { id, granted } => {
@@ -216,27 +151,5 @@ async fn subscribe(link: &mut Link, limit: Duration) -> Result<Vec<Received>, Lo
         Ok(Ok(())) => Ok(early),
         Ok(Err(lost)) => Err(lost),
         Err(_) => Err(Lost::Silent("a subscription")),
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn families_take_turns() {
-        let parse = |text: &str| -> Vec<SocketAddr> { text.split(' ').map(|a| a.parse().unwrap()).collect() };
-        let order = alternating(parse("[::1]:1 [::2]:1 [::3]:1 1.1.1.1:1 2.2.2.2:1").into_iter());
-        assert_eq!(order, parse("[::1]:1 1.1.1.1:1 [::2]:1 2.2.2.2:1 [::3]:1"));
-        assert!(alternating(std::iter::empty()).is_empty());
-    }
-
-    #[tokio::test]
-    async fn nobody_listening_is_told_with_the_address() {
-        // A port that was free a moment ago.
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let lost = tcp("127.0.0.1", port, Duration::from_secs(5)).await.unwrap_err();
-        assert!(lost.to_string().contains(&format!("127.0.0.1:{port}: ")), "{lost}");
     }
 }

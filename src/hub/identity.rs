@@ -1,125 +1,171 @@
-//! Who this device is to the hub: the connection string, parsed once, and the key in it kept out of sight.
+//! Who this device is to the hub: the connection string, parsed, and the key in it kept out of sight.
 //!
-//! Not a token (see [`super::sas`]) and not a connection. Called by the daemon at its start, and again by whoever
-//! reloads the file. No message here ever repeats what was in the string, since people paste keys into the wrong
-//! places and error messages into tickets.
+//! Not a token (see [`super::sas`]) and not a connection. No message here ever repeats what was in the string, since
+//! people paste keys into the wrong places and error messages into tickets.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read as _};
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use zeroize::Zeroizing;
+use super::credential::{BadKey, Credential, Keeper, Key};
+use crate::secret::{self, Guard};
+use crate::stamp::Kept;
 
-/// MQTT over TLS.
-const DEFAULT_PORT: u16 = 8883;
-/// No connection string comes near this many bytes; a bigger file is another file.
-const MAX_FILE: u64 = 16 * 1024;
 /// The parts a device's connection string may have.
-const PARTS: &str = "HostName, DeviceId, SharedAccessKey and GatewayHostName";
+const PARTS: &str = "HostName, DeviceId, SharedAccessKey, x509 and GatewayHostName";
 
-/// A device's identity with its symmetric key.
-#[derive(Clone, Debug, Eq, PartialEq)]
+/// Who we are, to which hub, and what proves it.
+#[derive(Clone, Debug)]
 pub struct Identity {
-    /// The hub's name as it is signed and sent, without a port.
-    pub host: String,
-    /// The port, 8883 unless `HostName` ends in `:port`, as emulators need.
-    pub port: u16,
+    /// The hub.
+    pub hub: HubName,
     /// The device id, case-sensitive, sent as it is.
     pub device: String,
-    /// Where to connect instead of `host`, which stays the name that is signed.
+    /// Where to connect instead of the hub, which stays the name that is signed.
     pub gateway: Option<String>,
-    /// The device's key.
-    pub key: Key,
+    /// What proves it.
+    pub credential: Credential,
 }
 
 impl Identity {
-    /// Reads a file that holds a connection string.
-    ///
-    /// The file must be for its owner alone, who is this process's user or root, or lie under `credentials`: systemd's `$CREDENTIALS_DIRECTORY`, which
-    /// guards its files by other means than their mode.
-    ///
-    /// # Errors
-    /// [`Error`], with what to do about it.
-    pub fn load(path: &Path, credentials: Option<&Path>) -> Result<Self, Error> {
-        let failed = |source| Error::Unreadable { path: path.to_owned(), source };
-        // Opened first and asked afterwards, so that what was checked is what is read.
-        let file = File::open(path).map_err(failed)?;
-        let metadata = file.metadata().map_err(failed)?;
-        if !metadata.is_file() {
-            return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
-        }
-        if !lies_under(path, credentials) {
-            guarded(path, metadata.mode(), metadata.uid(), rustix::process::geteuid().as_raw())?;
-        }
-        // Room for all of it at once: a buffer that grows leaves copies of the key behind.
-        let mut text = Zeroizing::new(String::with_capacity(MAX_FILE as usize + 1));
-        file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(failed)?;
-        if text.len() as u64 > MAX_FILE {
-            return Err(failed(io::Error::new(io::ErrorKind::InvalidData, "far too long")));
-        }
-        text.parse()
-    }
-
     /// The name to dial, and to find in the server's certificate.
     pub fn dialled(&self) -> &str {
-        self.gateway.as_deref().unwrap_or(&self.host)
-    }
-}
-
-/// Whether a file of this mode and owner is closed to all but `us` and root.
-fn guarded(path: &Path, mode: u32, owner: u32, us: u32) -> Result<(), Error> {
-    if mode & 0o077 != 0 {
-        return Err(Error::Exposed { path: path.to_owned(), mode: mode & 0o777 });
-    }
-    if owner != us && owner != 0 {
-        return Err(Error::Foreign { path: path.to_owned(), owner });
-    }
-    Ok(())
-}
-
-/// Both paths are resolved, so that neither `..` nor a link makes an exposed file look guarded.
-fn lies_under(path: &Path, directory: Option<&Path>) -> bool {
-    let real = |path: &Path| path.canonicalize().ok();
-    match (real(path), directory.and_then(real)) {
-        (Some(path), Some(directory)) => path.starts_with(directory),
-        (None, _) | (_, None) => false,
+        self.gateway.as_deref().unwrap_or(&self.hub.host)
     }
 }
 
 impl FromStr for Identity {
     type Err = Error;
 
+    /// Reads a connection string that has its key.
     fn from_str(text: &str) -> Result<Self, Error> {
-        let parts = Parts::split(text.trim())?;
-        let (host, port) = host_and_port(parts.host.ok_or(Error::Missing("HostName"))?)?;
-        let device = parts.device.ok_or(Error::Missing("DeviceId"))?;
-        let clean = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic() && b != b'/');
-        if !clean(device) || device.len() > 128 {
-            return Err(Error::Malformed("DeviceId", "1 to 128 ASCII characters without blanks or '/'"));
-        }
-        if parts.gateway.is_some_and(|gateway| !clean(gateway) || gateway.contains(':')) {
-            return Err(Error::Malformed("GatewayHostName", "a host name without a port"));
-        }
-        let key = parts.key.ok_or(Error::Missing("SharedAccessKey"))?.parse()?;
-        let gateway = parts.gateway.map(str::to_owned);
-        Ok(Self { host: host.to_owned(), port, device: device.to_owned(), gateway, key })
+        let string: ConnectionString = text.parse()?;
+        let key = string.key.clone().ok_or(Error::Certificate)?;
+        Ok(string.with(Credential::Key(key)))
     }
 }
 
-/// `name` or `name:port`.
-fn host_and_port(text: &str) -> Result<(&str, u16), Error> {
-    const NEEDED: Error = Error::Malformed("HostName", "a host name, such as example.azure-devices.net");
-    let (host, port) = match text.split_once(':') {
-        Some((host, port)) => (host, port.parse().ok().filter(|port| *port != 0).ok_or(NEEDED)?),
-        None => (text, DEFAULT_PORT),
-    };
-    let clean = host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
-    if host.is_empty() || !clean { Err(NEEDED) } else { Ok((host, port)) }
+/// A hub's name, as `HostName` and the provisioning service tell it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct HubName {
+    /// The name as it is signed and sent, without a port.
+    pub host: String,
+    /// The port of MQTT if one is named, as emulators need: `name:port`.
+    pub port: Option<u16>,
+}
+
+impl fmt::Display for HubName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.host)?;
+        self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
+    }
+}
+
+impl FromStr for HubName {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        const WANTED: &str = "a host name, such as example.azure-devices.net";
+        let (host, port) = match text.split_once(':') {
+            Some((host, port)) => (host, Some(port.parse().ok().filter(|port| *port != 0).ok_or(WANTED)?)),
+            None => (text, None),
+        };
+        let clean = host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
+        if host.is_empty() || !clean { Err(WANTED) } else { Ok(Self { host: host.to_owned(), port }) }
+    }
+}
+
+/// A connection string, read again when its file changes, and whoever keeps the certificate if it names none itself.
+#[derive(Debug)]
+pub struct StringFile {
+    kept: Kept<ConnectionString>,
+    guard: Guard,
+    certificate: Option<Box<dyn Keeper>>,
+}
+
+impl StringFile {
+    /// The connection string in `path`; `certificate` proves the identity of one that says `x509=true`.
+    pub fn new(path: PathBuf, guard: Guard, certificate: Option<Box<dyn Keeper>>) -> Self {
+        Self { kept: Kept::new(vec![path]), guard, certificate }
+    }
+
+    /// The identity, as of now.
+    ///
+    /// # Errors
+    /// In words with the remedy, if there is none.
+    pub fn identity(&mut self) -> Result<Identity, String> {
+        let guard = &self.guard;
+        let string = self.kept.now(|files| guard.read(&files[0], "a key").map_err(Error::from)?.parse());
+        let string = string.map_err(|error: Error| error.to_string())?;
+        let credential = match (&string.key, &mut self.certificate) {
+            (Some(key), _) => Credential::Key(key.clone()),
+            (None, Some(certificate)) => certificate.credential()?,
+            (None, None) => return Err(Error::Certificate.to_string()),
+        };
+        Ok(string.clone().with(credential))
+    }
+
+    /// Who keeps the certificate, if that is what proves the identity.
+    pub(super) fn keeper(&self) -> Option<&dyn Keeper> {
+        let has_key = self.kept.good().is_some_and(|string| string.key.is_some());
+        self.certificate.as_deref().filter(|_| !has_key)
+    }
+
+    /// What an operator should know about the file although there is an identity.
+    pub(super) fn problem(&self) -> Option<&str> {
+        self.kept.problem()
+    }
+}
+
+/// What a connection string says.
+#[derive(Clone, Debug)]
+struct ConnectionString {
+    hub: HubName,
+    device: String,
+    gateway: Option<String>,
+    /// `None` if it is a certificate that proves it.
+    key: Option<Arc<Key>>,
+}
+
+impl ConnectionString {
+    fn with(self, credential: Credential) -> Identity {
+        Identity { hub: self.hub, device: self.device, gateway: self.gateway, credential }
+    }
+}
+
+impl FromStr for ConnectionString {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let parts = Parts::split(text.trim())?;
+        let hub = parts.host.ok_or(Error::Missing("HostName"))?;
+        let hub = hub.parse().map_err(|wanted| Error::Malformed("HostName", wanted))?;
+        let device = parts.device.ok_or(Error::Missing("DeviceId"))?;
+        if !is_device_id(device) {
+            return Err(Error::Malformed("DeviceId", "1 to 128 ASCII characters without blanks or '/'"));
+        }
+        if parts.gateway.is_some_and(|gateway| !is_clean(gateway) || gateway.contains(':')) {
+            return Err(Error::Malformed("GatewayHostName", "a host name without a port"));
+        }
+        let gateway = parts.gateway.map(str::to_owned);
+        let key = match (parts.key.filter(|key| !key.is_empty()), parts.x509) {
+            (Some(_), true) => return Err(Error::Both),
+            (None, true) => None,
+            (None, false) => return Err(Error::Missing("SharedAccessKey")),
+            (Some(key), false) => Some(Arc::new(key.parse().map_err(Error::Key)?)),
+        };
+        Ok(Self { hub, device: device.to_owned(), gateway, key })
+    }
+}
+
+/// Whether this can be the id of a device, as far as it matters to us.
+pub(super) fn is_device_id(text: &str) -> bool {
+    is_clean(text) && text.len() <= 128
+}
+
+fn is_clean(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic() && b != b'/')
 }
 
 /// The pieces, each at most once.
@@ -129,6 +175,7 @@ struct Parts<'a> {
     device: Option<&'a str>,
     key: Option<&'a str>,
     gateway: Option<&'a str>,
+    x509: bool,
 }
 
 impl<'a> Parts<'a> {
@@ -147,7 +194,11 @@ impl<'a> Parts<'a> {
                 "SharedAccessSignature" => {
                     return Err(Error::Unsupported("a ready-made token (SharedAccessSignature)"));
                 }
-                "x509" | "X509" => return Err(Error::Unsupported("an X.509 identity (x509)")),
+                // The vendor's libraries write true; false is as good as nothing.
+                "x509" | "X509" => {
+                    parts.x509 = value.trim().eq_ignore_ascii_case("true");
+                    continue;
+                }
                 _ => return Err(Error::NotAPart(index + 1)),
             };
             if place.replace(value.trim()).is_some() {
@@ -158,78 +209,34 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// A symmetric device key. Wiped when dropped, and never shown.
-#[derive(Clone, Eq, PartialEq)]
-pub struct Key(Zeroizing<Vec<u8>>);
-
-impl Key {
-    /// The bytes, for signing and nothing else.
-    pub(super) fn expose(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Key(…)")
-    }
-}
-
-impl FromStr for Key {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self, Error> {
-        if text.is_empty() {
-            return Err(Error::Missing("SharedAccessKey"));
-        }
-        let mut bytes = Zeroizing::new(Vec::with_capacity(text.len()));
-        let good = STANDARD.decode_vec(text, &mut bytes).is_ok() && (16..=64).contains(&bytes.len());
-        // Half a key that was lost in pasting would only ever be told "unauthorized" by the hub.
-        if good {
-            Ok(Self(bytes))
-        } else {
-            Err(Error::Malformed("SharedAccessKey", "base64 of 16 to 64 bytes"))
-        }
-    }
-}
-
 /// Why there is no identity. The messages name the part and the remedy, never the contents.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The file cannot be read.
-    #[error("reading the connection string from {}", path.display())]
-    Unreadable {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The file can be read by others than its owner.
-    #[error(
-        "{} holds a key and others may read it (mode {mode:04o}): run 'chmod 600 {}'",
-        path.display(),
-        path.display()
-    )]
-    Exposed {
-        /// Which file.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
-    /// The file belongs to another user.
-    #[error("{} holds a key and belongs to user {owner}: run 'chown root: {}'", path.display(), path.display())]
-    Foreign {
-        /// Which file.
-        path: PathBuf,
-        /// The user id of its owner.
-        owner: u32,
-    },
+    /// The file cannot be read, or is not guarded.
+    #[error(transparent)]
+    Secret(#[from] secret::Error),
     /// A part that is needed is absent.
     #[error("the connection string has no {0}: copy the device's own from the hub's device page")]
     Missing(&'static str),
     /// A part is not what it must be.
     #[error("{0} in the connection string must be {1}: copy the device's own from the hub's device page")]
     Malformed(&'static str, &'static str),
+    /// The key is not whole.
+    #[error(
+        "SharedAccessKey in the connection string must be {0}: copy the device's own from the hub's device page"
+    )]
+    Key(BadKey),
+    /// Two ways to prove the same.
+    #[error(
+        "the connection string has both SharedAccessKey and x509=true: remove the one that the hub does not use"
+    )]
+    Both,
+    /// A certificate is needed and none is configured.
+    #[error(
+        "the connection string says x509=true: name the device's certificate and key as hub.certificate_file and \
+         hub.private_key_file"
+    )]
+    Certificate,
     /// A part that no device's connection string has, counted from 1.
     #[error("part {0} of the connection string is none of {PARTS}, each written name=value")]
     NotAPart(usize),
@@ -243,7 +250,9 @@ pub enum Error {
     )]
     OfAService,
     /// A kind of identity that is not supported.
-    #[error("the connection string names {0}, which is not supported: use the device's symmetric key")]
+    #[error(
+        "the connection string names {0}, which is not supported: use the device's symmetric key, or its certificate"
+    )]
     Unsupported(&'static str),
 }
 
@@ -256,17 +265,31 @@ mod tests {
 
     const KEY: &str = "z0ucH16zHeuepB9W+qdXtovpyri3P0YyKd8XA2vfoT4=";
 
+    fn signed(identity: &Identity) -> [u8; 32] {
+        match &identity.credential {
+            Credential::Key(signer) => signer.sign(b"text").unwrap(),
+            Credential::Certificate(_) => panic!(),
+        }
+    }
+
     #[test]
     fn the_usual_form_is_read() {
+        use super::super::credential::Signer as _;
         let text = format!("HostName=h.azure-devices.net;DeviceId=Dev-1;SharedAccessKey={KEY}\n");
         let identity: Identity = text.parse().unwrap();
-        assert_eq!((identity.host.as_str(), identity.port), ("h.azure-devices.net", 8883));
+        assert_eq!(identity.hub, HubName { host: "h.azure-devices.net".into(), port: None });
         assert_eq!((identity.device.as_str(), identity.dialled()), ("Dev-1", "h.azure-devices.net"));
-        assert_eq!(STANDARD.encode(identity.key.expose()), KEY, "split at the first '=' only");
+        let expected = KEY.parse::<Key>().unwrap().sign(b"text").unwrap();
+        assert_eq!(signed(&identity), expected, "split at the first '=' only");
 
         let text = format!("DeviceId=d;GatewayHostName=gw;SharedAccessKey={KEY};HostName=localhost:18883;");
         let identity: Identity = text.parse().unwrap();
-        assert_eq!((identity.host.as_str(), identity.port, identity.dialled()), ("localhost", 18883, "gw"));
+        assert_eq!(identity.hub, HubName { host: "localhost".into(), port: Some(18883) });
+        assert_eq!(identity.dialled(), "gw");
+        let text = format!("HostName=h;DeviceId=d;x509=false;SharedAccessKey={KEY}");
+        assert!(text.parse::<Identity>().is_ok());
+        let string: ConnectionString = "HostName=h;DeviceId=d;x509=true".parse().unwrap();
+        assert!(string.key.is_none());
     }
 
     #[test]
@@ -287,7 +310,8 @@ mod tests {
             ("HostName=h;HostName=h;DeviceId=d;SharedAccessKey=KEY", "HostName twice"),
             ("HostName=h;SharedAccessKeyName=service;SharedAccessKey=KEY", "a service's"),
             ("HostName=h;DeviceId=d;ModuleId=m;SharedAccessKey=KEY", "ModuleId"),
-            ("HostName=h;DeviceId=d;x509=true", "X.509"),
+            ("HostName=h;DeviceId=d;x509=true", "hub.certificate_file"),
+            ("HostName=h;DeviceId=d;x509=true;SharedAccessKey=KEY", "both"),
             ("HostName=h;DeviceId=d;SharedAccessSignature=KEY", "SharedAccessSignature"),
             ("KEY", "part 1"),
             ("HostName=h;DeviceId=d;KEY", "part 3"),
@@ -306,46 +330,25 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_others_may_read_is_refused_except_among_credentials() {
+    fn the_file_is_guarded_and_a_key_that_was_exchanged_is_used() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("connection-string");
         let mode = |mode| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-        std::fs::write(&path, format!("HostName=h;DeviceId=d;SharedAccessKey={KEY}\n")).unwrap();
+        let mut file = StringFile::new(path.clone(), Guard::default(), None);
+        assert!(file.identity().unwrap_err().contains("No such file"));
+        let write = |key: &str| {
+            std::fs::write(&path, format!("HostName=h;DeviceId=d;SharedAccessKey={key}\n")).unwrap();
+        };
+        write(KEY);
+        mode(0o644);
+        assert!(file.identity().unwrap_err().contains("chmod 600"));
         mode(0o600);
-        assert_eq!(Identity::load(&path, None).unwrap().device, "d");
-        for bits in [0o640, 0o604, 0o644, 0o610] {
-            mode(bits);
-            let error = Identity::load(&path, None).unwrap_err().to_string();
-            assert!(error.contains("chmod 600") && error.contains(&format!("{bits:o}")), "{error}");
-            assert!(Identity::load(&path, Some(directory.path())).is_ok());
-            let elsewhere = tempfile::tempdir().unwrap();
-            assert!(Identity::load(&path, Some(elsewhere.path())).is_err());
-        }
-        let sly = directory.path().join("sub/../connection-string");
-        std::fs::create_dir(directory.path().join("sub")).unwrap();
-        assert!(Identity::load(&sly, Some(&directory.path().join("sub"))).is_err(), "'..' does not help");
-    }
-
-    #[test]
-    fn a_file_of_another_user_is_refused() {
-        let path = Path::new("cs");
-        let error = guarded(path, 0o100_600, 1001, 0).unwrap_err().to_string();
-        assert!(error.contains("user 1001") && error.contains("chown"), "{error}");
-        assert!(guarded(path, 0o100_600, 1001, 1001).is_ok() && guarded(path, 0o100_400, 0, 1001).is_ok());
-        assert!(matches!(guarded(path, 0o100_604, 0, 0), Err(Error::Exposed { mode: 0o604, .. })));
-    }
-
-    #[test]
-    fn what_is_not_a_connection_string_file_is_refused() {
-        let directory = tempfile::tempdir().unwrap();
-        assert!(matches!(Identity::load(directory.path(), None), Err(Error::Unreadable { .. })));
-        assert!(matches!(
-            Identity::load(&directory.path().join("none"), None),
-            Err(Error::Unreadable { .. })
-        ));
-        let path = directory.path().join("big");
-        std::fs::write(&path, vec![b'x'; MAX_FILE as usize + 1]).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-        assert!(matches!(Identity::load(&path, None), Err(Error::Unreadable { .. })));
+        let first = signed(&file.identity().unwrap());
+        write("half");
+        assert_eq!(signed(&file.identity().unwrap()), first);
+        assert!(file.problem().is_some_and(|it| it.contains("base64") && it.contains("read before")));
+        write(&KEY.replace("z0", "Z0"));
+        assert_ne!(signed(&file.identity().unwrap()), first);
+        assert_eq!(file.problem(), None);
     }
 }

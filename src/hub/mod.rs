@@ -24,10 +24,16 @@
 //! got anew anyway, and it would let notifications in before the whole twin is known. Cloud-to-device messages are
 //! not used: they are taken from the hub and forgotten, or fifty of them would keep others from being sent.
 
+pub mod access;
 pub mod backoff;
+pub mod credential;
 pub mod identity;
+pub mod keyfile;
 pub mod merge;
 pub mod methods;
+pub mod pair;
+pub mod provisioning;
+pub mod registration;
 pub mod sas;
 pub mod topics;
 pub mod tuning;
@@ -35,6 +41,7 @@ pub mod twin;
 pub mod wish;
 
 mod calls;
+mod certificate;
 mod dial;
 mod dialogue;
 mod limits;
@@ -47,18 +54,23 @@ mod settings;
 mod strict;
 mod telemetry;
 mod waits;
+mod way;
+mod websocket;
 
 #[cfg(test)]
 mod tests;
 
-pub use identity::Identity;
+pub use access::{Access, Introduction, Source};
+pub use identity::{Identity, StringFile};
 pub use methods::{Method, MethodCall, MethodReply};
 pub use outbox::Report;
 pub use port::{CallId, Commands, Hub, HubCommand, HubEvent, Pace, Port, Replier, Slot, channels};
-pub use session::Session;
-pub use settings::Settings;
+pub use session::{CLOCK_FLOOR, Session};
+pub use settings::{Settings, Transport};
 pub use tuning::{Consented, Tuned};
 pub use wish::{Desired, Parsed};
+
+use std::time::Duration;
 
 /// Why there is no connection, or no more. None of it says anything about an update.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -86,6 +98,33 @@ pub enum Lost {
         host: String,
         /// What is wrong with it.
         detail: String,
+    },
+    /// No WebSocket where one must be.
+    #[error("WebSocket with {host}: {detail}")]
+    WebSocket {
+        /// The name.
+        host: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// No way through the proxy.
+    #[error("{detail}")]
+    Proxy {
+        /// Which, why, and what to do.
+        detail: String,
+        /// It does not let us through at all until somebody does something.
+        refused: bool,
+    },
+    /// Nothing on this device proves who it is.
+    #[error("{0}")]
+    Credential(String),
+    /// The provisioning service does not name a hub.
+    #[error("the provisioning service: {detail}")]
+    Provisioning {
+        /// Why.
+        detail: String,
+        /// When it wants to be asked again, if it says so.
+        retry_after: Option<Duration>,
     },
     /// The hub refuses us, with MQTT's return code.
     #[error("the hub refuses the connection: {}", refusal(*.0))]
@@ -121,7 +160,45 @@ pub enum Lost {
 impl Lost {
     /// Whether it will likely be the same next time, so that trying again soon only costs.
     pub fn is_slow(&self) -> bool {
-        matches!(self, Self::Refused(1 | 2 | 4 | 5))
+        match self {
+            Self::Refused(code) => matches!(code, 1 | 2 | 4 | 5),
+            Self::Provisioning { .. } => true,
+            Self::Proxy { refused, .. } => *refused,
+            // Looking at a file again costs nothing.
+            Self::Credential(_)
+            | Self::Unresolved { .. }
+            | Self::Unreachable { .. }
+            | Self::Tls { .. }
+            | Self::WebSocket { .. }
+            | Self::Unsubscribed(_)
+            | Self::Closed
+            | Self::Contested { .. }
+            | Self::Broken(_)
+            | Self::Silent(_)
+            | Self::Malformed(_) => false,
+        }
+    }
+
+    /// How long to wait at least, because somebody said so; within reason.
+    pub fn least_wait(&self) -> Duration {
+        const REASON: Duration = Duration::from_secs(60 * 60);
+        match self {
+            Self::Provisioning { retry_after: Some(wait), .. } => (*wait).min(REASON),
+            Self::Provisioning { retry_after: None, .. }
+            | Self::Proxy { .. }
+            | Self::Credential(_)
+            | Self::Refused(_)
+            | Self::Unresolved { .. }
+            | Self::Unreachable { .. }
+            | Self::Tls { .. }
+            | Self::WebSocket { .. }
+            | Self::Unsubscribed(_)
+            | Self::Closed
+            | Self::Contested { .. }
+            | Self::Broken(_)
+            | Self::Silent(_)
+            | Self::Malformed(_) => Duration::ZERO,
+        }
     }
 }
 

@@ -34,7 +34,7 @@ pub(super) const MAX_RECEIVED: usize = 300 * 1024;
 /// Largest packet that is sent.
 const MAX_SENT: usize = 256 * 1024;
 
-/// Whatever carries bytes both ways: TLS over TCP today.
+/// Whatever carries bytes both ways: TLS, or a WebSocket in it.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
@@ -58,7 +58,7 @@ pub(super) enum Received {
 #[derive(Debug)]
 pub(super) enum Sent {
     /// The greeting.
-    Connect { client: String, username: String, password: Token, keep_alive: u16 },
+    Connect { client: String, username: String, password: Option<Token>, keep_alive: u16 },
     /// One topic filter.
     Subscribe { id: u16, filter: Cow<'static, str> },
     /// A message; with an `id` it will be acknowledged.
@@ -173,7 +173,8 @@ fn encode(packet: Sent) -> Packet {
             let mut connect = v4::Connect::new(client);
             connect.keep_alive = keep_alive;
             connect.clean_session = true;
-            connect.set_login(username, password.expose());
+            // An empty password is none at all to the codec: who shows a certificate has no other.
+            connect.set_login(username, password.as_ref().map_or("", Token::expose));
             Packet::Connect(connect)
         }
         Sent::Subscribe { id, filter } => {

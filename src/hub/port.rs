@@ -8,6 +8,7 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use super::Lost;
+use super::access::Introduction;
 use super::methods::{MethodCall, MethodReply};
 use super::outbox::Report;
 use super::tuning::Tuned;
@@ -24,6 +25,8 @@ const COMMANDS: usize = 64;
 pub enum HubEvent {
     /// The hub is reached and the twin is known. Not told again when a token is renewed.
     Connected,
+    /// Who we are to the hub, and what should be known about it, is other than was told before.
+    Introduced(Introduction),
     /// There is no connection.
     Lost {
         /// Why.

@@ -50,6 +50,7 @@ fn kind(event: &HubEvent) -> Option<u8> {
         HubEvent::Uncontested => Some(4),
         HubEvent::Tuned(_) => Some(5),
         HubEvent::Ignored(_) => Some(6),
+        HubEvent::Introduced(_) => Some(7),
     }
 }
 

@@ -7,29 +7,37 @@ use std::fmt::{self, Write as _};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hmac::{Hmac, KeyInit as _, Mac as _};
-use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use super::identity::{Identity, Key};
+use super::credential::Signer;
 
 /// A token: a secret for as long as it lives, so it is wiped when dropped and never shown.
 #[derive(Clone)]
 pub struct Token(Zeroizing<String>);
 
 impl Token {
-    /// A token for `identity` that ends at `expiry`, in seconds since 1970.
-    pub fn of_device(identity: &Identity, expiry: u64) -> Self {
-        let resource = format!("{}/devices/{}", identity.host, identity.device);
-        Self::sign(&percent_encoded(&resource), expiry, &identity.key)
+    /// A token for `resource` (such as `hub/devices/id`) that ends at `expiry`, in seconds since 1970. `policy` names
+    /// the key where it is not the device's own.
+    ///
+    /// # Errors
+    /// In words, if whoever keeps the key does not sign.
+    pub fn new(
+        resource: &str,
+        expiry: u64,
+        signer: &dyn Signer,
+        policy: Option<&str>,
+    ) -> Result<Self, String> {
+        Self::sign(&percent_encoded(resource), expiry, signer, policy)
     }
 
     /// Signs `resource` as it stands.
-    fn sign(resource: &str, expiry: u64, key: &Key) -> Self {
-        let mut mac = Hmac::<Sha256>::new_from_slice(key.expose()).expect("HMAC takes keys of any length");
-        mac.update(format!("{resource}\n{expiry}").as_bytes());
-        let signature = percent_encoded(&STANDARD.encode(mac.finalize().into_bytes()));
-        Self(Zeroizing::new(format!("SharedAccessSignature sr={resource}&sig={signature}&se={expiry}")))
+    fn sign(resource: &str, expiry: u64, signer: &dyn Signer, policy: Option<&str>) -> Result<Self, String> {
+        let signature = signer.sign(format!("{resource}\n{expiry}").as_bytes())?;
+        let signature = percent_encoded(&STANDARD.encode(signature));
+        let policy = policy.map_or(String::new(), |policy| format!("&skn={policy}"));
+        Ok(Self(Zeroizing::new(format!(
+            "SharedAccessSignature sr={resource}&sig={signature}&se={expiry}{policy}"
+        ))))
     }
 
     /// The whole token: the password of the connection and nothing else.
@@ -60,6 +68,7 @@ pub(super) fn percent_encoded(text: &str) -> String {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use super::super::credential::Key;
     use super::*;
 
     const KEY: &str = "z0ucH16zHeuepB9W+qdXtovpyri3P0YyKd8XA2vfoT4=";
@@ -85,7 +94,8 @@ mod tests {
                 "DzEmA6QlGoIHI2syG0tLgNbqFDszSwSSTMdqpPBN9lY%3D",
             ),
         ] {
-            let token = Token::sign(resource, expiry, &KEY.parse().unwrap());
+            let key: Key = KEY.parse().unwrap();
+            let token = Token::sign(resource, expiry, &key, None).unwrap();
             assert_eq!(
                 token.expose(),
                 format!("SharedAccessSignature sr={resource}&sig={signature}&se={expiry}")
@@ -94,13 +104,12 @@ mod tests {
     }
 
     #[test]
-    fn a_device_signs_its_own_resource_whatever_it_dials() {
-        let text = format!("HostName=localhost:18883;DeviceId=dev1;GatewayHostName=gw;SharedAccessKey={KEY}");
-        let token = Token::of_device(&text.parse().unwrap(), 1_795_235_827);
-        assert!(
-            token.expose().contains("sr=localhost%2Fdevices%2Fdev1&sig=EVEGyTHOSI58"),
-            "no port, no gateway"
-        );
+    fn the_resource_is_encoded_and_the_policy_named() {
+        let key: Key = KEY.parse().unwrap();
+        let token = Token::new("localhost/devices/dev1", 1_795_235_827, &key, None).unwrap();
+        assert!(token.expose().contains("sr=localhost%2Fdevices%2Fdev1&sig=EVEGyTHOSI58"));
         assert_eq!(format!("{token:?}"), "Token(…)");
+        let token = Token::new("s/registrations/d", 7, &key, Some("registration")).unwrap();
+        assert!(token.expose().ends_with("&se=7&skn=registration"));
     }
 }

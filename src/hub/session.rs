@@ -3,18 +3,16 @@
 //! It ends when it is told to, or when the engine has gone; nothing the network does ends it.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
-use tokio_rustls::rustls::ClientConfig;
 use tracing::debug;
 
 use super::Lost;
-use super::dial::{Dial, Direct, Opened};
+use super::access::{Access, Door};
+use super::dial::{Dial, Opened};
 use super::dialogue::Dialogue;
-use super::identity::Identity;
-use super::port::{HubCommand, Port, Slot};
+use super::port::{HubCommand, HubEvent, Port, Slot};
 use super::queue::Queue;
 use super::settings::Settings;
 use super::waits::Waits;
@@ -24,7 +22,7 @@ use crate::model::Timestamp;
 /// without a battery for its clock starts in 1970, and a token of that time is refused. One counted from this day
 /// is good for its lifetime from this day at least; for the rest, the hub refuses until the clock is set, and we
 /// keep asking.
-const CLOCK_FLOOR: Timestamp = Timestamp(1_795_219_200_000);
+pub const CLOCK_FLOOR: Timestamp = Timestamp(1_795_219_200_000);
 /// How long an orderly end may take.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -46,15 +44,14 @@ enum End {
 }
 
 impl Session {
-    /// `clock` tells wall-clock time, for tokens and nothing else. `tls` decides whom to trust.
+    /// `clock` tells wall-clock time, for tokens and nothing else.
     pub fn new(
         port: Port,
-        identity: Identity,
-        tls: Arc<ClientConfig>,
+        access: Access,
         settings: Settings,
         clock: impl Fn() -> Timestamp + Send + 'static,
     ) -> Self {
-        let dial = Direct { identity, tls, settings: Arc::new(settings.clone()) };
+        let dial = Door { access, settings: settings.clone() };
         Self::over(port, Box::new(dial), settings, clock)
     }
 
@@ -85,6 +82,9 @@ impl Session {
                 opened = self.dial.open(now) => opened,
                 () = self.inbox.serve(&mut self.dialogue) => return,
             };
+            if let Some(news) = self.dial.news() {
+                self.dialogue.events.push(HubEvent::Introduced(news));
+            }
             let ready = Instant::now();
             let (end, lived) = match opened {
                 Ok(mut opened) => {

@@ -8,6 +8,10 @@ pub struct Settings {
     /// After this long without traffic one way or the other, the hub is asked whether it is there. The hub itself
     /// accepts at most 1177 seconds.
     pub keep_alive: Duration,
+    /// Which ports and wrappings to use.
+    pub transport: Transport,
+    /// Where the WebSocket is: 443, except where a test has it elsewhere.
+    pub websocket_port: u16,
     /// How long a token lives.
     pub token_lifetime: Duration,
     /// First and last limit of the random wait before a new connection, and before asking again what the hub could
@@ -44,11 +48,24 @@ pub struct Settings {
     pub attempts_an_hour: u32,
 }
 
+/// How to reach the hub.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Transport {
+    /// MQTT, and where nothing is heard of the hub by it, a WebSocket by turns.
+    Auto,
+    /// MQTT over TLS, port 8883.
+    Mqtt,
+    /// MQTT over a WebSocket, port 443.
+    WebSocket,
+}
+
 impl Default for Settings {
     fn default() -> Self {
         let seconds = Duration::from_secs;
         Self {
             keep_alive: seconds(240),
+            transport: Transport::Auto,
+            websocket_port: 443,
             token_lifetime: seconds(3600),
             backoff: [seconds(1), seconds(300)],
             slow_backoff: [seconds(30), seconds(600)],

@@ -10,18 +10,20 @@ mod hostile;
 mod player;
 mod server;
 mod soak;
+mod ways;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use server::{Peer, Server};
+use server::{Connect, Peer, Server};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::*;
 use crate::model::{Request, Timestamp};
+use crate::tls::Trust;
 
 const KEY: &str = "z0ucH16zHeuepB9W+qdXtovpyri3P0YyKd8XA2vfoT4=";
 const DIGEST: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
@@ -53,9 +55,9 @@ impl Device {
         let (hub, port) = channels();
         let clock = Arc::new(AtomicU64::new(1_800_000_000_000));
         let hands = clock.clone();
-        let session = Session::new(port, text.parse().unwrap(), server.trust.clone(), settings, move || {
-            Timestamp(hands.load(Ordering::Relaxed))
-        });
+        let trust = Trust::fixed(server.trust.clone());
+        let access = Access::new(Source::Fixed(text.parse().unwrap()), trust, None);
+        let session = Session::new(port, access, settings, move || Timestamp(hands.load(Ordering::Relaxed)));
         Self { hub, clock, task: tokio::spawn(session.run()) }
     }
 
@@ -373,6 +375,7 @@ async fn methods_are_answered_whatever_their_payloads_look_like() {
                 break reply;
             }
             HubEvent::Connected
+            | HubEvent::Introduced(_)
             | HubEvent::Uncontested
             | HubEvent::Tuned(_)
             | HubEvent::Ignored(_)
@@ -437,8 +440,9 @@ async fn a_certificate_that_nobody_vouches_for_is_refused() {
     let (server, other) = (Server::start().await, Server::start().await);
     let text = format!("HostName=localhost:{};DeviceId=dev1;SharedAccessKey={KEY}", server.port());
     let (hub, port) = channels();
-    let identity = text.parse().unwrap();
-    let session = Session::new(port, identity, other.trust.clone(), quick(), || Timestamp(0));
+    let trust = Trust::fixed(other.trust.clone());
+    let access = Access::new(Source::Fixed(text.parse().unwrap()), trust, None);
+    let session = Session::new(port, access, quick(), || Timestamp(0));
     let mut device = Device { hub, clock: Arc::default(), task: tokio::spawn(session.run()) };
     server.accept_refusal().await;
     assert!(matches!(device.lost().await, Lost::Tls { .. }));

@@ -83,7 +83,7 @@ impl Waits {
             self.judge(&why, lived);
         }
         let backoff = if why.is_slow() { &mut self.slow } else { &mut self.usual };
-        let wait = backoff.next(random);
+        let wait = backoff.next(random).max(why.least_wait());
         let room = self.room_at(now);
         if lived.is_some() && self.evictions >= CONTESTED_AFTER {
             let why = Lost::Contested { device: device.to_owned(), times: self.evictions };

@@ -26,6 +26,9 @@ pub enum Error {
         #[source]
         source: reqwest::Error,
     },
+    /// No way through the proxy: which, why, and what to do.
+    #[error("{0}")]
+    Proxy(String),
     /// The server's certificate is not acceptable, or it speaks no TLS that is.
     #[error("TLS with {host}")]
     Tls {
@@ -195,7 +198,9 @@ impl Error {
         match self {
             Self::Cancelled => Failure::Cancelled,
             Self::Client(_) | Self::StartOver(_) => Failure::Internal,
-            Self::Connection { .. } | Self::Silent { .. } | Self::Cut { .. } => Failure::DownloadUnreachable,
+            Self::Connection { .. } | Self::Proxy(_) | Self::Silent { .. } | Self::Cut { .. } => {
+                Failure::DownloadUnreachable
+            }
             Self::Tls { .. } => Failure::DownloadTls,
             Self::TooSlow { .. } => Failure::DownloadTooSlow,
             Self::Status { .. } => Failure::DownloadHttpStatus,
@@ -222,6 +227,7 @@ impl Error {
             Self::Cancelled
             | Self::Client(_)
             | Self::Connection { .. }
+            | Self::Proxy(_)
             | Self::Tls { .. }
             | Self::Silent { .. }
             | Self::Cut { .. }

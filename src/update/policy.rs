@@ -67,6 +67,13 @@ pub fn gate(stage: Stage, job: &Job, rules: &Rules, now: &Conditions) -> Option<
     Some(Gate { wait, until })
 }
 
+impl Job {
+    /// Whether somebody may have to allow switching over: by the rules, or because it was asked for on these terms.
+    pub fn asks_consent(&self, rules: &Rules) -> bool {
+        rules.consent || self.terms.consent || self.terms.hold
+    }
+}
+
 impl fmt::Display for Gate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.wait {

@@ -13,6 +13,7 @@ mod settings;
 mod support;
 mod trials;
 mod updates;
+mod ways;
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -50,6 +51,13 @@ impl Bench {
         bench.device.power_on()?;
         bench.runs("1.0.0")?;
         Ok(bench)
+    }
+
+    /// With a drop-in for the configuration that depends on the cloud.
+    fn by(config: impl FnOnce(&Cloud) -> Checked<String>) -> Checked<Self> {
+        let cloud = Cloud::start("gateway")?;
+        let device = cloud.device(&V1, &config(&cloud)?)?;
+        Ok(Self { device, cloud })
     }
 
     /// Not yet switched on.

@@ -63,6 +63,19 @@ impl Cloud {
         SimDevice::new(&Options { config, reset, ..options })
     }
 
+    /// The same cloud, with the eye on another device.
+    pub(crate) fn of(self, id: &'static str) -> Self {
+        Self { id, ..self }
+    }
+
+    /// Makes the device that belongs to it, switched off, whose daemon is this program.
+    pub(crate) fn device_of(&self, program: &Path, factory: &[u8]) -> Checked<SimDevice> {
+        let connection = self.emulator.device_connection_string(self.id)?;
+        let port = self.emulator.mqtt_port();
+        let connection = connection.replacen(";DeviceId=", &format!(":{port};DeviceId="), 1);
+        SimDevice::new(&Options::new(program, factory, &connection, self.emulator.ca_pem()))
+    }
+
     /// The device's secret key, to look for where it must not be.
     pub(crate) fn key(&self) -> Checked<String> {
         let connection = self.emulator.device_connection_string(self.id)?;

@@ -5,6 +5,7 @@
 #![allow(dead_code, unused_imports, clippy::unwrap_used)]
 
 mod cloud;
+pub(crate) mod proxy;
 
 pub(crate) use cloud::{Cloud, Published};
 pub(crate) use hub_emulator::device::{

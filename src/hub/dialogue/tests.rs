@@ -105,6 +105,7 @@ fn desired(events: &[HubEvent]) -> Vec<String> {
             Desired::Invalid { .. } => "invalid".to_owned(),
         }),
         HubEvent::Connected
+        | HubEvent::Introduced(_)
         | HubEvent::Uncontested
         | HubEvent::Tuned(_)
         | HubEvent::Ignored(_)

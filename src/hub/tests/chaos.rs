@@ -15,8 +15,9 @@ use tokio::time::sleep;
 
 use super::dice::Dice;
 use super::player::{Pace, Player, SICK, Seen, holds};
-use crate::hub::{Identity, Session, Settings};
+use crate::hub::{Access, Identity, Session, Settings, Source};
 use crate::model::Timestamp;
+use crate::tls;
 
 /// Bytes of a short conversation, handshake included: where something can happen.
 const REACH: u64 = 12 * 1024;
@@ -138,12 +139,14 @@ async fn run(emulator: &Arc<Emulator>, ca: &std::path::Path, seed: u64, tally: &
     let chaos = Chaos::start(([127, 0, 0, 1], emulator.mqtt_port()).into(), seed, REACH).unwrap();
     let connection = connection.replacen(";DeviceId=", &format!(":{};DeviceId=", chaos.port()), 1);
     let identity: Identity = connection.parse().unwrap();
-    let trust = crate::tls::Settings { ca_files: vec![ca.to_owned()], system_roots: false };
-    let trust = crate::tls::client_config(&trust).unwrap();
+    let ca_files = vec![ca.to_owned()];
+    let trust = tls::Settings { ca_files, system_roots: false, ..tls::Settings::default() };
+    let trust = tls::Trust::new(trust).unwrap();
     let (player, seen, kill) = Player::new(PACE);
     let life = tokio::spawn(player.run(move |port| {
         let clock = || Timestamp(std::time::UNIX_EPOCH.elapsed().unwrap().as_millis() as u64);
-        tokio::spawn(Session::new(port, identity.clone(), trust.clone(), settings(), clock).run())
+        let access = Access::new(Source::Fixed(identity.clone()), trust.clone(), None);
+        tokio::spawn(Session::new(port, access, settings(), clock).run())
     }));
     let dice = Dice::new(seed);
     let mut run = Run { emulator, id, seed, dice, seen, wanted: "absent".into(), calls: Vec::new() };

@@ -139,6 +139,7 @@ impl Desk {
 fn said(event: HubEvent) -> Said {
     match event {
         HubEvent::Connected => Said::Connected,
+        HubEvent::Introduced(_) => panic!("nobody is introduced by this cloud"),
         HubEvent::Uncontested => Said::Uncontested,
         HubEvent::Tuned(_) => Said::Tuned,
         HubEvent::Ignored(count) => Said::Ignored(count),

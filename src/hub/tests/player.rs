@@ -219,7 +219,8 @@ impl Player {
                 self.connected = false;
                 self.seen.look().contested |= matches!(why, Lost::Contested { .. });
             }
-            HubEvent::Uncontested
+            HubEvent::Introduced(_)
+            | HubEvent::Uncontested
             | HubEvent::Tuned(_)
             | HubEvent::Ignored(_)
             | HubEvent::ReportRefused { .. } => {}

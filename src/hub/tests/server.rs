@@ -6,13 +6,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
-use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig, crypto};
+use tokio_rustls::rustls::client::danger::HandshakeSignatureValid;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, UnixTime};
+use tokio_rustls::rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use tokio_rustls::rustls::{
+    ClientConfig, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme,
+    crypto,
+};
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{TlsAcceptor, rustls};
+
+use super::super::mqtt::Stream;
 
 /// Nothing here takes this long unless it hangs.
 const HANGS: Duration = Duration::from_secs(10);
@@ -34,7 +41,7 @@ impl Server {
         let server = ServerConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&[&rustls::version::TLS12])
             .unwrap()
-            .with_no_client_auth()
+            .with_client_cert_verifier(Arc::new(AnyCertificate))
             .with_single_cert(vec![certificate.clone()], key.into())
             .unwrap();
         let mut roots = RootCertStore::empty();
@@ -59,7 +66,20 @@ impl Server {
     pub(super) async fn accept(&self) -> Peer {
         let (stream, _) = timeout(HANGS, self.listener.accept()).await.expect("a connection").unwrap();
         let stream = timeout(HANGS, self.acceptor.accept(stream)).await.expect("a handshake").unwrap();
-        Peer { stream }
+        let certificate = stream.get_ref().1.peer_certificates().map(|chain| chain[0].to_vec());
+        Peer { stream, certificate }
+    }
+
+    /// The next connection, on which a WebSocket is asked for.
+    pub(super) async fn accept_websocket(&self) -> Peer<DuplexStream> {
+        let (stream, _) = timeout(HANGS, self.listener.accept()).await.expect("a connection").unwrap();
+        let stream = timeout(HANGS, self.acceptor.accept(stream)).await.expect("a handshake").unwrap();
+        Peer { stream: websocket(stream).await, certificate: None }
+    }
+
+    /// The next connection, thrown away at once.
+    pub(super) async fn reset(&self) {
+        drop(timeout(HANGS, self.listener.accept()).await.expect("a connection").unwrap());
     }
 
     /// The next connection whose handshake fails.
@@ -125,8 +145,109 @@ pub(super) fn publish(first: u8, topic: &str, id: Option<u16>, payload: &[u8]) -
 }
 
 /// One connection of a device.
-pub(super) struct Peer {
-    stream: TlsStream<TcpStream>,
+pub(super) struct Peer<S = TlsStream<TcpStream>> {
+    stream: S,
+    /// What the device showed while TLS was set up.
+    pub certificate: Option<Vec<u8>>,
+}
+
+/// Takes any certificate, and none: a hub judges later.
+#[derive(Debug)]
+struct AnyCertificate;
+
+impl ClientCertVerifier for AnyCertificate {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn verify_client_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let known = crypto::ring::default_provider().signature_verification_algorithms;
+        crypto::verify_tls12_signature(message, certificate, signature, &known)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        panic!("this server speaks TLS 1.2 only")
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        crypto::ring::default_provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Answers the upgrade and takes the device's frames apart; what is written to the result goes out in small frames.
+async fn websocket(mut stream: TlsStream<TcpStream>) -> DuplexStream {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    let head = String::from_utf8(head).unwrap();
+    assert!(head.starts_with("GET /$iothub/websocket HTTP/1.1\r\n"), "{head}");
+    assert!(head.contains("\r\nSec-WebSocket-Protocol: mqtt\r\n"), "{head}");
+    let key = head.split_once("Sec-WebSocket-Key: ").unwrap().1.split("\r\n").next().unwrap();
+    let text = format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    let digest = ring::digest::digest(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes());
+    let accept = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, digest);
+    let answer = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n"
+    );
+    stream.write_all(answer.as_bytes()).await.unwrap();
+    let (ours, theirs) = tokio::io::duplex(1 << 20);
+    let (mut from_test, mut to_test) = tokio::io::split(ours);
+    let (mut from_device, mut to_device) = tokio::io::split(stream);
+    tokio::spawn(async move {
+        loop {
+            let Ok(first) = from_device.read_u8().await else { return };
+            let length = from_device.read_u8().await.unwrap() & 0x7f;
+            let length =
+                if length == 126 { from_device.read_u16().await.unwrap() } else { u16::from(length) };
+            let mut mask = [0; 4];
+            from_device.read_exact(&mut mask).await.unwrap();
+            let mut payload = vec![0; usize::from(length)];
+            from_device.read_exact(&mut payload).await.unwrap();
+            payload.iter_mut().zip(mask.iter().cycle()).for_each(|(byte, mask)| *byte ^= mask);
+            if first != 0x82 || to_test.write_all(&payload).await.is_err() {
+                return;
+            }
+        }
+    });
+    tokio::spawn(async move {
+        // Packets span frames: three bytes each.
+        let mut part = [0; 3];
+        while let Ok(length @ 1..) = from_test.read(&mut part).await {
+            let frame = [&[0x82, length as u8][..], &part[..length]].concat();
+            if to_device.write_all(&frame).await.is_err() || to_device.flush().await.is_err() {
+                return;
+            }
+        }
+        // Goodbye as a hub says it.
+        let _ = to_device.write_all(&[0x88, 0x02, 0x03, 0xe8]).await;
+        let _ = to_device.shutdown().await;
+    });
+    theirs
 }
 
 /// What a device said in CONNECT.
@@ -149,7 +270,8 @@ impl Connect {
             rest = tail;
             String::from_utf8(text.to_vec()).unwrap()
         };
-        let (client, username, password) = (text(), text(), text());
+        let (client, username) = (text(), text());
+        let password = if body[7] & 0x40 != 0 { text() } else { String::new() };
         assert!(rest.is_empty());
         let keep_alive = u16::from_be_bytes([body[8], body[9]]);
         Self { flags: body[7], keep_alive, client, username, password }
@@ -157,6 +279,13 @@ impl Connect {
 }
 
 impl Peer {
+    /// Ends it with a reset (RST) instead of an orderly close (FIN).
+    pub(super) fn reset(self) {
+        self.stream.get_ref().0.set_zero_linger().unwrap();
+    }
+}
+
+impl<S: Stream> Peer<S> {
     /// The next packet: its first byte and what follows the length.
     pub(super) async fn read(&mut self) -> (u8, Vec<u8>) {
         self.packet().await.expect("a packet, not the end")
@@ -165,11 +294,6 @@ impl Peer {
     /// `None` at the end of the stream.
     async fn packet(&mut self) -> Option<(u8, Vec<u8>)> {
         timeout(HANGS, packet(&mut self.stream)).await.expect("something from the device")
-    }
-
-    /// Ends it with a reset (RST) instead of an orderly close (FIN).
-    pub(super) fn reset(self) {
-        self.stream.get_ref().0.set_zero_linger().unwrap();
     }
 
     /// Reads until the device has gone; the first bytes of what it still said.
@@ -213,11 +337,22 @@ impl Peer {
         self.write(&[0x90, 3, high, low, code]).await;
     }
 
+    /// Reads CONNECT and refuses it.
+    pub(super) async fn refuse(&mut self, code: u8) {
+        self.expect_connect().await;
+        self.write(&[0x20, 2, 0, code]).await;
+    }
+
     /// CONNECT to the last SUBACK.
     pub(super) async fn greet(&mut self) -> Connect {
+        self.greet_for(3).await
+    }
+
+    /// CONNECT to the last of so many SUBACKs.
+    pub(super) async fn greet_for(&mut self, subscriptions: usize) -> Connect {
         let connect = self.expect_connect().await;
         self.write(&[0x20, 2, 0, 0]).await;
-        for _ in 0..3 {
+        for _ in 0..subscriptions {
             let (id, _) = self.expect_subscribe().await;
             self.grant(id, 1).await;
         }

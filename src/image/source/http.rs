@@ -12,9 +12,12 @@ use reqwest::header::{IF_RANGE, RANGE};
 use reqwest::{Response, Url};
 
 use crate::model::SecretUrl;
+use crate::proxy;
+use crate::tls::Trust;
 
 use super::super::{Error, Fetch};
 use super::answer::{Ask, File, Verdict, follow, judge};
+use super::client::{client, is_tls, wants_password};
 use super::pace::{Ceiling, Floor, backoff};
 use super::{Start, Validator};
 
@@ -31,6 +34,7 @@ pub(in crate::image) struct Http<'a> {
     total: Option<u64>,
     validator: Validator,
     response: Option<Response>,
+    trust: Trust,
     /// The farthest byte ever reached; below it, bytes are fetched again.
     farthest: u64,
     /// Where `farthest` was when the connection began.
@@ -62,6 +66,7 @@ impl<'a> Http<'a> {
             total: start.total,
             validator: start.validator,
             response: None,
+            trust: fetch.net.trust.clone(),
             farthest: start.offset,
             began_at: start.offset,
             barren: 0,
@@ -250,9 +255,16 @@ impl<'a> Http<'a> {
         self.fetch.progress.note(|now| now.connections += 1);
         let mut url = self.url.clone();
         let mut been = vec![url.clone()];
+        let net = self.fetch.net;
+        // Authorities and the proxy's password may have been exchanged since the last connection.
+        let client = match client(&self.trust.now(), net.proxy.as_ref(), net.connect_timeout) {
+            Ok(client) => client,
+            Err(error @ Error::Proxy(_)) => return self.trouble(error, None),
+            Err(error) => return Err(error),
+        };
         loop {
             self.host = url.host_str().unwrap_or_default().to_owned();
-            let response = match self.request(&url) {
+            let response = match self.request(&client, &url) {
                 Ok(response) => response,
                 Err(Error::Cancelled) => return Err(Error::Cancelled),
                 Err(error) => return self.trouble(error, None),
@@ -308,8 +320,8 @@ impl<'a> Http<'a> {
         }
     }
 
-    fn request(&self, url: &Url) -> Result<Response, Error> {
-        let mut request = self.fetch.net.client.get(url.clone());
+    fn request(&self, client: &reqwest::Client, url: &Url) -> Result<Response, Error> {
+        let mut request = client.get(url.clone());
         if self.offset > 0 {
             request = request.header(RANGE, format!("bytes={}-", self.offset));
             if let Some(validator) = self.validator.if_range() {
@@ -388,24 +400,14 @@ impl<'a> Http<'a> {
     /// Says what failed, without the address.
     fn failed(&self, doing: &'static str, source: reqwest::Error) -> Error {
         let (host, source) = (self.host.clone(), source.without_url());
+        if let Some(proxy) = &self.fetch.net.proxy
+            && wants_password(&source)
+        {
+            let (address, remedy) = (proxy.address(), proxy::remedy(proxy.has_credentials()));
+            return Error::Proxy(format!(
+                "the proxy {address} wants a user name and a password (407): {remedy}"
+            ));
+        }
         if is_tls(&source) { Error::Tls { host, source } } else { Error::Connection { doing, host, source } }
     }
-}
-
-/// Whether somewhere below an error TLS is the cause, and not just the line.
-fn is_tls(error: &reqwest::Error) -> bool {
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        if error.is::<rustls::Error>() {
-            return true;
-        }
-        // An I/O error made from another error is transparent: its `source` is that of the other, which would be
-        // missed.
-        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        cause = match inner {
-            Some(inner) => Some(inner),
-            None => error.source(),
-        };
-    }
-    false
 }

@@ -1,11 +1,11 @@
 //! Where the bytes of an artifact come from: a stream from front to back that survives what networks do.
 
 pub(super) mod answer;
+mod client;
 mod file;
 mod http;
 mod pace;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,41 +13,35 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
 use crate::model::Location;
+use crate::proxy::Proxy;
+use crate::tls::Trust;
 
 use super::checkpoint::{Point, Saved};
 use super::{Error, Fetch, Settings};
 
-/// What it takes to make requests: a client, and the runtime that drives its connections.
+/// What it takes to make requests: whom to trust, which way to go, and the runtime that drives the connections.
 #[derive(Clone, Debug)]
 pub struct Net {
-    client: reqwest::Client,
+    trust: Trust,
+    proxy: Option<Proxy>,
+    connect_timeout: Duration,
     runtime: Handle,
 }
 
 impl Net {
-    /// A client that follows no redirects by itself, keeps no cookies, obeys no proxy variables, asks for no
-    /// encodings, and speaks HTTP/1.1 over the given TLS and nothing else.
-    ///
     /// `runtime` is a runtime whose thread is running it: the image's thread blocks on it and does not drive it.
     ///
     /// # Errors
-    /// If the client cannot be built.
-    pub fn new(tls: &Arc<rustls::ClientConfig>, settings: &Settings, runtime: Handle) -> Result<Self, Error> {
-        let client = reqwest::Client::builder()
-            .tls_backend_preconfigured((**tls).clone())
-            .https_only(true)
-            .http1_only()
-            .http1_max_headers(64)
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .referer(false)
-            .no_proxy()
-            .pool_max_idle_per_host(0)
-            .connect_timeout(settings.connect_timeout)
-            .user_agent(concat!("twinboot/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(Error::Client)?;
-        Ok(Self { client, runtime })
+    /// If a client cannot be built.
+    pub fn new(
+        trust: Trust,
+        proxy: Option<Proxy>,
+        settings: &Settings,
+        runtime: Handle,
+    ) -> Result<Self, Error> {
+        let net = Self { trust, proxy, connect_timeout: settings.connect_timeout, runtime };
+        client::client(&net.trust.clone().now(), None, net.connect_timeout)?;
+        Ok(net)
     }
 }
 

@@ -140,8 +140,12 @@ impl Server {
         let body = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, &self.authority);
         let pem = format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n");
         std::fs::write(&path, pem).unwrap();
-        crate::tls::client_config(&crate::tls::Settings { ca_files: vec![path], system_roots: false })
-            .unwrap()
+        crate::tls::client_config(&crate::tls::Settings {
+            ca_files: vec![path],
+            system_roots: false,
+            ..crate::tls::Settings::default()
+        })
+        .unwrap()
     }
 
     pub(super) fn then(&self, script: Script) -> &Self {

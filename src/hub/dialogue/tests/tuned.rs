@@ -10,6 +10,7 @@ fn told(events: &[HubEvent]) -> Vec<String> {
         HubEvent::Tuned(tuned) => Some(format!("tuned {}", tuned.complaints().len())),
         HubEvent::Desired(_) => Some("desired".to_owned()),
         HubEvent::Connected
+        | HubEvent::Introduced(_)
         | HubEvent::Uncontested
         | HubEvent::Ignored(_)
         | HubEvent::Lost { .. }
