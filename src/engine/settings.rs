@@ -26,8 +26,7 @@ impl Engine {
     pub(super) async fn consent_by_twin(&mut self) {
         let rules = self.rules_in_force();
         let (Some(tuned), Some(job)) = (&self.tuned, self.record.state.job()) else { return };
-        let asks = rules.consent || job.terms.consent || job.terms.hold;
-        let waits = job.consent.is_none() && asks;
+        let waits = job.consent.is_none() && job.asks_consent(&rules);
         if waits && tuned.consent().is_some_and(|name| names(name, job)) {
             // Too late is no error: nobody waits for an answer.
             let _ = self.take(Event::Apply(Origin::Desired)).await;
