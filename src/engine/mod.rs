@@ -168,13 +168,13 @@ impl Engine {
             telemetry,
         } = parts;
         let mut live = Live::new(status, dialects);
-        let record = remembered(&mut *store, booted, &mut live);
+        let record = recover(&mut *store, booted, &mut live);
         let (view, unreadable) = match tools.look(&record.state, booted) {
             Ok(view) => (Some(view), None),
             Err(error) => (None, Some(error.to_string())),
         };
         live.warnings.extend(unreadable.clone());
-        let facts = facts(view.as_ref(), (boot, booted), &host, factory);
+        let facts = look_around(&host, view.as_ref(), boot, booted, factory);
         let configured = rules.borrow().clone();
         let mut engine = Self {
             record,
@@ -366,8 +366,21 @@ impl Engine {
     }
 }
 
-/// The record as it is stored; the operator is told if it was damaged.
-fn remembered(store: &mut dyn StateStore, booted: Slot, live: &mut Live) -> Record {
+/// What the machine, the bootloader and the configuration say at the start.
+fn look_around(host: &Host, view: Option<&BootView>, boot: BootId, booted: Slot, factory: Factory) -> Facts {
+    Facts {
+        boot,
+        booted,
+        default: view.map(|view| view.default),
+        trial: view.and_then(|view| view.trial),
+        version: host.image_version(),
+        booted_at: host.boot_time(),
+        factory,
+    }
+}
+
+/// The record, or whatever is left of it; what was lost is told.
+fn recover(store: &mut dyn StateStore, booted: Slot, live: &mut Live) -> Record {
     let (record, loss) = match store.load() {
         Loaded::Found(record, loss) => (*record, loss),
         Loaded::Empty => (Record::default(), None),
@@ -378,16 +391,4 @@ fn remembered(store: &mut dyn StateStore, booted: Slot, live: &mut Live) -> Reco
         live.warnings.insert(format!("record of updates recovered: {why}"));
     }
     record
-}
-
-fn facts(view: Option<&BootView>, (boot, booted): (BootId, Slot), host: &Host, factory: Factory) -> Facts {
-    Facts {
-        boot,
-        booted,
-        default: view.map(|view| view.default),
-        trial: view.and_then(|view| view.trial),
-        version: host.image_version(),
-        booted_at: host.boot_time(),
-        factory,
-    }
 }

@@ -6,7 +6,7 @@ use hub_emulator::{Event, EventKind};
 use serde_json::{Map, Value};
 
 use super::support::{Checked, Recipe};
-use super::{Bench, MIB, V2};
+use super::{Bench, LIMIT, MIB, V2};
 
 /// Every state the object `firmware` was in for whoever watches the twin, one after the other.
 fn told(events: &Receiver<Event>) -> Vec<Map<String, Value>> {
@@ -56,6 +56,22 @@ fn a_good_update_is_told_step_by_step() -> Checked {
         }
     }
     Ok(())
+}
+
+/// The hub ends every connection soon after it was made, as it does when another device with this identity comes.
+#[test]
+fn p129_a_second_device_with_this_identity_is_named() -> Checked {
+    let bench = Bench::new()?;
+    let from = bench.device.now();
+    for _ in 0..3 {
+        bench.reconnects_idle()?;
+    }
+    bench.device.wait_status("a warning", from, LIMIT, |status| {
+        let warnings = status["warnings"].as_array();
+        warnings
+            .is_some_and(|all| all.iter().any(|it| it.as_str().unwrap_or("").contains("duplicate identity")))
+    })?;
+    bench.says("does another device connect as 'gateway'?", from)
 }
 
 #[test]
@@ -115,4 +131,35 @@ fn a_whole_update_in_the_older_dialects_and_as_telemetry() -> Checked {
     assert!(words.iter().any(|word| word == "applying"), "{words:?}");
     assert!(states.contains(&3) && states.last() == Some(&0), "{states:?}");
     Ok(())
+}
+
+/// Nobody on this device wants them, and fifty that wait would keep others from being sent.
+#[test]
+fn cloud_to_device_messages_are_taken_and_ignored_with_one_line() -> Checked {
+    let bench = Bench::off("")?;
+    let completed = bench.cloud.emulator.events();
+    let message = |n: usize| serde_json::json!({"body": format!("hello {n}"), "properties": {"a": "b"}});
+    for n in 0..50 {
+        bench.cloud.emulator.send_message("gateway", &message(n))?;
+    }
+    bench.device.power_on()?;
+    bench.runs("1.0.0")?;
+    let is_completed = |event: &Event| matches!(event.kind, EventKind::MessageCompleted { .. });
+    for n in 0..50 {
+        while !is_completed(
+            &completed
+                .recv_timeout(super::LIMIT)
+                .map_err(|_| super::support::Fault(format!("message {n}")))?,
+        ) {}
+    }
+    bench.says("ignored: they mean nothing to twinboot", 0)?;
+    bench.cloud.emulator.send_message("gateway", &message(50))?;
+    while !is_completed(
+        &completed.recv_timeout(super::LIMIT).map_err(|_| super::support::Fault("the last".to_owned()))?,
+    ) {}
+    // Its turn has passed when a later call is answered.
+    assert_eq!(bench.cloud.call("getStatus", Value::Null)?.0, 200);
+    let said = |entry: &hub_emulator::device::Entry| matches!(&entry.what, hub_emulator::device::Happening::Said(line) if line.contains("mean nothing to twinboot"));
+    assert_eq!(bench.device.since(0).iter().filter(|entry| said(entry)).count(), 1);
+    bench.is_untouched()
 }

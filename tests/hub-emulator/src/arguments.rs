@@ -9,9 +9,11 @@ use hub_emulator::{Aim, Emulator, FAULTS, Fault, Options, Tier};
 use serde_json::{Map, Value, json};
 
 use crate::fleet_command::FleetArguments;
+use crate::roster;
 
 const AFTER_HELP: &str = r#"POINTING A CLIENT AT IT
-  Clients must trust the CA in the --ca file, which is new at every start, and use a printed connection string.
+  Clients must trust the CA in the --ca file, which is new at every start without --state, and use a printed
+  connection string.
     twinboot                ca_files = ["/tmp/hub-emulator-ca.pem"] under [tls] in its configuration
     Python device SDK       SSL_CERT_FILE=/tmp/hub-emulator-ca.pem
     Python service SDK      REQUESTS_CA_BUNDLE=/tmp/hub-emulator-ca.pem   (and six installed)
@@ -19,7 +21,8 @@ const AFTER_HELP: &str = r#"POINTING A CLIENT AT IT
     curl                    --cacert /tmp/hub-emulator-ca.pem
 
   Which ports SDKs insist on: devices always 8883 (Node takes HostName=localhost:PORT) or, through WebSockets, 443;
-  the Node service 443, the Python service 443 unless the connection string says HostName=localhost:PORT. To serve them all at once:
+  the Node service 443, the Python service 443 unless the connection string says HostName=localhost:PORT. To serve
+  them all at once:
     hub-emulator --https-port 443              (as root, or after: sysctl net.ipv4.ip_unprivileged_port_start=443)
 
   To use a name as in Azure, on this machine: add to /etc/hosts
@@ -34,9 +37,22 @@ const AFTER_HELP: &str = r#"POINTING A CLIENT AT IT
 EXAMPLES
   A device with a tag, a directory of images, and a hub on free ports:
     hub-emulator --mqtt-port 0 --https-port 0 --images ./images --device dev-1,tag.devicetype=chiller
+  A message from the cloud (the SDKs' service clients send them over AMQP, port 5671, which is not here):
+    curl --cacert /tmp/hub-emulator-ca.pem https://localhost:8443/emulator/devices/dev-1/messages \
+      -d '{"body": "hello", "properties": {"level": "3", "flag": null}, "ttlSeconds": 60}'
   What a device has reported, then its connection cut:
     curl --cacert /tmp/hub-emulator-ca.pem https://localhost:8443/emulator/state
     curl --cacert /tmp/hub-emulator-ca.pem -X POST https://localhost:8443/emulator/devices/dev-1/drop
+
+PROVISIONING
+  The provisioning service is on the same ports: give clients this host where the SDKs' samples say
+  global.azure-devices-provisioning.net, and the id scope of --id-scope. A group, from whose key those of its devices
+  are derived:
+    hub-emulator --enrollment-group factory
+  Certificates, initial twins and policies go in through the doors, with the bodies of the service's REST API:
+    PUT /emulator/enrollments/ID, PUT /emulator/enrollmentGroups/NAME (GET, DELETE too; GET /emulator/provisioning
+    is all of it), PATCH /emulator/provisioning {polls, retryAfter, assignedHub},
+    POST /emulator/authorities {"certificate": PEM}
 
 THE BROWSER PAGE
   Open https://localhost:8443/ (the printed address of the service) in a browser on this machine, and accept the
@@ -74,7 +90,7 @@ fn manual() -> String {
 
 /// An Azure IoT Hub for one machine: device protocol, service REST API, image server, faults on demand.
 ///
-/// Nothing is kept on disk: when it ends, all is forgotten.
+/// Nothing is kept on disk, and all is forgotten when it ends, unless --state says where to keep it.
 #[derive(Debug, Parser)]
 #[command(after_help = manual(), max_term_width = 118)]
 pub(crate) struct Arguments {
@@ -96,9 +112,25 @@ pub(crate) struct Arguments {
     /// Where to write the CA certificate.
     #[arg(long, value_name = "FILE", default_value = "/tmp/hub-emulator-ca.pem")]
     pub(crate) ca: PathBuf,
-    /// A device to create: ID[,key=BASE64][,tag.NAME=VALUE]...; can be repeated.
+    /// A device to create: ID[,key=BASE64|,thumbprint=HEX|,x509][,tag.NAME=VALUE]...; can be repeated. With
+    /// thumbprint (twice, if there are two) or x509 it proves itself with a certificate: that one, or one of a
+    /// --client-ca with ID as its common name.
     #[arg(long, value_name = "DEVICE", value_parser = device)]
     pub(crate) device: Vec<Device>,
+    /// A file with authorities, in PEM, that may sign the certificates of devices; can be repeated.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) client_ca: Vec<PathBuf>,
+    /// A device that may register with the provisioning service, by a symmetric key: ID[,key=BASE64][,hub=HOST]
+    /// [,device=ID]; can be repeated.
+    #[arg(long, value_name = "ENROLLMENT", value_parser = enrollment)]
+    pub(crate) enrollment: Vec<Value>,
+    /// A group of devices that may register, by keys derived from the group's: NAME[,key=BASE64][,hub=HOST]; can be
+    /// repeated.
+    #[arg(long, value_name = "GROUP", value_parser = enrollment_group)]
+    pub(crate) enrollment_group: Vec<Value>,
+    /// The id scope of the provisioning service.
+    #[arg(long, value_name = "SCOPE", default_value = "0ne00000001")]
+    id_scope: String,
     /// A directory whose files are served below /images/.
     #[arg(long, value_name = "DIRECTORY")]
     pub(crate) images: Option<PathBuf>,
@@ -126,6 +158,10 @@ pub(crate) struct Arguments {
     /// Seconds that clients' clocks may be off.
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     clock_skew: u64,
+    /// A directory in which to keep everything, keys and the CA too, so that with the same ports a restart is to
+    /// clients no more than a lost connection; devices of the command line that are there already stay as they are.
+    #[arg(long, value_name = "DIRECTORY")]
+    state: Option<PathBuf>,
     /// Print the whole state when it ends.
     #[arg(long)]
     pub(crate) state_at_exit: bool,
@@ -141,6 +177,8 @@ pub(crate) struct Arguments {
 pub(crate) struct Device {
     pub(crate) id: String,
     pub(crate) key: Option<String>,
+    /// None is a device of tokens; empty is any certificate of a known authority.
+    pub(crate) thumbprints: Option<Vec<String>>,
     pub(crate) tags: Value,
 }
 
@@ -167,12 +205,7 @@ impl Arguments {
         println!("images    {}", emulator.images().url(""));
         println!("CA        {}", self.ca.display());
         println!("service connection string: {}", emulator.service_connection_string());
-        for device in &self.device {
-            let created =
-                emulator.create_device_with_key(&device.id, device.key.as_deref(), device.tags.clone());
-            let text = created.map_err(|error| format!("device {}: {error}", device.id))?;
-            println!("device connection string: {text}");
-        }
+        roster::admit(&emulator, self)?;
         Ok(emulator)
     }
 
@@ -195,6 +228,8 @@ impl Arguments {
             mqtt_port: self.mqtt_port,
             names: self.name.iter().chain([&self.host]).cloned().collect(),
             owner_key: self.owner_key.clone(),
+            id_scope: self.id_scope.clone(),
+            state: self.state.clone(),
         }
     }
 }
@@ -202,17 +237,51 @@ impl Arguments {
 fn device(text: &str) -> Result<Device, String> {
     let mut parts = text.split(',');
     let id = parts.next().unwrap_or_default().to_owned();
-    let (mut key, mut tags) = (None, Map::new());
+    let (mut key, mut thumbprints, mut tags) = (None, None, Map::new());
     for part in parts {
         match part.split_once('=') {
             Some(("key", value)) => key = Some(value.to_owned()),
             Some((name, value)) if name.starts_with("tag.") => {
                 tags.insert(name["tag.".len()..].to_owned(), json!(value));
             }
-            Some(_) | None => return Err(format!("{part:?} is neither key=BASE64 nor tag.NAME=VALUE")),
+            Some(("thumbprint", value)) => {
+                thumbprints.get_or_insert_with(Vec::new).push(value.to_owned());
+            }
+            None if part == "x509" => drop(thumbprints.get_or_insert_with(Vec::new)),
+            Some(_) | None => {
+                return Err(format!("{part:?} is none of key=BASE64, thumbprint=HEX, x509, tag.NAME=VALUE"));
+            }
         }
     }
-    Ok(Device { id, key, tags: Value::Object(tags) })
+    if key.is_some() && thumbprints.is_some() {
+        return Err("a device has either a key or a certificate".to_owned());
+    }
+    Ok(Device { id, key, thumbprints, tags: Value::Object(tags) })
+}
+
+fn enrollment(text: &str) -> Result<Value, String> {
+    enrolled(text, "registrationId")
+}
+
+fn enrollment_group(text: &str) -> Result<Value, String> {
+    enrolled(text, "enrollmentGroupId")
+}
+
+/// The body that the service's REST API takes.
+fn enrolled(text: &str, name: &str) -> Result<Value, String> {
+    let mut parts = text.split(',');
+    let mut body = json!({ name: parts.next().unwrap_or_default() });
+    for part in parts {
+        match part.split_once('=') {
+            Some(("key", key)) => {
+                body["attestation"] = json!({"type": "symmetricKey", "symmetricKey": {"primaryKey": key}});
+            }
+            Some(("hub", host)) => body["iotHubHostName"] = json!(host),
+            Some(("device", device)) if name == "registrationId" => body["deviceId"] = json!(device),
+            Some(_) | None => return Err(format!("{part:?} is not key=BASE64, hub=HOST or device=ID")),
+        }
+    }
+    Ok(body)
 }
 
 fn fault(text: &str) -> Result<Fault, String> {
@@ -230,8 +299,23 @@ mod tests {
     #[test]
     fn the_command_line_holds_together() {
         Arguments::command().debug_assert();
-        let expected = Device { id: "d".to_owned(), key: Some("ab==".to_owned()), tags: json!({"a": "x=y"}) };
+        let expected = Device {
+            id: "d".to_owned(),
+            key: Some("ab==".to_owned()),
+            thumbprints: None,
+            tags: json!({"a": "x=y"}),
+        };
         assert_eq!(device("d,tag.a=x=y,key=ab=="), Ok(expected));
+        assert_eq!(device("d,x509").unwrap().thumbprints, Some(Vec::new()));
+        let both = device("d,thumbprint=AA,thumbprint=BB").unwrap();
+        assert_eq!(both.thumbprints, Some(vec!["AA".to_owned(), "BB".to_owned()]));
+        assert!(device("d,key=ab==,x509").is_err());
+        let keyed = json!({"type": "symmetricKey", "symmetricKey": {"primaryKey": "ab=="}});
+        assert_eq!(
+            enrollment("r,key=ab==,device=d"),
+            Ok(json!({"registrationId": "r", "attestation": keyed, "deviceId": "d"}))
+        );
+        assert!(enrollment_group("g,device=d").is_err());
         assert!(device("d,colour=red").is_err());
     }
 

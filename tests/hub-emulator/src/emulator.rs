@@ -1,6 +1,9 @@
 //! Starting an emulator and holding it: the thread it runs in, and the handle for tests and the demo. Not the
 //! listening, which is `server`.
 
+mod identities;
+mod traffic;
+
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
@@ -17,15 +20,18 @@ use tokio_rustls::TlsAcceptor;
 use crate::error::{Code, Error};
 use crate::events::{Event, Events};
 use crate::faults::{Fault, Faults};
-use crate::hub::Hub;
+use crate::hub::{Hub, Snapshot};
 use crate::images::Images;
 use crate::jobs;
 use crate::limits::Limits;
 use crate::policies::Policies;
+use crate::provisioning::ID_SCOPE;
+use crate::registry::Scheme;
 use crate::server::{Server, listen};
 use crate::shared::{Place, Shared};
+use crate::store::{self, Keeper};
 use crate::throttle::{Throttle, Tier};
-use crate::tls::Identity;
+use crate::tls::Authority;
 
 /// How an emulator shall be.
 #[derive(Clone, Debug)]
@@ -44,6 +50,8 @@ pub struct Options {
     pub host: String,
     /// The port for REST and images; 0 picks a free one.
     pub https_port: u16,
+    /// The id scope of the provisioning service.
+    pub id_scope: String,
     /// Most jobs at once; none is no limit. The real hub allows 1, 5 or 10.
     pub job_limit: Option<usize>,
     /// Devices that a job takes on per second; none is all at once. The real hub does 10 or more.
@@ -54,6 +62,10 @@ pub struct Options {
     pub names: Vec<String>,
     /// The key of the policy iothubowner, in base64; none makes one.
     pub owner_key: Option<String>,
+    /// A directory in which to keep everything over the emulator's end: identities, keys, twins, sessions, messages,
+    /// configurations, jobs, enrolments and the certificate authority. With the same ports, a restart is then to
+    /// clients no more than a lost connection. None keeps nothing.
+    pub state: Option<PathBuf>,
     /// Whose rates of requests to keep to, with 429 for more; none is no limit. The other limits are options of their
     /// own.
     pub throttle: Option<Tier>,
@@ -70,11 +82,13 @@ impl Default for Options {
             configuration_limit: 100,
             host: "localhost".to_owned(),
             https_port: 0,
+            id_scope: ID_SCOPE.to_owned(),
             job_limit: None,
             job_rate: None,
             mqtt_port: 0,
             names: Vec::new(),
             owner_key: None,
+            state: None,
             throttle: None,
         }
     }
@@ -91,6 +105,8 @@ pub struct Emulator {
     runtime: Handle,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
+    /// Dropped after the thread has ended, so that the last change is kept too.
+    keeper: Option<Keeper>,
 }
 
 impl Emulator {
@@ -99,7 +115,12 @@ impl Emulator {
     /// # Errors
     /// If a port cannot be had or the CA file cannot be written.
     pub fn start(options: Options) -> io::Result<Emulator> {
-        let identity = Identity::generate(&options.names).map_err(io::Error::other)?;
+        let saved = options.state.as_deref().map(store::load).transpose()?.flatten();
+        let (authority, saved) = match saved {
+            Some(saved) => (saved.authority, Some(saved.hub)),
+            None => (Authority::generate().map_err(io::Error::other)?, None),
+        };
+        let identity = authority.identity(&options.names).map_err(io::Error::other)?;
         if let Some(path) = &options.ca_file {
             std::fs::write(path, &identity.ca_pem).map_err(|error| at(path, error))?;
         }
@@ -107,10 +128,18 @@ impl Emulator {
         let mqtt = listen(options.bind, options.mqtt_port)?;
         let https = listen(options.bind, options.https_port)?;
         let (mqtt_port, https_port) = (mqtt[0].local_addr()?.port(), https[0].local_addr()?.port());
-        let shared = Arc::new(share(&options, mqtt_port, https_port));
+        let shared = Arc::new(share(&options, saved, mqtt_port, https_port));
+        let keeper = match &options.state {
+            Some(directory) => Some(Keeper::start(directory.clone(), authority, Arc::clone(&shared))?),
+            None => None,
+        };
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel();
-        let server = Server { shared: Arc::clone(&shared), acceptor: TlsAcceptor::from(identity.server) };
+        let server = Server {
+            shared: Arc::clone(&shared),
+            acceptor: TlsAcceptor::from(identity.server),
+            host: options.host.clone(),
+        };
         let period = options.configuration_period;
         let thread = std::thread::Builder::new().name("hub-emulator".to_owned()).spawn(move || {
             runtime.block_on(async move {
@@ -132,6 +161,7 @@ impl Emulator {
             runtime: handle,
             stop,
             thread,
+            keeper,
         })
     }
 
@@ -177,9 +207,16 @@ impl Emulator {
     /// # Errors
     /// If there is no such device.
     pub fn device_connection_string(&self, id: &str) -> Result<String, Error> {
-        let key =
-            self.shared.read(|hub| hub.device(id).map(|device| device.authentication.keys[0].clone()))?;
-        Ok(format!("HostName={};DeviceId={id};SharedAccessKey={key}", self.host))
+        let authentication =
+            self.shared.read(|hub| hub.device(id).map(|device| device.authentication.clone()))?;
+        Ok(match authentication.scheme {
+            Scheme::Sas => {
+                format!("HostName={};DeviceId={id};SharedAccessKey={}", self.host, authentication.keys[0])
+            }
+            Scheme::SelfSigned | Scheme::CertificateAuthority | Scheme::None => {
+                format!("HostName={};DeviceId={id};x509=true", self.host)
+            }
+        })
     }
 
     /// The service connection string with all rights. The host in it has no port.
@@ -309,15 +346,20 @@ impl Drop for Emulator {
             // A panic of the thread has already been printed.
             let _ = thread.join();
         }
+        drop(self.keeper.take());
     }
 }
 
-fn share(options: &Options, mqtt_port: u16, https_port: u16) -> Shared {
+fn share(options: &Options, saved: Option<Snapshot>, mqtt_port: u16, https_port: u16) -> Shared {
     let events: Arc<Events> = Arc::default();
     let faults = Faults::new(Arc::clone(&events));
     let policies = Policies::new(options.owner_key.clone(), options.clock_skew.as_secs());
     let immediate = options.configuration_period.is_zero();
     let mut hub = Hub::new(policies, Arc::clone(&events), faults.clone(), immediate);
+    if let Some(saved) = saved {
+        hub.restore(saved);
+    }
+    hub.provisioning.id_scope.clone_from(&options.id_scope);
     hub.limits = Limits {
         configurations: options.configuration_limit,
         jobs: options.job_limit,

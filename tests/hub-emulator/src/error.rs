@@ -57,10 +57,14 @@ pub enum Code {
     ConfigurationAlreadyExists,
     /// The ETag or version asked for is not the present one.
     PreconditionFailed,
+    /// The message is not held with this lock.
+    LockLost,
     /// The job is not in a state for this.
     JobPrecondition,
     /// The payload is larger than allowed.
     MessageTooLarge,
+    /// More messages than may wait for a device.
+    QueueFull,
     /// More devices than one request may hold.
     TooManyDevices,
     /// More modules than a device may have.
@@ -110,8 +114,10 @@ impl Code {
             Code::ModuleAlreadyExists => 409_301,
             Code::ConfigurationAlreadyExists => 409_401,
             Code::PreconditionFailed => 412_001,
+            Code::LockLost => 412_002,
             Code::JobPrecondition => 412_003,
             Code::MessageTooLarge => 413_001,
+            Code::QueueFull => 403_004,
             Code::TooManyDevices => 413_002,
             Code::TooManyModules => 413_003,
             Code::TooManyConfigurations => 413_101,
@@ -150,8 +156,10 @@ impl Code {
             Code::ModuleAlreadyExists => "ModuleAlreadyExistsOnDevice",
             Code::ConfigurationAlreadyExists => "ConfigurationAlreadyExists",
             Code::PreconditionFailed => "PreconditionFailed",
+            Code::LockLost => "DeviceMessageLockLost",
             Code::JobPrecondition => "JobRunPreconditionFailed",
             Code::MessageTooLarge => "MessageTooLarge",
+            Code::QueueFull => "DeviceMaximumQueueDepthExceeded",
             Code::TooManyDevices => "TooManyDevices",
             Code::TooManyModules => "TooManyModulesOnDevice",
             Code::TooManyConfigurations => "ConfigurationCountLimitExceeded",

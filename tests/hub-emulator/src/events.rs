@@ -110,8 +110,40 @@ pub enum EventKind {
         device: String,
         /// Properties, system ones with their `$.` names.
         properties: Vec<(String, String)>,
+        /// The body: JSON if it is, else a text, else base64; null if it is long.
+        body: Value,
         /// Length of the body in bytes.
         bytes: usize,
+    },
+    /// A cloud-to-device message was sent to the device, perhaps not for the first time.
+    MessageSent {
+        /// Device id.
+        device: String,
+        /// Message id.
+        id: String,
+    },
+    /// A device acknowledged a cloud-to-device message.
+    MessageCompleted {
+        /// Device id.
+        device: String,
+        /// Message id.
+        id: String,
+    },
+    /// A cloud-to-device message expired or was sent too often.
+    MessageDropped {
+        /// Device id.
+        device: String,
+        /// Message id.
+        id: String,
+    },
+    /// A device asked the provisioning service to be registered.
+    Registered {
+        /// Registration id.
+        registration: String,
+        /// The device it became; empty if it became none.
+        device: String,
+        /// `assigned`, `disabled`, `failed`, `unassigned` or `refused with ` and the HTTP status.
+        status: String,
     },
     /// A device was created in the registry.
     DeviceCreated {
@@ -216,6 +248,12 @@ impl fmt::Display for EventKind {
                 write!(f, "{device}  method answered {status} {payload}")
             }
             Self::Telemetry { device, bytes, .. } => write!(f, "{device}  telemetry, {bytes} bytes"),
+            Self::MessageSent { device, id } => write!(f, "{device}  message {id} sent"),
+            Self::MessageCompleted { device, id } => write!(f, "{device}  message {id} completed"),
+            Self::MessageDropped { device, id } => write!(f, "{device}  message {id} DROPPED"),
+            Self::Registered { registration, device, status } => {
+                write!(f, "{registration}  registration {status} {device}")
+            }
             Self::DeviceCreated { device } => write!(f, "{device}  created"),
             Self::DeviceDeleted { device } => write!(f, "{device}  deleted"),
             Self::Configuration { id, what } => write!(f, "configuration {id} {what}"),
@@ -259,10 +297,14 @@ impl EventKind {
             | Self::MethodCalled { device, .. }
             | Self::MethodAnswered { device, .. }
             | Self::Telemetry { device, .. }
+            | Self::MessageSent { device, .. }
+            | Self::MessageCompleted { device, .. }
+            | Self::MessageDropped { device, .. }
             | Self::DeviceCreated { device }
             | Self::DeviceDeleted { device }
             | Self::ConfigurationStatus { device, .. }
             | Self::JobDevice { device, .. } => Some(device),
+            Self::Registered { registration, .. } => Some(registration),
             Self::FaultFired { target, .. } => Some(target),
             Self::Configuration { .. }
             | Self::Job { .. }

@@ -1,14 +1,17 @@
-//! An Azure IoT Hub for one machine: the device protocol (MQTT 3.1.1 over TLS or secure WebSocket), the service's REST API, automatic
-//! configurations, an image server, and faults on demand. Good enough for Microsoft's SDKs unchanged.
+//! An Azure IoT Hub for one machine: the device protocol (MQTT 3.1.1 over TLS or secure WebSocket, tokens and client
+//! certificates), the provisioning service, the service's REST API, automatic configurations, an image server, and
+//! faults on demand. Good enough for Microsoft's SDKs unchanged.
 //!
-//! It is not a broker, keeps nothing on disk, and shares no code with twinboot: it is written from the public
-//! protocol, so that a misreading there cannot be cancelled out by the same misreading here. Used by twinboot's
-//! tests and demo through [`Emulator`], and by people through the program of the same name.
+//! It is not a broker, keeps nothing on disk unless told where, and shares no code with twinboot: it is written from
+//! the public protocol, so that a misreading there cannot be cancelled out by the same misreading here. Used by
+//! twinboot's tests and demo through [`Emulator`], and by people through the program of the same name.
 //!
 //! Beside the hub there are simulated devices ([`device`]): boards made of files, on which the real daemon runs.
 //!
-//! Not here yet: provisioning (DPS), X.509 devices, cloud-to-device messages, AMQP.
+//! Not here: AMQP, and with it the service SDKs' way to send messages to devices; `POST
+//! /emulator/devices/{id}/messages` takes its place. Telemetry is counted and the latest shown, and goes nowhere.
 
+mod certificates;
 mod chaos;
 mod clock;
 mod configurations;
@@ -26,6 +29,7 @@ mod jobs;
 mod limits;
 mod mqtt;
 mod policies;
+mod provisioning;
 mod query;
 mod random;
 mod registry;
@@ -33,6 +37,7 @@ mod rest;
 mod sas;
 mod server;
 mod shared;
+mod store;
 mod throttle;
 mod tls;
 mod twin;

@@ -3,6 +3,7 @@
 
 mod arguments;
 mod fleet_command;
+mod roster;
 mod signals;
 
 use std::process::ExitCode;

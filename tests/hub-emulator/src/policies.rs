@@ -1,6 +1,8 @@
 //! Shared access policies of the service side, and the check of a token against a key. Not devices' own keys, except
 //! that the check is shared with them. Called by `mqtt` at CONNECT and by `rest`.
 
+use std::collections::BTreeMap;
+
 use crate::clock;
 use crate::error::{Code, Error};
 use crate::random;
@@ -19,6 +21,8 @@ pub(crate) enum Right {
 struct Policy {
     name: &'static str,
     key: String,
+    /// Chosen by whoever started the emulator.
+    given: bool,
     rights: &'static [Right],
 }
 
@@ -34,7 +38,7 @@ impl Policies {
     /// `owner_key` for `iothubowner`, or a fresh one.
     pub(crate) fn new(owner_key: Option<String>, skew: u64) -> Policies {
         use Right::{DeviceConnect, RegistryRead, RegistryWrite, ServiceConnect};
-        let policy = |name, rights| Policy { name, key: random::key(), rights };
+        let policy = |name, rights| Policy { name, key: random::key(), given: false, rights };
         let mut list = vec![
             policy("iothubowner", &[DeviceConnect, RegistryRead, RegistryWrite, ServiceConnect][..]),
             policy("service", &[ServiceConnect]),
@@ -43,7 +47,7 @@ impl Policies {
             policy("registryReadWrite", &[RegistryRead, RegistryWrite]),
         ];
         if let Some(key) = owner_key {
-            list[0].key = key;
+            (list[0].key, list[0].given) = (key, true);
         }
         Policies { list, skew }
     }
@@ -51,6 +55,20 @@ impl Policies {
     /// The key of a policy, in base64.
     pub(crate) fn key(&self, name: &str) -> Option<&str> {
         self.list.iter().find(|policy| policy.name == name).map(|policy| policy.key.as_str())
+    }
+
+    /// All keys, by the names of their policies.
+    pub(crate) fn keys(&self) -> BTreeMap<String, String> {
+        self.list.iter().map(|policy| (policy.name.to_owned(), policy.key.clone())).collect()
+    }
+
+    /// Puts back the keys of an earlier start, except one that was asked for at this one.
+    pub(crate) fn restore(&mut self, keys: &BTreeMap<String, String>) {
+        for policy in self.list.iter_mut().filter(|policy| !policy.given) {
+            if let Some(key) = keys.get(policy.name) {
+                policy.key.clone_from(key);
+            }
+        }
     }
 
     /// Whether the token is signed by its policy, alive, covers the resource and has the right.
@@ -67,14 +85,20 @@ impl Policies {
 
     /// Whether the token is signed by one of the keys, alive and covers the resource.
     pub(crate) fn check_key(&self, token: &Token, resource: &str, keys: &[&str]) -> Result<(), Error> {
+        self.check_scope(token, resource)?;
+        if !keys.iter().any(|key| token.signed_by(key)) {
+            return Err(unauthorized("the token's signature is wrong".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Whether the token is alive and covers the resource, whoever signed it.
+    pub(crate) fn check_scope(&self, token: &Token, resource: &str) -> Result<(), Error> {
         if !token.covers(resource) {
             return Err(unauthorized(format!(
                 "the token is for {:?} and not for {resource:?}",
                 token.resource
             )));
-        }
-        if !keys.iter().any(|key| token.signed_by(key)) {
-            return Err(unauthorized("the token's signature is wrong".to_owned()));
         }
         let late = clock::unix_now().saturating_sub(token.expiry);
         if late > self.skew {

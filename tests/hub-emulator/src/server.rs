@@ -13,7 +13,9 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
+use crate::certificates::Peer;
 use crate::hub::Hub;
 use crate::images::Body;
 use crate::shared::Shared;
@@ -45,6 +47,16 @@ pub(crate) fn listen(bind: IpAddr, port: u16) -> io::Result<Vec<std::net::TcpLis
 pub(crate) struct Server {
     pub(crate) shared: Arc<Shared>,
     pub(crate) acceptor: TlsAcceptor,
+    /// The host name in connection strings.
+    pub(crate) host: String,
+}
+
+/// Who is on the other end, and what it would dial to come back through the same door.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    pub(crate) peer: Peer,
+    /// The hub's host, with the port where that is not the usual one.
+    pub(crate) here: String,
 }
 
 #[derive(Clone, Copy)]
@@ -79,12 +91,13 @@ impl Server {
         let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, self.acceptor.accept(stream)).await else {
             return;
         };
+        let caller = self.caller(&stream, protocol);
         match protocol {
-            Protocol::Mqtt => mqtt::serve(stream, self.shared).await,
+            Protocol::Mqtt => mqtt::serve(stream, self.shared, caller).await,
             Protocol::Https => {
                 let service = service_fn(|mut request: Request<Incoming>| {
                     request.extensions_mut().insert(rest::Peer(peer));
-                    self.clone().answer(request)
+                    self.clone().answer(request, caller.clone())
                 });
                 let mut http = http1::Builder::new();
                 http.timer(TokioTimer::new()).max_buf_size(128 * 1024);
@@ -95,11 +108,24 @@ impl Server {
     }
 
     /// Devices and the service share the port: they are told apart by the path.
-    async fn answer(self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    async fn answer(self, request: Request<Incoming>, caller: Caller) -> Result<Response<Body>, Infallible> {
         if websocket::is_meant(&request) {
-            return Ok(websocket::respond(self.shared, request));
+            return Ok(websocket::respond(self.shared, request, caller));
         }
-        rest::respond(self.shared, request).await
+        rest::respond(self.shared, request, caller).await
+    }
+
+    fn caller(&self, stream: &TlsStream<TcpStream>, protocol: Protocol) -> Caller {
+        let (tcp, tls) = stream.get_ref();
+        let usual = match protocol {
+            Protocol::Https => 443,
+            Protocol::Mqtt => 8883,
+        };
+        let here = match tcp.local_addr() {
+            Ok(address) if address.port() != usual => format!("{}:{}", self.host, address.port()),
+            Ok(_) | Err(_) => self.host.clone(),
+        };
+        Caller { peer: Peer::new(tls.peer_certificates()), here }
     }
 
     /// Starts evaluating configurations by the clock, unless the period is zero.

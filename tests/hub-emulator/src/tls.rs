@@ -1,8 +1,8 @@
-//! The throw-away certificate authority and the TLS that listeners speak. Not a PKI: the CA's key is forgotten as
-//! soon as the one server certificate is signed. Called by `emulator` at start.
+//! The throw-away certificate authority and the TLS that listeners speak. Not a PKI: it signs one server certificate
+//! per start, and is kept only with the rest of the emulator's state. Called by `emulator` at start.
 //!
-//! TLS 1.2 must be on: Microsoft's Python SDK speaks nothing newer. Client certificates are not asked for yet; the
-//! verifier for X.509 devices belongs here.
+//! TLS 1.2 must be on: Microsoft's Python SDK speaks nothing newer. Clients are asked for a certificate and may have
+//! none; what is made of it is `certificates`' and decided at CONNECT.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,8 +11,12 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, date_time_ymd,
 };
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::pem::{self, PemObject as _};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, version};
+use serde::{Deserialize, Serialize};
+
+use crate::certificates::AnyCertificate;
 
 /// Names that the server certificate is good for, besides those asked for.
 const NAMES: [&str; 4] = ["localhost", "127.0.0.1", "::1", "*.azure-devices.net"];
@@ -35,24 +39,51 @@ impl fmt::Display for Failed {
 
 impl std::error::Error for Failed {}
 
-impl Identity {
-    /// A new CA and a server certificate for the usual names and for these.
-    pub(crate) fn generate(more_names: &[String]) -> Result<Identity, Failed> {
-        let failed = |error: rcgen::Error| Failed(error.to_string());
-        let ca_key = KeyPair::generate().map_err(failed)?;
-        let ca_params = ca_params();
-        let ca = ca_params.self_signed(&ca_key).map_err(failed)?;
-        let issuer = Issuer::new(ca_params, ca_key);
-        let key = KeyPair::generate().map_err(failed)?;
-        let certificate =
-            server_params(more_names).map_err(failed)?.signed_by(&key, &issuer).map_err(failed)?;
+impl From<rcgen::Error> for Failed {
+    fn from(error: rcgen::Error) -> Failed {
+        Failed(error.to_string())
+    }
+}
+
+/// A certificate authority as it is kept over the emulator's end, so that clients need not be told of another.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Authority {
+    /// In PEM, both.
+    certificate: String,
+    key: String,
+}
+
+impl fmt::Debug for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Authority")
+    }
+}
+
+impl Authority {
+    /// A new one.
+    pub(crate) fn generate() -> Result<Authority, Failed> {
+        let key = KeyPair::generate()?;
+        let certificate = ca_params().self_signed(&key)?;
+        Ok(Authority { certificate: certificate.pem(), key: key.serialize_pem() })
+    }
+
+    /// A server certificate for the usual names and for these, signed by it.
+    pub(crate) fn identity(&self, more_names: &[String]) -> Result<Identity, Failed> {
+        let unreadable = |error: pem::Error| Failed(error.to_string());
+        let own = CertificateDer::from_pem_slice(self.certificate.as_bytes()).map_err(unreadable)?;
+        // The certificate is the one that clients trust; what signs is made of the same parts.
+        let issuer = Issuer::new(ca_params(), KeyPair::from_pem(&self.key)?);
+        let key = KeyPair::generate()?;
+        let certificate = server_params(more_names)?.signed_by(&key, &issuer)?;
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let chain = vec![certificate.der().clone(), ca.der().clone()];
+        let chain = vec![certificate.der().clone(), own];
         let server = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_protocol_versions(&[&version::TLS13, &version::TLS12])
-            .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
+            .and_then(|builder| {
+                builder.with_client_cert_verifier(AnyCertificate::new()).with_single_cert(chain, key)
+            })
             .map_err(|error| Failed(error.to_string()))?;
-        Ok(Identity { ca_pem: ca.pem(), server: Arc::new(server) })
+        Ok(Identity { ca_pem: self.certificate.clone(), server: Arc::new(server) })
     }
 }
 

@@ -24,6 +24,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::images::{Body, full};
 use crate::mqtt;
+use crate::server::Caller;
 use crate::shared::Shared;
 
 const PATH: &str = "/$iothub/websocket";
@@ -39,7 +40,7 @@ pub(crate) fn is_meant(request: &Request<Incoming>) -> bool {
 }
 
 /// Answers the handshake; devices are served in the background once the answer is out.
-pub(crate) fn respond(shared: Arc<Shared>, mut request: Request<Incoming>) -> Response<Body> {
+pub(crate) fn respond(shared: Arc<Shared>, mut request: Request<Incoming>, caller: Caller) -> Response<Body> {
     let key = match check(request.method(), request.headers()) {
         Ok(key) => key,
         Err((status, why)) => return refusal(status, why),
@@ -53,7 +54,7 @@ pub(crate) fn respond(shared: Arc<Shared>, mut request: Request<Incoming>) -> Re
             .max_frame_size(Some(MESSAGE_LIMIT));
         let socket =
             WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
-        mqtt::serve(Frames { socket, rest: Bytes::new() }, shared).await;
+        mqtt::serve(Frames { socket, rest: Bytes::new() }, shared, caller).await;
     });
     let mut response = Response::new(full(String::new()));
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;

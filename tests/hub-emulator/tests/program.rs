@@ -65,3 +65,42 @@ fn a_port_that_is_taken_is_named() {
     assert!(!program.status.success());
     assert!(String::from_utf8(program.stderr).unwrap().contains(&format!("127.0.0.1:{port}")));
 }
+
+#[test]
+fn with_a_state_directory_the_next_start_knows_the_same_devices() {
+    let directory = std::env::temp_dir().join(format!("hub-emulator-program-{}", std::process::id()));
+    let lines = || {
+        let program = Command::new(env!("CARGO_BIN_EXE_hub-emulator"))
+            .args(["--mqtt-port", "0", "--https-port", "0", "--device", "dev", "--device", "cert,x509"])
+            .args(["--enrollment", "reg,device=named", "--enrollment-group", "factory", "--ca"])
+            .arg(directory.join("ca.pem"))
+            .arg("--state")
+            .arg(directory.join("state"))
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut program = Running(program);
+        let output = BufReader::new(program.0.stdout.take().unwrap());
+        let lines: Vec<String> =
+            output.lines().map(Result::unwrap).take_while(|line| line != "ready").collect();
+        signal("TERM", program.0.id());
+        assert!(program.0.wait().unwrap().success());
+        let told: Vec<String> = lines.into_iter().filter(|line| line.contains(": ")).collect();
+        (told, std::fs::read_to_string(directory.join("ca.pem")).unwrap())
+    };
+    std::fs::create_dir_all(&directory).unwrap();
+    let first = lines();
+    assert!(
+        first.0.contains(&"device connection string: HostName=localhost;DeviceId=cert;x509=true".to_owned())
+    );
+    for name in [
+        "service connection string: ",
+        "id scope: 0ne00000001",
+        "enrolment reg key: ",
+        "enrolment group factory key: ",
+    ] {
+        assert!(first.0.iter().any(|line| line.starts_with(name)), "{name} {:?}", first.0);
+    }
+    assert_eq!(lines(), first);
+    std::fs::remove_dir_all(directory).unwrap();
+}

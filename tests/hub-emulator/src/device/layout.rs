@@ -9,7 +9,14 @@ use super::sim::Options;
 
 /// Everything but the environment's content.
 pub(super) fn lay_out(directory: &Path, options: &Options<'_>) -> io::Result<()> {
-    for name in ["state", "health.d", "conf.d", "machine/etc", "machine/proc/sys/kernel/random"] {
+    for name in [
+        "state",
+        "health.d",
+        "conf.d",
+        "machine/etc",
+        "machine/proc/sys/kernel/random",
+        "machine/sys/firmware/devicetree/base",
+    ] {
         fs::create_dir_all(directory.join(name))?;
         // Whatever the umask: a directory of health checks that others can write is not trusted.
         fs::set_permissions(directory.join(name), fs::Permissions::from_mode(0o755))?;
@@ -32,6 +39,12 @@ pub(super) fn lay_out(directory: &Path, options: &Options<'_>) -> io::Result<()>
         ("connection-string", 0o600, format!("{}\n", options.connection)),
         ("ca.pem", 0o644, options.ca.to_owned()),
         ("health.d/10-app", 0o755, health),
+        ("machine/proc/sys/kernel/hostname", 0o644, format!("{}\n", options.name)),
+        ("machine/proc/sys/kernel/osrelease", 0o644, "6.12.0-gateway\n".to_owned()),
+        ("machine/proc/meminfo", 0o644, "MemTotal: 1019512 kB\nMemAvailable: 803212 kB\n".to_owned()),
+        // As the kernel shows a device tree: texts that end with a NUL.
+        ("machine/sys/firmware/devicetree/base/model", 0o644, "Simulated gateway\0".to_owned()),
+        ("machine/sys/firmware/devicetree/base/serial-number", 0o644, format!("{}\0", options.name)),
         ("twinboot.toml", 0o644, configuration(directory)),
         ("conf.d/50-test.toml", 0o644, options.config.to_owned()),
     ];

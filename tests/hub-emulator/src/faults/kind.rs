@@ -69,6 +69,11 @@ pub enum FaultKind {
         millis: u64,
     },
     DuplicateC2d,
+    FailRegistration {
+        status: u16,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        retry_after: Option<u64>,
+    },
 
     FailService {
         status: u16,
@@ -106,7 +111,7 @@ pub struct FaultRow {
 }
 
 /// Every fault there is. What all have in common (target, times, seconds) is told at [`Fault`].
-pub const FAULTS: [FaultRow; 29] = {
+pub const FAULTS: [FaultRow; 30] = {
     use Aim::{Device, Image, Service};
     const BYTES: &[(&str, &str)] = &[("bytes", "1000000")];
     const MILLIS: &[(&str, &str)] = &[("millis", "2000")];
@@ -179,6 +184,12 @@ pub const FAULTS: [FaultRow; 29] = {
         row("loseMethodAnswer", Device, NOTHING, "the device's answer to a method does not reach the caller"),
         row("delayMethodAnswer", Device, MILLIS, "the device's answer to a method reaches the caller later"),
         row("duplicateC2d", Device, NOTHING, "a cloud-to-device message comes twice"),
+        row(
+            "failRegistration",
+            Device,
+            LATER,
+            "a request to the provisioning service, by the registration id, is answered with this status",
+        ),
         row("failService", Service, LATER, "a REST request is not carried out and answered with this status"),
         row("delayService", Service, MILLIS, "a REST request is carried out later"),
     ]
@@ -215,6 +226,7 @@ impl FaultKind {
             Self::LoseMethodAnswer => "loseMethodAnswer",
             Self::DelayMethodAnswer { .. } => "delayMethodAnswer",
             Self::DuplicateC2d => "duplicateC2d",
+            Self::FailRegistration { .. } => "failRegistration",
             Self::FailService { .. } => "failService",
             Self::DelayService { .. } => "delayService",
         }

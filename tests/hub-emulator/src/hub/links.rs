@@ -1,8 +1,9 @@
 //! Connections and stored sessions of devices: who is on line, what they subscribed to, and the cutting of a line.
 //! Not the bytes (that is `mqtt`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::Hub;
@@ -18,16 +19,25 @@ const SUBSCRIPTION_LIMIT: usize = 5;
 pub(crate) struct Link {
     /// Tells connections of the same device apart.
     serial: u64,
-    clean: bool,
-    out: UnboundedSender<Push>,
+    pub(super) clean: bool,
+    pub(super) out: UnboundedSender<Push>,
+    /// Packet ids of messages that were sent on it and not acknowledged.
+    pub(super) in_flight: BTreeSet<u16>,
     /// A notification that waits until the next one has gone, by a fault.
     held: Option<(String, Vec<u8>)>,
 }
 
 /// What the hub wants done on a connection.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Push {
     Publish {
+        topic: String,
+        payload: Vec<u8>,
+    },
+    /// A cloud-to-device message; without a packet id at QoS 0.
+    Message {
+        packet: Option<u16>,
+        again: bool,
         topic: String,
         payload: Vec<u8>,
     },
@@ -37,8 +47,9 @@ pub(crate) enum Push {
 }
 
 /// What outlives a connection made with CleanSession=0. Both of Microsoft's SDKs rely on it: they do not subscribe
-/// to everything again. Undelivered cloud-to-device messages will belong here too.
-#[derive(Debug, Default)]
+/// to everything again. Cloud-to-device messages that wait are the device's and not the session's: they outlive a
+/// connection with CleanSession=1 as well.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Session {
     subscriptions: BTreeMap<String, u8>,
 }
@@ -46,6 +57,11 @@ pub(super) struct Session {
 impl Session {
     pub(super) fn holds(&self, filter: &str) -> bool {
         self.subscriptions.contains_key(filter)
+    }
+
+    /// The QoS that was granted for a filter.
+    pub(super) fn granted(&self, filter: &str) -> Option<u8> {
+        self.subscriptions.get(filter).copied()
     }
 
     pub(super) fn filters(&self) -> Vec<String> {
@@ -64,10 +80,20 @@ impl Hub {
         let session_present = self.sessions.contains_key(id);
         self.sessions.entry(id.to_owned()).or_default();
         self.serial += 1;
-        self.links.insert(id.to_owned(), Link { serial: self.serial, clean, out, held: None });
+        let link = Link { serial: self.serial, clean, out, in_flight: BTreeSet::new(), held: None };
+        self.links.insert(id.to_owned(), link);
         self.touch(id);
         self.events.emit(EventKind::Connected { device: id.to_owned(), session_present });
+        // What the stored session listens to comes before the client has subscribed again.
+        self.deliver_messages(id);
         (self.serial, session_present)
+    }
+
+    /// The Plug-and-Play model that an identity named when it came in; none leaves the one before.
+    pub(crate) fn note_model(&mut self, id: &str, model: Option<String>) {
+        if let (Some(device), Some(model)) = (self.find_mut(id), model) {
+            device.model_id = model;
+        }
     }
 
     /// The connection with this number has ended. Nothing if it was cut from here.
@@ -107,7 +133,11 @@ impl Hub {
             "$iothub/twin/res/#".to_owned(),
             "$iothub/twin/PATCH/properties/desired/#".to_owned(),
             "$iothub/methods/POST/#".to_owned(),
-            format!("devices/{id}/messages/devicebound/#"),
+            match id.split_once('/') {
+                // Granted, but nothing comes: only an edge runtime routes messages to modules.
+                Some((device, module)) => format!("devices/{device}/modules/{module}/inputs/#"),
+                None => format!("devices/{id}/messages/devicebound/#"),
+            },
         ];
         let session = self.sessions.entry(id.to_owned()).or_default();
         let room = session.holds(filter) || session.subscriptions.len() < SUBSCRIPTION_LIMIT;
@@ -118,6 +148,7 @@ impl Hub {
         let granted = wanted.min(1);
         session.subscriptions.insert(filter.to_owned(), granted);
         self.events.emit(EventKind::Subscribed { device: id.to_owned(), filter: filter.to_owned() });
+        self.deliver_messages(id);
         Some(granted)
     }
 

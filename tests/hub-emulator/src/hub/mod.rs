@@ -7,21 +7,26 @@ mod links;
 mod messages;
 mod methods;
 mod mishaps;
+mod registrations;
+mod snapshot;
+mod telemetry;
 mod twins;
 mod view;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
 
+use crate::certificates::Authorities;
 use crate::configurations::Configuration;
-use crate::events::{EventKind, Events};
+use crate::events::Events;
 use crate::faults::Faults;
 use crate::jobs::Job;
 use crate::limits::Limits;
 use crate::policies::Policies;
+use crate::provisioning::{ID_SCOPE, Provisioning};
 use crate::query::{self, Query, Source};
 use crate::registry::Device;
 use crate::throttle::Throttle;
@@ -29,7 +34,10 @@ use crate::throttle::Throttle;
 pub(crate) use call::MethodCall;
 use links::Session;
 pub(crate) use links::{Link, Push};
+use messages::Message;
 pub(crate) use methods::Answer;
+pub(crate) use snapshot::Snapshot;
+use telemetry::Telemetry;
 pub(crate) use twins::apply as apply_patch;
 
 /// What the emulated hub knows. Tests read it through [`Emulator::wait_for`](crate::Emulator::wait_for).
@@ -49,12 +57,19 @@ pub struct Hub {
     /// Configurations are evaluated at every change rather than by the clock alone.
     pub(crate) immediate: bool,
     pub(crate) limits: Limits,
+    /// Who may sign the certificates of devices.
+    pub(crate) authorities: Authorities,
+    pub(crate) provisioning: Provisioning,
     pub(crate) throttle: Option<Throttle>,
     links: BTreeMap<String, Link>,
     sessions: BTreeMap<String, Session>,
     /// Method calls that wait for an answer, by device and request id.
     calls: BTreeMap<(String, String), oneshot::Sender<Answer>>,
-    telemetry: BTreeMap<String, u64>,
+    telemetry: BTreeMap<String, Telemetry>,
+    /// Cloud-to-device messages that wait, by device.
+    messages: BTreeMap<String, VecDeque<Message>>,
+    /// How many there were, for their packet ids.
+    message_serial: u64,
     serial: u64,
 }
 
@@ -71,11 +86,15 @@ impl Hub {
             faults,
             immediate,
             limits: Limits::default(),
+            authorities: Authorities::default(),
+            provisioning: Provisioning::new(ID_SCOPE),
             throttle: None,
             links: BTreeMap::new(),
             sessions: BTreeMap::new(),
             calls: BTreeMap::new(),
             telemetry: BTreeMap::new(),
+            messages: BTreeMap::new(),
+            message_serial: 0,
             serial: 0,
         }
     }
@@ -105,11 +124,6 @@ impl Hub {
         self.find(id).map(|device| Value::Object(device.desired.value().clone())).unwrap_or_default()
     }
 
-    /// How many telemetry messages the device has sent.
-    pub fn telemetry_count(&self, id: &str) -> u64 {
-        self.telemetry.get(id).copied().unwrap_or(0)
-    }
-
     /// A configuration with its metrics as of now; null if there is none by that id.
     pub fn configuration(&self, id: &str) -> Value {
         self.configurations.get(id).map(|found| self.configuration_document(found)).unwrap_or_default()
@@ -126,6 +140,8 @@ impl Hub {
                     "connected": self.device_connected(&id),
                     "subscriptions": subscriptions,
                     "telemetry": self.telemetry_count(&id),
+                    "received": self.telemetry(&id),
+                    "waiting": self.message_count(&id),
                     "twin": self.twin(&id),
                 });
                 (id, value)
@@ -141,11 +157,7 @@ impl Hub {
     fn forget(&mut self, key: &str) {
         self.sessions.remove(key);
         self.telemetry.remove(key);
-    }
-
-    pub(crate) fn telemetry_arrived(&mut self, id: &str, properties: Vec<(String, String)>, bytes: usize) {
-        *self.telemetry.entry(id.to_owned()).or_default() += 1;
-        self.events.emit(EventKind::Telemetry { device: id.to_owned(), properties, bytes });
+        self.messages.remove(key);
     }
 
     pub(crate) fn connected_count(&self) -> usize {
@@ -162,3 +174,6 @@ impl Hub {
         query::run(query, documents)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,61 +1,73 @@
 //! One device's connection from CONNECT to its end. Not the device's state, which is the hub's.
 
 use std::future::pending;
-use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, sleep_until};
 
+use super::admission::{Admitted, admit};
 use super::packet::{self, Connect, Packet, Publish};
-use super::topics::{Inbound, UserName, inbound};
+use super::registration::Registrant;
+use super::topics::{Inbound, inbound};
+use super::wire::Wire;
 use crate::error::{Code, Error};
 use crate::events::EventKind;
 use crate::faults::FaultKind;
 use crate::hub::{Hub, Push};
-use crate::policies::Right;
-use crate::registry::Scheme;
-use crate::sas::Token;
+use crate::server::Caller;
 use crate::shared::Shared;
 
 /// A client that says nothing after the TLS handshake is waited for this long.
 const ARRIVAL: Duration = Duration::from_secs(60);
-/// A client that takes nothing in is waited for this long.
-const WRITING: Duration = Duration::from_secs(30);
 /// The hub's longest patience, whatever the client's keep-alive says.
 const SILENCE_LIMIT: u64 = 1767;
 const TWIN_FILTER: &str = "$iothub/twin/res/#";
 /// Largest message from a device.
 const MESSAGE_LIMIT: usize = 256 * 1024;
 
-const UNAVAILABLE: u8 = 3;
-const NOT_AUTHORISED: u8 = 5;
-
 /// Serves one connection until it ends.
-pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, shared: Arc<Shared>) {
-    let mut wire = Wire { stream, buffer: Vec::new(), mute: false };
+pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, shared: Arc<Shared>, caller: Caller) {
+    let mut wire = Wire::new(stream);
     // Anything but a CONNECT in time is closed without a word.
     let Ok(Ok(Some(Packet::Connect(connect)))) = tokio::time::timeout(ARRIVAL, wire.packet()).await else {
         return;
     };
-    let device = connect.client_id.clone();
-    let seconds = match shared.read(|hub| admit(hub, &connect)) {
-        Ok(seconds) => seconds,
+    match shared.read(|hub| admit(hub, &connect, &caller.peer)) {
+        Ok(Admitted::Identity { model, seconds }) => {
+            serve_identity(wire, shared, connect, model, expiry(seconds)).await;
+        }
+        Ok(Admitted::Registrant { scope, credentials, seconds }) => {
+            let (id, here) = (connect.client_id, caller.here);
+            let (silence, expiry) = (silence(connect.keep_alive), expiry(seconds));
+            let mut registrant =
+                Registrant { wire, shared, scope, id, credentials, here, silence, expiry, subscribed: false };
+            // Nothing is kept of it, however it ended.
+            let _ = registrant.run().await;
+        }
         Err((code, why)) => {
-            shared.events.emit(EventKind::Refused { device, why });
+            shared.events.emit(EventKind::Refused { device: connect.client_id, why });
             shared.touch();
             // It is being closed anyway.
             let _ = wire.write(&packet::connack(false, code)).await;
-            let _ = wire.stream.shutdown().await;
-            return;
+            wire.close().await;
         }
-    };
+    }
+}
+
+async fn serve_identity<S: AsyncRead + AsyncWrite + Unpin>(
+    wire: Wire<S>,
+    shared: Arc<Shared>,
+    connect: Connect,
+    model: Option<String>,
+    expiry: Option<Instant>,
+) {
+    let device = connect.client_id;
     let fate = shared.read(|hub| hub.fate(&device));
-    let seconds =
-        fate.expired.map_or(Duration::from_secs(seconds.min(u64::from(u32::MAX))), |expired| expired);
+    let expiry = fate.expired.map_or(expiry, |expired| Instant::now().checked_add(expired));
     let (sender, pushes) = unbounded_channel();
     if let Some(lost) = fate.lost {
         let sender = sender.clone();
@@ -69,23 +81,28 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, shared: 
         // After the CONNACK: a hub that falls silent later.
         let _ = sender.send(Push::Mute);
     }
-    let (serial, session_present) =
-        shared.with(|hub| hub.connect(&device, connect.clean_session, sender.clone()));
-    let mut session = Session {
-        wire,
-        device,
-        shared: Arc::clone(&shared),
-        sender,
-        silence: silence(connect.keep_alive),
-        // Beyond what a timer can hold is never.
-        expiry: Instant::now().checked_add(seconds),
-    };
+    let (serial, session_present) = shared.with(|hub| {
+        hub.note_model(&device, model);
+        hub.connect(&device, connect.clean_session, sender.clone())
+    });
+    let silence = silence(connect.keep_alive);
+    let mut session = Session { wire, device, shared: Arc::clone(&shared), sender, silence, expiry };
     let why = session.run(session_present, pushes).await;
     if let (Err(_), Some((topic, payload))) = (&why, connect.will) {
         session.will(&topic, &payload);
     }
+    let polite = why.is_ok();
     let why = why.err().unwrap_or_else(|| "it said goodbye".to_owned());
     shared.with(|hub| hub.disconnect(&session.device, serial, &why));
+    if polite {
+        session.wire.close().await;
+    }
+}
+
+/// When a token ends. Beyond what a timer can hold is never.
+fn expiry(seconds: Option<u64>) -> Option<Instant> {
+    seconds
+        .and_then(|seconds| Instant::now().checked_add(Duration::from_secs(seconds.min(u64::from(u32::MAX)))))
 }
 
 /// For how long the hub waits for a packet: one and a half times the keep-alive.
@@ -94,46 +111,6 @@ fn silence(keep_alive: u16) -> Duration {
         0 => Duration::from_secs(SILENCE_LIMIT),
         seconds => Duration::from_millis(u64::from(seconds) * 1500).min(Duration::from_secs(SILENCE_LIMIT)),
     }
-}
-
-/// Decides on a CONNECT: for how many seconds the client may stay, or the return code and the reason.
-fn admit(hub: &Hub, connect: &Connect) -> Result<u64, (u8, String)> {
-    let id = &connect.client_id;
-    if hub.faults.fires(id, &FaultKind::RefuseConnect) {
-        return Err((UNAVAILABLE, "fault: server unavailable".to_owned()));
-    }
-    if hub.faults.fires(id, &FaultKind::RefuseAuth) {
-        return Err((NOT_AUTHORISED, "fault: not authorised".to_owned()));
-    }
-    authenticate(hub, connect).map_err(|why| (NOT_AUTHORISED, why))
-}
-
-fn authenticate(hub: &Hub, connect: &Connect) -> Result<u64, String> {
-    let user = UserName::parse(connect.username.as_deref().ok_or("there is no user name")?)?;
-    if user.device != connect.client_id {
-        return Err(format!("client id {:?} and user name {:?} differ", connect.client_id, user.device));
-    }
-    let device = hub.find(&user.device).ok_or("there is no such device")?;
-    if !device.enabled {
-        return Err("the device is disabled".to_owned());
-    }
-    let password = connect.password.as_deref().ok_or("there is no password; X.509 is not emulated")?;
-    let token = Token::parse(std::str::from_utf8(password).map_err(|_| "the password is no text")?)?;
-    let resource = format!("{}/devices/{}", user.host, user.device);
-    if device.authentication.scheme != Scheme::Sas {
-        return Err("the device proves itself with a certificate, not with a token".to_owned());
-    }
-    let checked = if token.policy.is_some() {
-        hub.policies.check(&token, &resource, Right::DeviceConnect)
-    } else {
-        hub.policies.check_key(
-            &token,
-            &resource,
-            &[&device.authentication.keys[0], &device.authentication.keys[1]],
-        )
-    };
-    checked.map_err(|error| error.message)?;
-    Ok(hub.policies.seconds_left(&token))
 }
 
 struct Session<S> {
@@ -169,6 +146,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 () = expired => return Err("its token expired".to_owned()),
                 Some(push) = pushes.recv() => match push {
                     Push::Publish { topic, payload } => self.wire.write(&packet::publish(&topic, &payload)).await?,
+                    Push::Message { packet, again, topic, payload } => {
+                        let bytes = match packet {
+                            Some(id) => packet::publish_to_acknowledge(&topic, &payload, id, again),
+                            None => packet::publish(&topic, &payload),
+                        };
+                        self.wire.write(&bytes).await?;
+                    }
                     Push::Mute => self.wire.mute = true,
                     Push::Close => return Err("it was cut".to_owned()),
                 },
@@ -206,8 +190,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 self.wire.write(&packet::unsuback(id)).await
             }
             Packet::PingReq => self.wire.write(&packet::pingresp()).await,
-            // Nothing is sent at QoS 1 yet; cloud-to-device messages will be.
-            Packet::PubAck(_) => Ok(()),
+            Packet::PubAck(id) => {
+                self.shared.with(|hub| hub.complete_message(&self.device, id));
+                Ok(())
+            }
             Packet::Connect(_) => Err("a second CONNECT".to_owned()),
             Packet::Disconnect => Ok(()),
         }
@@ -238,7 +224,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 if publish.retain {
                     properties.push(("mqtt-retain".to_owned(), "true".to_owned()));
                 }
-                shared.with(|hub| hub.telemetry_arrived(device, properties, publish.payload.len()));
+                shared.with(|hub| hub.telemetry_arrived(device, properties, &publish.payload));
             }
             Inbound::MethodAnswer { rid, status } => {
                 shared.with(|hub| hub.answer(device, &rid, status, &publish.payload));
@@ -297,50 +283,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     fn will(&self, topic: &str, payload: &[u8]) {
         if let Some(Inbound::Telemetry { mut properties }) = inbound(&self.device, topic) {
             properties.push(("iothub-MessageType".to_owned(), "Will".to_owned()));
-            self.shared.with(|hub| hub.telemetry_arrived(&self.device, properties, payload.len()));
-        }
-    }
-}
-
-struct Wire<S> {
-    stream: S,
-    buffer: Vec<u8>,
-    /// Nothing is written any more, by a fault.
-    mute: bool,
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
-    /// The next packet; none at the end of the stream. Can be dropped and called again without losing a byte: what
-    /// was read is in the buffer.
-    async fn packet(&mut self) -> Result<Option<Packet>, String> {
-        loop {
-            let decoded = packet::decode(&self.buffer).map_err(|error| format!("malformed: {}", error.0))?;
-            if let Some((packet, used)) = decoded {
-                self.buffer.drain(..used);
-                return Ok(Some(packet));
-            }
-            match self.stream.read_buf(&mut self.buffer).await {
-                Ok(0) => return Ok(None),
-                Ok(_) => {}
-                // The usual end of a client that dies: no close_notify, no DISCONNECT.
-                Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(None),
-                Err(error) => return Err(format!("the connection broke: {error}")),
-            }
-        }
-    }
-
-    async fn write(&mut self, bytes: &[u8]) -> Result<(), String> {
-        if self.mute {
-            return Ok(());
-        }
-        let writing = async {
-            self.stream.write_all(bytes).await?;
-            self.stream.flush().await
-        };
-        match tokio::time::timeout(WRITING, writing).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(format!("the connection broke: {error}")),
-            Err(_) => Err("it takes nothing in".to_owned()),
+            self.shared.with(|hub| hub.telemetry_arrived(&self.device, properties, payload));
         }
     }
 }

@@ -83,6 +83,13 @@ pub(crate) fn publish(topic: &str, payload: &[u8]) -> Vec<u8> {
     framed(0x30, &[&length, topic.as_bytes(), payload])
 }
 
+/// A message at QoS 1; `again` marks one that may have been delivered before.
+pub(crate) fn publish_to_acknowledge(topic: &str, payload: &[u8], id: u16, again: bool) -> Vec<u8> {
+    let length = u16::try_from(topic.len()).unwrap_or(u16::MAX).to_be_bytes();
+    let first = if again { 0x3A } else { 0x32 };
+    framed(first, &[&length, topic.as_bytes(), &id.to_be_bytes(), payload])
+}
+
 fn framed(first: u8, parts: &[&[u8]]) -> Vec<u8> {
     let mut length = parts.iter().map(|part| part.len()).sum::<usize>();
     let mut out = vec![first];
@@ -278,5 +285,7 @@ mod tests {
         assert_eq!(packet[..6], [0x30, 0xCB, 0x01, 0, 1, b't']);
         assert_eq!(packet.len(), 3 + 203);
         assert_eq!(suback(7, &[0, 0x80]), [0x90, 4, 0, 7, 0, 0x80]);
+        assert_eq!(publish_to_acknowledge("t", b"x", 258, false), *b"\x32\x06\x00\x01t\x01\x02x");
+        assert_eq!(publish_to_acknowledge("t", b"x", 258, true)[0], 0x3A);
     }
 }

@@ -12,9 +12,14 @@ pub(super) enum Inbound {
     TwinGet { rid: String },
 }
 
-/// Reads a topic. None if the hub knows no such topic, or not for this device: it then closes the connection.
+/// Reads a topic. None if the hub knows no such topic, or not for this device (or module, `device/module`): it then
+/// closes the connection.
 pub(super) fn inbound(device: &str, topic: &str) -> Option<Inbound> {
-    if let Some(bag) = topic.strip_prefix(&format!("devices/{device}/messages/events")) {
+    let own = match device.split_once('/') {
+        Some((device, module)) => format!("devices/{device}/modules/{module}/messages/events"),
+        None => format!("devices/{device}/messages/events"),
+    };
+    if let Some(bag) = topic.strip_prefix(&own) {
         let bag = if bag.is_empty() { bag } else { bag.strip_prefix('/')? };
         return Some(Inbound::Telemetry { properties: escape::pairs(bag) });
     }
@@ -38,28 +43,82 @@ pub(super) fn inbound(device: &str, topic: &str) -> Option<Inbound> {
     }
 }
 
-/// The user name's parts: `{host}/{device}/?api-version=…&DeviceClientType=…`, older clients without the `?`.
+/// The user name's parts: `{host}/{device}[/{module}]/?api-version=…&DeviceClientType=…`, older clients without the
+/// `?`. Pairs may come in any order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct UserName {
     pub(super) host: String,
     pub(super) device: String,
+    pub(super) module: Option<String>,
+    /// The Plug-and-Play model.
+    pub(super) model: Option<String>,
 }
 
 impl UserName {
     pub(super) fn parse(text: &str) -> Result<UserName, String> {
-        let parts: Vec<&str> = text.splitn(3, '/').collect();
-        let [host, device, query] = parts[..] else {
-            return Err(format!("the user name {text:?} is not host/device/?api-version="));
+        let (path, query) = split_query(text).ok_or("the user name has no api-version")?;
+        let (host, device, module) = match path[..] {
+            [host, device] => (host, device, None),
+            [host, device, module] => (host, device, Some(module.to_owned())),
+            _ => return Err(format!("the user name {text:?} is not host/device/?api-version=")),
         };
-        if query.contains('/') && !query.starts_with('?') && !query.starts_with("api-version=") {
-            return Err("modules are not emulated".to_owned());
-        }
-        let pairs = escape::pairs(query.trim_start_matches('?'));
+        let pairs = escape::pairs(&query);
         if escape::first(&pairs, "api-version").is_none() {
             return Err("the user name has no api-version".to_owned());
         }
-        Ok(UserName { host: host.to_owned(), device: device.to_owned() })
+        let model = escape::first(&pairs, "model-id").filter(|model| !model.is_empty()).map(str::to_owned);
+        Ok(UserName { host: host.to_owned(), device: device.to_owned(), module, model })
     }
+
+    /// What the identity is called in the hub, which is also its client id.
+    pub(super) fn key(&self) -> String {
+        match &self.module {
+            Some(module) => format!("{}/{module}", self.device),
+            None => self.device.clone(),
+        }
+    }
+
+    /// What its token must be for.
+    pub(super) fn resource(&self) -> String {
+        match &self.module {
+            Some(module) => format!("{}/devices/{}/modules/{module}", self.host, self.device),
+            None => format!("{}/devices/{}", self.host, self.device),
+        }
+    }
+}
+
+/// The user name of a device that wants to be registered: `{idScope}/registrations/{id}/api-version=…`, with or
+/// without a `?`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Claim {
+    pub(super) scope: String,
+    id: String,
+}
+
+impl Claim {
+    /// None if it is not one. The client id tells it from a module of a device called "registrations".
+    pub(super) fn parse(text: &str, client_id: &str) -> Option<Claim> {
+        let (path, _) = split_query(text)?;
+        match path[..] {
+            [scope, "registrations", id] if id == client_id => {
+                Some(Claim { scope: scope.to_owned(), id: id.to_owned() })
+            }
+            _ => None,
+        }
+    }
+
+    /// What its token must be for.
+    pub(super) fn resource(&self) -> String {
+        format!("{}/registrations/{}", self.scope, self.id)
+    }
+}
+
+/// The segments before the query, and the query, which may hold slashes of its own.
+fn split_query(text: &str) -> Option<(Vec<&str>, String)> {
+    let segments: Vec<&str> = text.split('/').collect();
+    let begins = |segment: &&str| segment.starts_with('?') || segment.contains("api-version=");
+    let at = segments.iter().position(begins)?;
+    Some((segments[..at].to_vec(), segments[at..].join("/").trim_start_matches('?').to_owned()))
 }
 
 #[cfg(test)]
@@ -83,6 +142,8 @@ mod tests {
         let properties = vec![("$.mid".to_owned(), "m 1".to_owned()), ("k y".to_owned(), "v&=/".to_owned())];
         assert_eq!(telemetry, Inbound::Telemetry { properties });
         assert!(inbound("d", "devices/d/messages/events").is_some());
+        assert!(inbound("d/m", "devices/d/modules/m/messages/events/").is_some());
+        assert!(inbound("d/m", "devices/d/messages/events/").is_none());
         for other in [
             "devices/e/messages/events/",
             "devices/d/messages/eventsmore",
@@ -99,16 +160,39 @@ mod tests {
 
     #[test]
     fn user_names_of_old_and_new_clients_are_read() {
-        let wanted = UserName { host: "localhost".to_owned(), device: "dev1".to_owned() };
-        for text in [
-            "localhost/dev1/?api-version=2019-10-01&DeviceClientType=azure-iot-device-iothub-py%2F2.14.0%28%29",
-            "localhost/dev1/?model-id=dtmi:com:example:Thermostat;1&api-version=2021-04-12",
-            "localhost/dev1/api-version=2016-11-14/DeviceClientType=x",
+        let model = |text: &str| Some(text.to_owned());
+        let thermostat = "dtmi:com:example:Thermostat;1";
+        for (text, module, model) in [
+            (
+                "hub/d/?api-version=2019-10-01&DeviceClientType=azure-iot-device-iothub-py%2F2.14.0%28%29",
+                None,
+                None,
+            ),
+            ("hub/d/?model-id=dtmi:com:example:Thermostat;1&api-version=2021-04-12", None, model(thermostat)),
+            ("hub/d/?api-version=1&model-id=dtmi%3Acom%3Aexample%3AThermostat%3B1", None, model(thermostat)),
+            ("hub/d/api-version=2016-11-14/DeviceClientType=x", None, None),
+            ("hub/d/?api-version=2021-04-12&DeviceClientType=a/b c", None, None),
+            ("hub/d/m/?api-version=2021-04-12", Some("m".to_owned()), None),
+            ("hub/d/m/DeviceClientType=x&api-version=2016-11-14", Some("m".to_owned()), None),
         ] {
-            assert_eq!(UserName::parse(text), Ok(wanted.clone()), "{text}");
+            let wanted = UserName { host: "hub".to_owned(), device: "d".to_owned(), module, model };
+            assert_eq!(UserName::parse(text), Ok(wanted), "{text}");
         }
-        for text in ["localhost/dev1", "localhost/dev1/?x=1", "localhost/dev1/mod/?api-version=1", ""] {
+        for text in ["hub/d", "hub/d/?x=1", "hub/d/m/n/?api-version=1", "hub/?api-version=1", ""] {
             assert!(UserName::parse(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_claim_is_told_from_a_module_by_the_client_id() {
+        for text in [
+            "0ne/registrations/dev/api-version=2019-03-31",
+            "0ne/registrations/dev/api-version=2019-03-31&ClientVersion=azure-iot%2F1",
+            "0ne/registrations/dev/?api-version=2019-03-31",
+        ] {
+            assert_eq!(Claim::parse(text, "dev").unwrap().resource(), "0ne/registrations/dev", "{text}");
+            assert_eq!(Claim::parse(text, "registrations/dev"), None);
+        }
+        assert_eq!(Claim::parse("hub/dev/?api-version=1", "dev"), None);
     }
 }

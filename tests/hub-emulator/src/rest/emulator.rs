@@ -9,12 +9,16 @@
 //! | `GET /emulator/devices/{id}` | the twin of a device, its subscriptions and messages |
 //! | `PATCH /emulator/devices/{id}/twin` | merges tags and desired properties, as the service's PATCH does |
 //! | `POST /emulator/devices/{id}/methods` | calls a direct method, as the service's POST does |
+//! | `POST /emulator/devices/{id}/messages` | sends a cloud-to-device message; GET lists those that wait, DELETE purges |
 //! | `POST /emulator/devices/{id}/drop` | cuts its connection |
 //! | `GET /emulator/faults` | the faults that are on, with their numbers |
 //! | `POST /emulator/faults` | switches on one, or an array of them |
 //! | `PUT /emulator/faults` | switches on these and nothing else |
 //! | `DELETE /emulator/faults`, `…/{number}` | switches all off, or one |
 //! | `GET /emulator/faults/table` | what there is |
+//! | `GET /emulator/provisioning`, `PATCH …` | the provisioning service, and its settings |
+//! | `PUT /emulator/enrollments/{id}`, `…/enrollmentGroups/{name}` | enrols; GET and DELETE too |
+//! | `POST /emulator/authorities` | an authority that may sign certificates of devices; GET and DELETE too |
 //! | `GET /emulator/images` | the log of the image server |
 //!
 //! What people look at (`view` and a device) leaves secrets out; see `veil`.
@@ -23,7 +27,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::veil::veil;
-use super::{Reply, Request, twins, unknown};
+use super::{Reply, Request, registrations, twins, unknown};
 use crate::error::{Code, Error};
 use crate::faults::{FAULTS, Fault};
 use crate::shared::Shared;
@@ -36,6 +40,9 @@ pub(super) async fn route(shared: &Shared, request: &Request, rest: &[&str]) -> 
         (_, ["faults", rest @ ..]) => faults(shared, request, rest),
         (_, ["devices", id, rest @ ..]) => device(shared, request, id, rest).await,
         ("GET", ["images"]) => Ok(Reply::ok(json!(shared.images.log()))),
+        (_, ["provisioning" | "enrollments" | "enrollmentGroups" | "authorities", ..]) => {
+            registrations::doors(shared, request, rest)
+        }
         _ => Err(unknown(request)),
     }
 }
@@ -108,6 +115,14 @@ async fn device(shared: &Shared, request: &Request, id: &str, rest: &[&str]) -> 
         ("POST", ["drop"]) => {
             let dropped = shared.with(|hub| hub.cut(id, "dropped on request"));
             return Ok(Reply::ok(json!({"dropped": dropped})));
+        }
+        ("GET", ["messages"]) => return Ok(Reply::ok(shared.read(|hub| hub.messages(id)))),
+        ("POST", ["messages"]) => {
+            return Ok(Reply::ok(shared.with(|hub| hub.send_message(id, &request.body))?));
+        }
+        ("DELETE", ["messages"]) => {
+            let purged = shared.with(|hub| hub.purge_messages(id));
+            return Ok(Reply::ok(json!({"purged": purged})));
         }
         _ => return Err(unknown(request)),
     }

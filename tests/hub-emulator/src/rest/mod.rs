@@ -10,8 +10,10 @@ mod emulator;
 mod guard;
 mod jobs;
 mod live;
+mod messages;
 mod page;
 mod query;
+mod registrations;
 mod twins;
 mod veil;
 
@@ -32,6 +34,7 @@ use crate::faults::FaultKind;
 use crate::images::{self, Body, full};
 use crate::policies::Right;
 use crate::sas::Token;
+use crate::server::Caller;
 use crate::shared::Shared;
 
 const BODY_LIMIT: usize = 1024 * 1024;
@@ -47,6 +50,7 @@ pub(crate) struct Request {
     segments: Vec<String>,
     query: Vec<(String, String)>,
     headers: HeaderMap,
+    caller: Caller,
     body: Value,
     /// Bytes of body.
     length: usize,
@@ -155,6 +159,7 @@ impl Request {
 pub(crate) async fn respond(
     shared: Arc<Shared>,
     request: hyper::Request<Incoming>,
+    caller: Caller,
 ) -> Result<Response<Body>, Infallible> {
     let (head, body) = request.into_parts();
     let path = head.uri.path();
@@ -183,6 +188,7 @@ pub(crate) async fn respond(
         segments: path.split('/').filter(|part| !part.is_empty()).map(escape::decode).collect(),
         query: escape::pairs(head.uri.query().unwrap_or_default()),
         headers: head.headers,
+        caller,
         body: json.as_ref().cloned().unwrap_or_default(),
         length: bytes.len(),
     };
@@ -209,8 +215,10 @@ async fn route(shared: &Shared, request: &Request) -> Result<Reply, Error> {
         ["configurations", ref rest @ ..] => configurations::route(shared, request, rest),
         ["digitaltwins", ref rest @ ..] => digital_twins::route(shared, request, rest).await,
         ["jobs", ref rest @ ..] => jobs::route(shared, request, rest),
+        ["messages", ref rest @ ..] => messages::route(shared, request, rest),
         ["statistics", ref rest @ ..] => devices::statistics(shared, request, rest),
         ["emulator", ref rest @ ..] => emulator::route(shared, request, rest).await,
+        [scope, "registrations", ref rest @ ..] => registrations::route(shared, request, scope, rest),
         _ => Err(unknown(request)),
     }
 }

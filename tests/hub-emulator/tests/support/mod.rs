@@ -2,6 +2,7 @@
 //! the emulator's own codec is not repeated by its tests.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
+pub mod pki;
 pub mod websocket;
 
 use std::io::{ErrorKind, Read, Write};
@@ -160,6 +161,19 @@ impl Device {
         let (kind, body) = self.receive().unwrap();
         assert_eq!(kind & 0xF0, 0x30, "{kind:x}");
         message(&body)
+    }
+
+    /// The next message at QoS 1, not acknowledged: topic, payload, packet id and whether it is marked as a duplicate.
+    pub fn unacknowledged(&mut self) -> (String, Vec<u8>, u16, bool) {
+        assert!(self.waiting.is_empty(), "{:?}", self.waiting);
+        let (kind, body) = self.receive().unwrap();
+        assert_eq!(kind & 0xF6, 0x32, "{kind:x}");
+        let (topic, rest) = message(&body);
+        (topic, rest[2..].to_vec(), u16::from_be_bytes([rest[0], rest[1]]), kind & 8 != 0)
+    }
+
+    pub fn acknowledge(&mut self, packet: u16) {
+        self.send(0x40, &packet.to_be_bytes());
     }
 
     /// The next message's topic and JSON.
