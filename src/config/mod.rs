@@ -112,6 +112,12 @@ impl Config {
     /// One row per key: THE list of what may be written in a configuration file, in the order it is printed.
     fn each(&mut self, f: &mut dyn FnMut(&'static str, &mut dyn Value)) {
         self.each_of_the_way_out(f);
+        self.each_of_the_device(f);
+        self.each_of_an_update(f);
+    }
+
+    /// Slots and bootloader.
+    fn each_of_the_device(&mut self, f: &mut dyn FnMut(&'static str, &mut dyn Value)) {
         f("slots.a", &mut self.slots.devices.a);
         f("slots.b", &mut self.slots.devices.b);
         f("boot.loader", &mut self.boot.loader);
@@ -123,6 +129,10 @@ impl Config {
         f("boot.upgrade_available.b", &mut self.boot.upgrade_available.values.b);
         f("boot.boot_order.a", &mut self.boot.boot_order.names.a);
         f("boot.boot_order.b", &mut self.boot.boot_order.names.b);
+    }
+
+    /// How it is updated, and who is told.
+    fn each_of_an_update(&mut self, f: &mut dyn FnMut(&'static str, &mut dyn Value)) {
         f("download.connect_timeout", &mut self.download.connect_timeout);
         f("download.idle_timeout", &mut self.download.idle_timeout);
         f("download.minimum_rate", &mut self.download.minimum_rate);
@@ -158,7 +168,7 @@ impl Config {
         f("simulator.root", &mut self.simulator.root);
     }
 
-    /// Those of them that are about the way out: who the device is, its hub, the proxy, whom to trust.
+    /// The way out: who the device is, its hub, the proxy, whom to trust.
     fn each_of_the_way_out(&mut self, f: &mut dyn FnMut(&'static str, &mut dyn Value)) {
         f("hub.connection_string_file", &mut self.hub.connection_string_file);
         f("hub.certificate_file", &mut self.hub.certificate_file);

@@ -54,7 +54,7 @@ impl Engine {
     }
 
     fn rules_in_force(&self) -> Rules {
-        self.configured.tuned(&self.record.tuning)
+        self.rules.borrow().clone()
     }
 }
 
@@ -66,7 +66,7 @@ fn names(name: &str, job: &Job) -> bool {
         Plan::Install(artifact) => {
             Install::new(artifact.clone(), job.origin, Some(name)).intent == job.intent
         }
-        Plan::GoBack | Plan::Rescue | Plan::FactoryReset(_) => false,
+        Plan::FactoryReset(_) | Plan::GoBack | Plan::Rescue => false,
     };
     by_version || by_job || job.id.0 == name
 }

@@ -417,6 +417,7 @@ async fn settings_of_the_hub_hold_over_a_restart_and_end_with_it() {
         "window": {"value": "none", "ac": 400, "av": 5, "ad": words},
     });
     assert_eq!(reported["twinboot"], wanted);
+    assert!(daemon.rules.borrow().consent);
     daemon.stop().await;
     daemon = device.start();
     let status = daemon.until(|status| !status["gate"].is_null()).await;

@@ -68,8 +68,8 @@ pub fn read(twinboot: Option<&Value>, version: u64) -> Tuned {
     let unknown = fields.iter().filter(|(_, value)| !value.is_null()).map(|(name, _)| name);
     Tuned {
         version,
-        window: member(fields, "window", |value| parsed(value)),
-        zone: member(fields, "timeZone", |value| parsed(value)),
+        window: member(fields, "window", parsed),
+        zone: member(fields, "timeZone", parsed),
         consent_required: member(fields, "consentRequired", |value| {
             value.as_bool().ok_or_else(|| format!("must be true or false, found {}", kind(value)))
         }),
@@ -79,7 +79,7 @@ pub fn read(twinboot: Option<&Value>, version: u64) -> Tuned {
             every => Ok(every),
         }),
         poll_every: member(fields, "pollInterval", |value| seconds(value, POLL)),
-        log_level: member(fields, "logLevel", |value| parsed(value)),
+        log_level: member(fields, "logLevel", parsed),
         consent: member(fields, "consent", |value| match value.as_str() {
             Some(text) if (1..=MAX_CONSENT).contains(&text.len()) => Ok(text.to_owned()),
             Some(_) => Err(format!("must have 1 to {MAX_CONSENT} bytes")),

@@ -12,7 +12,7 @@ mod hook;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,11 +81,10 @@ impl Properties {
         let all = names.is_empty();
         if !all {
             let mut wanted = BTreeMap::new();
-            for name in names {
-                if !wanted.contains_key(&name) {
-                    let source = sources.remove(&name).ok_or_else(|| unknown(&name))?;
-                    wanted.insert(name, source);
-                }
+            // Asked for twice is asked for once.
+            for name in BTreeSet::from_iter(names) {
+                let source = sources.remove(&name).ok_or_else(|| unknown(&name))?;
+                wanted.insert(name, source);
             }
             sources = wanted;
         }

@@ -128,7 +128,7 @@ fn an_update_in_two_steps_waits_to_be_applied() -> Checked {
     assert_eq!((code, body), (202, json!({"Response": "Firmware download started"})));
     bench.reports("download complete", |firmware| {
         let substatus = firmware["fwUpdateSubstatus"].as_str().unwrap_or_default();
-        firmware["fwUpdateStatus"] == "verifying" && substatus.contains("waiting")
+        firmware["fwUpdateStatus"] == "verifying" && substatus.contains("waiting to be applied")
     })?;
     assert_eq!((lwm2m(&bench)?, bench.device.boots()), ((2, 0), 1));
     assert_eq!(bench.cloud.call("firmwareApply", Value::Null)?.0, 202);
@@ -229,4 +229,54 @@ fn the_command_line_downloads_applies_and_asks_before_a_factory_reset() -> Check
     assert_eq!(bench.device.command(&["apply"])?.0, Some(0));
     bench.runs("2.0.0")?;
     bench.settled(Slot::B, &V2)
+}
+
+#[test]
+fn a_trial_is_not_rebooted_away_and_too_late_to_be_cancelled() -> Checked {
+    let bench = Bench::new()?;
+    bench.holds_trials_until("go")?;
+    let image = bench.publish("2.0.0", &V2);
+    bench.cloud.desire(image.desired())?;
+    bench.waits_on_trial(0)?;
+    bench.cloud.wait_connected(true, LIMIT)?;
+    for (method, code) in [
+        ("reboot", "request.busy"),
+        ("factoryReset", "request.busy"),
+        ("firmwareDownload", "request.busy"),
+        ("cancel", "request.too-late"),
+    ] {
+        let arguments =
+            json!({"fwPackageUri": image.url, "fwPackageCheckValue": image.sha256, "fwVersion": "3"});
+        let (status, body) = bench.cloud.call(method, arguments)?;
+        // A factory reset that is not declared is refused for that before anything else.
+        let undeclared = method == "factoryReset" && status == 501;
+        assert!(undeclared || (status, &body["code"]) == (409, &json!(code)), "{method}: {status} {body}");
+    }
+    assert_eq!(bench.device.boots(), 2);
+    std::fs::write(bench.device.path("go"), "")?;
+    bench.runs("2.0.0")?;
+    bench.settled(Slot::B, &V2)
+}
+
+#[test]
+fn a_factory_reset_runs_what_the_integrator_declared_and_reboots() -> Checked {
+    let bench = Bench::off("")?;
+    let program = bench.device.path("as-new");
+    let data = bench.device.path("data");
+    std::fs::write(&data, "precious")?;
+    std::fs::write(&program, format!("#!/bin/sh\nrm -f '{}'\n", data.display()))?;
+    executable(&program)?;
+    executable(program.parent().unwrap())?;
+    std::fs::write(
+        bench.device.path("conf.d/60-reset.toml"),
+        format!("[factory_reset]\nprogram = \"{}\"\n", program.display()),
+    )?;
+    bench.device.power_on()?;
+    bench.runs("1.0.0")?;
+    let (code, body) = bench.cloud.call("factoryReset", json!({"whatever": 1}))?;
+    assert_eq!((code, body), (202, json!({"Response": "Factory reset started"})));
+    bench.reports("factory reset done", |firmware| firmware["fwUpdateSubstatus"] == "Factory reset done")?;
+    assert!(!data.exists());
+    assert_eq!(bench.device.boots(), 2);
+    bench.settled(Slot::A, &V1)
 }

@@ -109,19 +109,19 @@ fn a_whole_update_in_the_older_dialects_and_as_telemetry() -> Checked {
     assert!(times.is_sorted() && !times[0].is_empty(), "{update:#}");
     assert_eq!(reported["lwm2m"], serde_json::json!({"state": 0, "updateResult": 1, "pkgVersion": "2.0.0"}));
     let (mut words, mut states, mut telemetry) = (vec![], vec![], 0);
-    for event in events.try_iter() {
-        match event.kind {
-            EventKind::Reported { patch, .. } => {
-                words.extend(patch["iothubDM"]["firmwareUpdate"]["status"].as_str().map(str::to_owned));
-                states.extend(patch["lwm2m"]["state"].as_u64());
-            }
-            EventKind::Telemetry { properties, .. } => {
-                let has = |name: &str, value: &str| properties.iter().any(|(n, v)| n == name && v == value);
-                assert!(has("$.ct", "application/json") && has("$.ce", "utf-8"), "{properties:?}");
-                assert!(has("type", "twinboot.lifecycle"), "{properties:?}");
-                telemetry += 1;
-            }
-            _ => {}
+    // Nine for the update and two for the reboot; the first of a new boot wait for the connection. Reports and telemetry
+    // go different ways, so the last may come in either order.
+    while telemetry < 11 {
+        let Ok(event) = events.recv_timeout(super::LIMIT) else { panic!("{telemetry} events: {words:?}") };
+        if let EventKind::Reported { patch, .. } = &event.kind {
+            words.extend(patch["iothubDM"]["firmwareUpdate"]["status"].as_str().map(str::to_owned));
+            states.extend(patch["lwm2m"]["state"].as_u64());
+        }
+        if let EventKind::Telemetry { properties, .. } = &event.kind {
+            let has = |name: &str, value: &str| properties.iter().any(|(n, v)| n == name && v == value);
+            assert!(has("$.ct", "application/json") && has("$.ce", "utf-8"), "{properties:?}");
+            assert!(has("type", "twinboot.lifecycle"), "{properties:?}");
+            telemetry += 1;
         }
     }
     // What lasts no time may be told together with what follows.
@@ -130,7 +130,36 @@ fn a_whole_update_in_the_older_dialects_and_as_telemetry() -> Checked {
     assert!(places.is_sorted() && words.last().unwrap() == "applyComplete", "{words:?}");
     assert!(words.iter().any(|word| word == "applying"), "{words:?}");
     assert!(states.contains(&3) && states.last() == Some(&0), "{states:?}");
-    // Nine for the update and two for the reboot; the first of a new boot wait for the connection.
-    assert_eq!(telemetry, 11);
     Ok(())
+}
+
+/// Nobody on this device wants them, and fifty that wait would keep others from being sent.
+#[test]
+fn cloud_to_device_messages_are_taken_and_ignored_with_one_line() -> Checked {
+    let bench = Bench::off("")?;
+    let completed = bench.cloud.emulator.events();
+    let message = |n: usize| serde_json::json!({"body": format!("hello {n}"), "properties": {"a": "b"}});
+    for n in 0..50 {
+        bench.cloud.emulator.send_message("gateway", &message(n))?;
+    }
+    bench.device.power_on()?;
+    bench.runs("1.0.0")?;
+    let is_completed = |event: &Event| matches!(event.kind, EventKind::MessageCompleted { .. });
+    for n in 0..50 {
+        while !is_completed(
+            &completed
+                .recv_timeout(super::LIMIT)
+                .map_err(|_| super::support::Fault(format!("message {n}")))?,
+        ) {}
+    }
+    bench.says("ignored: they mean nothing to twinboot", 0)?;
+    bench.cloud.emulator.send_message("gateway", &message(50))?;
+    while !is_completed(
+        &completed.recv_timeout(super::LIMIT).map_err(|_| super::support::Fault("the last".to_owned()))?,
+    ) {}
+    // Its turn has passed when a later call is answered.
+    assert_eq!(bench.cloud.call("getStatus", Value::Null)?.0, 200);
+    let said = |entry: &hub_emulator::device::Entry| matches!(&entry.what, hub_emulator::device::Happening::Said(line) if line.contains("mean nothing to twinboot"));
+    assert_eq!(bench.device.since(0).iter().filter(|entry| said(entry)).count(), 1);
+    bench.is_untouched()
 }

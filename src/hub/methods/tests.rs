@@ -10,10 +10,9 @@ fn call(name: &str, payload: &str) -> Result<Request, Reason> {
 }
 
 fn update(payload: &str, allow: bool) -> Result<Install, Reason> {
-    match read("firmwareUpdate", payload.as_bytes(), allow).unwrap().request? {
-        Request::Install(install) => Ok(*install),
-        other => panic!("{other:?}"),
-    }
+    let request = read("firmwareUpdate", payload.as_bytes(), allow).unwrap().request?;
+    let Request::Install(install) = request else { panic!("{request:?}") };
+    Ok(*install)
 }
 
 fn address(install: Install) -> String {
