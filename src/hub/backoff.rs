@@ -42,6 +42,11 @@ impl Backoff {
     pub fn reset(&mut self) {
         self.attempts = 0;
     }
+
+    /// Things went well, and yet it may be everybody who begins again now: begin with a bound that was doubled so often.
+    pub fn reset_to(&mut self, doublings: u32) {
+        self.attempts = doublings;
+    }
 }
 
 #[cfg(test)]
@@ -60,6 +65,8 @@ mod tests {
         backoff.reset();
         assert!(backoff.next(u64::MAX) <= RANGE[0]);
         assert_eq!(backoff.next(0), Duration::ZERO, "full jitter begins at nothing");
+        backoff.reset_to(3);
+        assert_eq!(backoff.next(u64::MAX).as_secs_f64().round() as u64, 8);
     }
 
     #[test]

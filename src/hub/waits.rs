@@ -23,6 +23,10 @@ use super::settings::Settings;
 
 /// So many connections in a row that the hub ended soon are no accident.
 const CONTESTED_AFTER: u32 = 3;
+/// How often the first range of waits is doubled for the loss of a connection that had lasted. A hub that restarts, or
+/// moves, loses all its devices at one moment: with waits of up to eight seconds instead of one they come back with an
+/// eighth of the rush. One that never got so far has waited already.
+const SPREAD: u32 = 3;
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// The waits, and what they depend on.
@@ -98,7 +102,7 @@ impl Waits {
     fn judge(&mut self, why: &Lost, lived: Duration) {
         let is_brief = lived < self.stable_after;
         if !is_brief {
-            self.usual.reset();
+            self.usual.reset_to(SPREAD);
             self.slow.reset();
         }
         if is_brief && matches!(why, Lost::Closed | Lost::Broken(_))
@@ -153,6 +157,18 @@ mod tests {
         let lost = after(&mut waits, Lost::Closed, Some(601 * SECOND), 0).0;
         assert_eq!(lost, Lost::Closed, "a good one ends the series");
         assert_eq!(after(&mut waits, Lost::Closed, brief, 0).0, Lost::Closed);
+    }
+
+    #[test]
+    fn the_loss_of_a_good_connection_spreads_the_fleet_over_seconds() {
+        let mut waits = waits();
+        let bound = |waits: &mut Waits, lived| after(waits, Lost::Broken(String::new()), lived, u64::MAX).1;
+        assert!(bound(&mut waits, None) <= SECOND);
+        for _ in 0..3 {
+            let wait = bound(&mut waits, Some(61 * SECOND));
+            assert!(wait > 7 * SECOND && wait <= 8 * SECOND, "{wait:?}");
+        }
+        assert!(bound(&mut waits, None) > 15 * SECOND, "and it doubles from there");
     }
 
     #[test]

@@ -266,7 +266,8 @@ async fn outage(size: usize) -> (usize, usize, Duration) {
     (most_in(&returning, second), most_in(&broken, second), back.elapsed())
 }
 
-/// A thousand devices after an outage: spread over five minutes, about one in 150 each second.
+/// A thousand devices after an outage: spread over five minutes, about one in 150 each second; and when it begins,
+/// while all of them try for the first time, one in seven.
 #[tokio::test(start_paused = true)]
 async fn a_fleet_comes_back_spread_over_minutes() {
     for size in [100, 1000] {
@@ -275,9 +276,6 @@ async fn a_fleet_comes_back_spread_over_minutes() {
             "{size} devices: {peak} attempts a second at most on return, {at_break} at the break, all back in {took:?}"
         );
         assert!(peak <= 5 + size * 3 / 100, "{peak} attempts in a second");
-        assert!(
-            at_break <= 2 * size,
-            "{at_break}: the first wait is up to a second, and some are tried twice in it"
-        );
+        assert!(at_break <= 20 + size / 4, "{at_break}: the first wait is up to eight seconds");
     }
 }
