@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use hub_emulator::Emulator;
 use hub_emulator::fleet::{Fleet, FleetOptions, Member, RemoteHub, Sample, samples};
+use hub_emulator::{Code, Emulator};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Map, Value, json};
 
@@ -239,7 +239,14 @@ impl Course<'_> {
         let tags = Value::Object(tags);
         let connection = match &self.hub {
             Hub::Here(emulator) => {
-                let text = emulator.create_device(&id, tags)?;
+                let created = emulator.create_device(&id, tags);
+                let text = match created {
+                    // A hub with a memory may have it from the time before.
+                    Err(error) if error.code == Code::AlreadyExists => {
+                        emulator.device_connection_string(&id)?
+                    }
+                    created => created?,
+                };
                 if self.wanted.strings || usize::from(self.wanted.count) <= FEW {
                     self.display.line(&format!("device connection string: {text}"));
                 }
