@@ -35,8 +35,8 @@ pub(crate) struct FleetArguments {
     #[arg(value_name = "N", value_parser = clap::value_parser!(u16).range(1..=2000))]
     count: u16,
     /// The program of the devices; otherwise `twinboot` beside this program.
-    #[arg(long, value_name = "PROGRAM")]
-    twinboot: Option<PathBuf>,
+    #[arg(long = "twinboot", value_name = "PROGRAM")]
+    daemon: Option<PathBuf>,
     /// The service connection string of a hub that runs already (HostName=NAME:PORT;…); its CA is the file of --ca.
     #[arg(long, value_name = "CONNECTION")]
     hub: Option<String>,
@@ -86,7 +86,7 @@ enum Hub {
 
 /// Runs a fleet until it is to end.
 pub(crate) fn run(arguments: &Arguments, wanted: &FleetArguments) -> Outcome {
-    let program = program(wanted.twinboot.as_deref())?;
+    let program = program(wanted.daemon.as_deref())?;
     allow_many_files();
     let samples = samples();
     let (hub, ca) = match &wanted.hub {
