@@ -55,6 +55,7 @@ const MODULES: [Module; 23] = [
             "hub",
             "image",
             "model",
+            "program",
             "properties",
             "report",
             "slots",

@@ -97,7 +97,7 @@ fn live(status: View<'_>, width: usize, colour: bool) -> String {
         let full = BAR * usize::try_from(percent).unwrap_or(100) / 100;
         format!(" [{}{}] {percent:>3} %", "#".repeat(full), "-".repeat(BAR - full))
     });
-    let gate = status.text("/gate").map(|gate| format!("  waits for {gate}")).unwrap_or_default();
+    let gate = status.text("/gate").map(|gate| format!("  {gate}")).unwrap_or_default();
     let amounts = status.amounts();
     let gap = if amounts.is_empty() { "" } else { "  " };
     let phase = format!("{:<12}", status.phase());
@@ -116,7 +116,7 @@ fn plain(status: View<'_>) -> String {
     let percent = status.percent().map(|percent| format!(" {percent} %")).unwrap_or_default();
     let amounts = status.amounts();
     let gap = if amounts.is_empty() { "" } else { ", " };
-    let gate = status.text("/gate").map(|gate| format!(", waits for {gate}")).unwrap_or_default();
+    let gate = status.text("/gate").map(|gate| format!(", {gate}")).unwrap_or_default();
     format!("{}{percent}{gap}{amounts}{gate}", status.phase())
 }
 

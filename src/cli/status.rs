@@ -28,7 +28,8 @@ pub(super) fn block(status: View<'_>) -> String {
     line("running", running(status));
     line("update", update(status));
     line("phase", Some(phase(status)));
-    line("waits for", status.text("/gate"));
+    line("gate", status.text("/gate"));
+    line("allowed", consent(status));
     line("last", status.last());
     line("hub", hub(status));
     for warning in status.warnings() {
@@ -68,6 +69,18 @@ fn update(status: View<'_>) -> Option<String> {
     };
     let steps = status.text("/update/steps_left").map(|n| format!(", {n} steps left")).unwrap_or_default();
     Some(format!("{name}{target}{origin}{steps}"))
+}
+
+/// Who allowed switching over, and when.
+fn consent(status: View<'_>) -> Option<String> {
+    let by = match status.text("/update/consent/by")?.as_str() {
+        "desired" => "by the hub".to_owned(),
+        "method" => "by a direct method".to_owned(),
+        "local" => "on this device".to_owned(),
+        other => format!("by {other}"),
+    };
+    let at = status.text("/update/consent/at").map(|time| format!(" at {time}")).unwrap_or_default();
+    Some(format!("{by}{at}"))
 }
 
 fn phase(status: View<'_>) -> String {

@@ -123,7 +123,11 @@ fn the_status_is_a_block_to_read() {
          last      2.8.5 was rolled back at 2026-11-21T05:41:57.000Z: check  [31mx failed (health.failed)"
     );
     let trial = json!({"phase": "confirming", "booted": "b", "default": "a", "trial": "b", "gate": "x\ny"});
-    assert_eq!(block(&trial), "running   slot b, on trial\nphase     confirming\nwaits for x y");
+    assert_eq!(block(&trial), "running   slot b, on trial\nphase     confirming\ngate      x y");
+    let allowed =
+        json!({"phase": "staged", "update": {"consent": {"by": "method", "at": "2026-11-21T00:00:00.000Z"}}});
+    let shown = block(&allowed);
+    assert!(shown.contains("\nallowed   by a direct method at 2026-11-21T00:00:00.000Z"), "{shown}");
     for odd in [json!(null), json!([]), json!({}), json!({"phase": 1, "progress": "x", "last": [], "hub": 5})]
     {
         assert!(block(&odd).contains("phase"), "{odd}");

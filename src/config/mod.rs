@@ -111,25 +111,7 @@ impl Config {
 
     /// One row per key: THE list of what may be written in a configuration file, in the order it is printed.
     fn each(&mut self, f: &mut dyn FnMut(&'static str, &mut dyn Value)) {
-        f("hub.connection_string_file", &mut self.hub.connection_string_file);
-        f("hub.certificate_file", &mut self.hub.certificate_file);
-        f("hub.private_key_file", &mut self.hub.private_key_file);
-        f("hub.transport", &mut self.hub.transport);
-        f("hub.websocket_port", &mut self.hub.websocket_port);
-        f("hub.keep_alive", &mut self.hub.keep_alive);
-        f("hub.token_lifetime", &mut self.hub.token_lifetime);
-        f("hub.backoff", &mut self.hub.backoff);
-        f("provisioning.id_scope", &mut self.provisioning.id_scope);
-        f("provisioning.registration_id", &mut self.provisioning.registration_id);
-        f("provisioning.endpoint", &mut self.provisioning.endpoint);
-        f("provisioning.attestation", &mut self.provisioning.attestation);
-        f("provisioning.symmetric_key_file", &mut self.provisioning.symmetric_key_file);
-        f("provisioning.payload_file", &mut self.provisioning.payload_file);
-        f("proxy.url", &mut self.proxy.url);
-        f("proxy.credentials_file", &mut self.proxy.credentials_file);
-        f("proxy.no_proxy", &mut self.proxy.no_proxy);
-        f("tls.ca_files", &mut self.tls.ca_files);
-        f("tls.system_roots", &mut self.tls.system_roots);
+        self.each_of_the_way_out(f);
         f("slots.a", &mut self.slots.devices.a);
         f("slots.b", &mut self.slots.devices.b);
         f("boot.loader", &mut self.boot.loader);
@@ -174,6 +156,29 @@ impl Config {
         f("control.group", &mut self.control.group);
         f("state.directory", &mut self.state.directory);
         f("simulator.root", &mut self.simulator.root);
+    }
+
+    /// Those of them that are about the way out: who the device is, its hub, the proxy, whom to trust.
+    fn each_of_the_way_out(&mut self, f: &mut dyn FnMut(&'static str, &mut dyn Value)) {
+        f("hub.connection_string_file", &mut self.hub.connection_string_file);
+        f("hub.certificate_file", &mut self.hub.certificate_file);
+        f("hub.private_key_file", &mut self.hub.private_key_file);
+        f("hub.transport", &mut self.hub.transport);
+        f("hub.websocket_port", &mut self.hub.websocket_port);
+        f("hub.keep_alive", &mut self.hub.keep_alive);
+        f("hub.token_lifetime", &mut self.hub.token_lifetime);
+        f("hub.backoff", &mut self.hub.backoff);
+        f("provisioning.id_scope", &mut self.provisioning.id_scope);
+        f("provisioning.registration_id", &mut self.provisioning.registration_id);
+        f("provisioning.endpoint", &mut self.provisioning.endpoint);
+        f("provisioning.attestation", &mut self.provisioning.attestation);
+        f("provisioning.symmetric_key_file", &mut self.provisioning.symmetric_key_file);
+        f("provisioning.payload_file", &mut self.provisioning.payload_file);
+        f("proxy.url", &mut self.proxy.url);
+        f("proxy.credentials_file", &mut self.proxy.credentials_file);
+        f("proxy.no_proxy", &mut self.proxy.no_proxy);
+        f("tls.ca_files", &mut self.tls.ca_files);
+        f("tls.system_roots", &mut self.tls.system_roots);
     }
 
     /// Every key there is.

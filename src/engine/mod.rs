@@ -49,7 +49,7 @@ use crate::events;
 use crate::host::{Host, service};
 use crate::hub::{Hub, Tuned};
 use crate::image::RateLimit;
-use crate::model::{Factory, Rules, Slot, Timestamp};
+use crate::model::{BootId, Factory, Rules, Slot, Timestamp};
 use crate::properties::Properties;
 use crate::report::Dialect;
 use crate::store::{Loaded, StateStore};
@@ -149,7 +149,7 @@ pub struct Engine {
 impl Engine {
     /// Reads what became of the record and looks at the bootloader, blocking. `boot` and `booted` come from the
     /// kernel.
-    pub fn new(parts: Parts, boot: crate::model::BootId, booted: Slot) -> Self {
+    pub fn new(parts: Parts, boot: BootId, booted: Slot) -> Self {
         let Parts {
             mut store,
             mut tools,
@@ -168,29 +168,13 @@ impl Engine {
             telemetry,
         } = parts;
         let mut live = Live::new(status, dialects);
-        let (record, loss) = match store.load() {
-            Loaded::Found(record, loss) => (*record, loss),
-            Loaded::Empty => (Record::default(), None),
-            Loaded::Unreadable(why) => (Record::default(), Some(why)),
-        };
-        if let Some(why) = &loss {
-            events::state_recovered(&events::About { booted: Some(booted), ..events::About::default() }, why);
-            live.warnings.insert(format!("record of updates recovered: {why}"));
-        }
+        let record = recover(&mut *store, booted, &mut live);
         let (view, unreadable) = match tools.look(&record.state, booted) {
             Ok(view) => (Some(view), None),
             Err(error) => (None, Some(error.to_string())),
         };
         live.warnings.extend(unreadable.clone());
-        let facts = Facts {
-            boot,
-            booted,
-            default: view.as_ref().map(|view| view.default),
-            trial: view.as_ref().and_then(|view| view.trial),
-            version: host.image_version(),
-            booted_at: host.boot_time(),
-            factory,
-        };
+        let facts = look_around(&host, view.as_ref(), boot, booted, factory);
         let configured = rules.borrow().clone();
         let mut engine = Self {
             record,
@@ -380,4 +364,31 @@ impl Engine {
     fn now(&self) -> Option<Timestamp> {
         self.host.wall_clock()
     }
+}
+
+/// What the machine, the bootloader and the configuration say at the start.
+fn look_around(host: &Host, view: Option<&BootView>, boot: BootId, booted: Slot, factory: Factory) -> Facts {
+    Facts {
+        boot,
+        booted,
+        default: view.map(|view| view.default),
+        trial: view.and_then(|view| view.trial),
+        version: host.image_version(),
+        booted_at: host.boot_time(),
+        factory,
+    }
+}
+
+/// The record, or whatever is left of it; what was lost is told.
+fn recover(store: &mut dyn StateStore, booted: Slot, live: &mut Live) -> Record {
+    let (record, loss) = match store.load() {
+        Loaded::Found(record, loss) => (*record, loss),
+        Loaded::Empty => (Record::default(), None),
+        Loaded::Unreadable(why) => (Record::default(), Some(why)),
+    };
+    if let Some(why) = &loss {
+        events::state_recovered(&events::About { booted: Some(booted), ..events::About::default() }, why);
+        live.warnings.insert(format!("record of updates recovered: {why}"));
+    }
+    record
 }

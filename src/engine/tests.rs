@@ -2,6 +2,8 @@
 //! that really chooses, and a hub that is the test. Time stands still unless nothing else can happen.
 #![allow(clippy::unwrap_used)]
 
+mod policy;
+
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;

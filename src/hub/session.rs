@@ -98,7 +98,8 @@ impl Session {
             let now = Instant::now();
             let until = match end {
                 End::Shutdown => return,
-                End::Renewal => self.waits.room_at(now),
+                // The engine is not told that there is no link, so there must be one soon.
+                End::Renewal => now,
                 End::Lost(why) => {
                     let (why, until) = self.waits.after(why, lived, now, random(), self.dial.device());
                     debug!(%why, wait = ?until - now, "no connection to the hub");

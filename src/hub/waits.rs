@@ -10,7 +10,7 @@
 //! | a refusal (wrong key, unknown or disabled device) | 20 attempts in an hour, with the worst of luck |
 //! | another device with this identity | one attempt in ten seconds, and fewer the longer it lasts |
 //! | anything else | 24 to 40 attempts in an hour, by luck |
-//! | anything at all, renewals of tokens too | [`Settings::attempts_an_hour`], whatever luck says |
+//! | anything at all | [`Settings::attempts_an_hour`], whatever luck says; renewals of tokens count, but are never held up |
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -61,7 +61,7 @@ impl Waits {
     }
 
     /// When the hour has room for another attempt.
-    pub(super) fn room_at(&self, now: Instant) -> Instant {
+    fn room_at(&self, now: Instant) -> Instant {
         match self.attempts.front() {
             Some(first) if self.attempts.len() == self.allowed => now.max(*first + HOUR),
             Some(_) | None => now,

@@ -2,11 +2,14 @@
 //! disk. What an adapter does by itself is tested beside it; here is what an operator would see.
 #![allow(clippy::unwrap_used)]
 
+mod chaos;
 mod damage;
 mod interruptions;
 mod methods;
+mod policy;
 mod refusals;
 mod reports;
+mod requests;
 mod secrets;
 mod settings;
 #[path = "../support/mod.rs"]

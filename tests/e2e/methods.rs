@@ -46,7 +46,7 @@ fn a_bare_address_is_refused_unless_that_was_allowed() -> Checked {
 }
 
 #[test]
-fn a_second_request_and_a_reboot_are_refused_while_one_is_under_way() -> Checked {
+fn p022_p026_a_second_request_and_a_reboot_are_refused_while_one_is_under_way() -> Checked {
     let bench = Bench::new()?;
     let image = bench.publish("2.0.0", &V2);
     bench.cloud.slow(&image, 1 << 20);
@@ -95,7 +95,7 @@ fn reboots_are_answered_first_and_reported_after() -> Checked {
 }
 
 #[test]
-fn unknown_methods_are_answered_so() -> Checked {
+fn p024_unknown_methods_are_answered_so() -> Checked {
     let bench = Bench::new()?;
     let unknown = json!({"Response": "Unknown method", "code": "request.unknown-method"});
     for method in ["lockDoor", "Reboot", "firmwareupdate", "factoryReset!"] {

@@ -6,7 +6,7 @@ use hub_emulator::{Event, EventKind};
 use serde_json::{Map, Value};
 
 use super::support::{Checked, Recipe};
-use super::{Bench, MIB, V2};
+use super::{Bench, LIMIT, MIB, V2};
 
 /// Every state the object `firmware` was in for whoever watches the twin, one after the other.
 fn told(events: &Receiver<Event>) -> Vec<Map<String, Value>> {
@@ -56,6 +56,22 @@ fn a_good_update_is_told_step_by_step() -> Checked {
         }
     }
     Ok(())
+}
+
+/// The hub ends every connection soon after it was made, as it does when another device with this identity comes.
+#[test]
+fn p129_a_second_device_with_this_identity_is_named() -> Checked {
+    let bench = Bench::new()?;
+    let from = bench.device.now();
+    for _ in 0..3 {
+        bench.reconnects_idle()?;
+    }
+    bench.device.wait_status("a warning", from, LIMIT, |status| {
+        let warnings = status["warnings"].as_array();
+        warnings
+            .is_some_and(|all| all.iter().any(|it| it.as_str().unwrap_or("").contains("duplicate identity")))
+    })?;
+    bench.says("does another device connect as 'gateway'?", from)
 }
 
 #[test]

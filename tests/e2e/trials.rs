@@ -11,7 +11,7 @@ use super::{Bench, LIMIT, MIB, V1, V2, V3};
 
 impl Bench {
     /// A health check without a verdict until there is a file of this name.
-    fn holds_trials_until(&self, name: &str) -> Checked {
+    pub(super) fn holds_trials_until(&self, name: &str) -> Checked {
         let (check, file) = (self.device.path("health.d/20-hold"), self.device.path(name));
         fs::write(&check, format!("#!/bin/sh\ntest -e '{}' || exit 75\n", file.display()))?;
         fs::set_permissions(&check, fs::Permissions::from_mode(0o755))?;
@@ -19,7 +19,7 @@ impl Bench {
     }
 
     /// Waits for a status, told after place `from` of the journal, by which slot B is being judged.
-    fn waits_on_trial(&self, from: usize) -> Checked {
+    pub(super) fn waits_on_trial(&self, from: usize) -> Checked {
         let on_trial = |status: &Value| status["phase"] == "confirming" && status["booted"] == "b";
         self.device.wait_status("slot b on trial", from, LIMIT, on_trial)?;
         Ok(())

@@ -8,7 +8,7 @@ use super::support::{Checked, Slot};
 use super::{Bench, LIMIT, V1, V2, V3};
 
 #[test]
-fn an_update_goes_from_the_twin_to_the_slot_and_back() -> Checked {
+fn p001_an_update_goes_from_the_twin_to_the_slot_and_back() -> Checked {
     let bench = Bench::new()?;
     let image = bench.publish("2.0.0", &V2);
     bench.cloud.desire(image.desired())?;
@@ -54,7 +54,7 @@ fn packed_images_are_unpacked_by_what_they_are_and_not_by_their_names() -> Check
 }
 
 #[test]
-fn the_same_version_again_is_neither_written_nor_booted() -> Checked {
+fn p019_the_same_version_again_is_neither_written_nor_booted() -> Checked {
     let bench = Bench::new()?;
     let environment = [0, 1].map(|copy| std::fs::read(bench.device.environment().copy(copy)).unwrap());
     let image = bench.publish("1.0.0", &V2);
@@ -68,7 +68,7 @@ fn the_same_version_again_is_neither_written_nor_booted() -> Checked {
 }
 
 #[test]
-fn a_newer_wish_replaces_the_download_that_is_under_way() -> Checked {
+fn p017_a_newer_wish_replaces_the_download_that_is_under_way() -> Checked {
     let bench = Bench::new()?;
     let old = bench.publish("2.0.0", &V2);
     bench.cloud.slow(&old, 1 << 20);

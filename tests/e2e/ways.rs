@@ -5,10 +5,11 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use hub_emulator::{Emulator, EventKind};
+use serde_json::{Value, json};
 
 use super::support::proxy::{Asked, CREDENTIALS, Proxy};
-use super::support::{Checked, Cloud, Happening, Slot};
+use super::support::{Checked, Cloud, Fault, Happening, Slot};
 use super::{Bench, LIMIT, V2};
 
 /// A directory for what a device is given beside its configuration.
@@ -21,6 +22,18 @@ fn secret(directory: &Path, name: &str, text: &str) -> Checked<PathBuf> {
     fs::write(&path, text)?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
     Ok(path)
+}
+
+/// A certificate with this common name, and its key.
+fn certificate(name: &str) -> Checked<(String, String)> {
+    let make = || {
+        let key = rcgen::KeyPair::generate()?;
+        let mut params = rcgen::CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        Ok::<_, rcgen::Error>((params.self_signed(&key)?.pem(), key.serialize_pem()))
+    };
+    make().map_err(|error| Fault(error.to_string()))
 }
 
 /// Updates, and sees that it was kept and that nobody said any of the secrets.
@@ -36,7 +49,14 @@ fn silent(bench: &Bench, secrets: &[&str]) -> Checked {
     let said = bench.device.since(0).into_iter().filter_map(|entry| match entry.what {
         Happening::Said(line) => Some(line),
         Happening::Status(status) => Some(status.to_string()),
-        _ => None,
+        Happening::PowerOn
+        | Happening::Loader(_)
+        | Happening::Hung(_)
+        | Happening::Booted(..)
+        | Happening::RebootRequested
+        | Happening::Stopped(_)
+        | Happening::PowerCut
+        | Happening::Broken(_) => None,
     });
     let reported = bench.cloud.reported().to_string();
     for text in said.chain([shown, reported]) {
@@ -51,9 +71,9 @@ fn silent(bench: &Bench, secrets: &[&str]) -> Checked {
 
 /// Waits for a line of the daemon's.
 fn says(bench: &Bench, needle: &str) -> Checked<String> {
-    bench.device.wait(needle, 0, LIMIT, |happening| match happening {
-        Happening::Said(line) if line.contains(needle) => Some(line.clone()),
-        _ => None,
+    bench.device.wait(needle, 0, LIMIT, |happening| {
+        let Happening::Said(line) = happening else { return None };
+        line.contains(needle).then(|| line.clone())
     })
 }
 
@@ -145,4 +165,129 @@ fn a_key_that_others_may_read_is_refused_with_the_remedy_until_it_is_guarded() -
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600))?;
     bench.runs("1.0.0")?;
     silent(&bench, &[&bench.cloud.key()?])
+}
+
+/// P130: the hub takes the certificate that the device gets while it runs, and no other.
+#[test]
+fn a_certificate_is_exchanged_under_a_running_daemon() -> Checked {
+    let drawer = drawer()?;
+    let (old, old_key) = certificate("gateway")?;
+    let (new, new_key) = certificate("gateway")?;
+    let chain = drawer.path().join("device.pem");
+    fs::write(&chain, &old)?;
+    let key = secret(drawer.path(), "device.key", &old_key)?;
+    let bench = Bench::by(|cloud| {
+        let emulator = &cloud.emulator;
+        let thumbprints = [Emulator::thumbprint(&old)?, Emulator::thumbprint(&new)?];
+        emulator.create_x509_device("by-certificate", &[&thumbprints[0], &thumbprints[1]], Value::Null)?;
+        let port = emulator.mqtt_port();
+        let connection = format!("HostName=localhost:{port};DeviceId=by-certificate;x509=true\n");
+        let string = secret(drawer.path(), "connection-string", &connection)?;
+        Ok(format!(
+            "[hub]\nconnection_string_file = {string:?}\ncertificate_file = {chain:?}\nprivate_key_file = {key:?}\n"
+        ))
+    })?;
+    let bench = Bench { cloud: bench.cloud.of("by-certificate"), ..bench };
+    bench.device.power_on()?;
+    bench.runs("1.0.0")?;
+    // The first file alone is no pair, and what was read goes on to be used.
+    fs::write(&chain, &new)?;
+    bench.cloud.idle_after(|| drop_link(&bench))?;
+    let warns = |status: &Value| status["warnings"].to_string().contains("no pair");
+    bench.device.wait_status("the warning", 0, LIMIT, warns)?;
+    let before = bench.device.now();
+    secret(drawer.path(), "device.key", &new_key)?;
+    bench.cloud.idle_after(|| drop_link(&bench))?;
+    bench.device.wait_status("no warning", before, LIMIT, |status| !warns(status))?;
+    let inner = |pem: &str| pem.lines().nth(1).unwrap_or_default().to_owned();
+    updates(&bench, &[&inner(&old_key), &inner(&new_key)])
+}
+
+fn drop_link(bench: &Bench) -> Checked {
+    assert!(bench.cloud.emulator.drop_device(bench.cloud.id));
+    Ok(())
+}
+
+/// The configuration of a device that registers with the emulator's service.
+fn provisioning(cloud: &Cloud, attestation: &str, rest: &str) -> String {
+    let (scope, port) = (cloud.emulator.id_scope(), cloud.emulator.mqtt_port());
+    format!(
+        "[provisioning]\nid_scope = {scope:?}\nregistration_id = \"reg-1\"\nendpoint = \"localhost:{port}\"\n\
+         attestation = {attestation:?}\n{rest}\n"
+    )
+}
+
+/// In place of the device's own connection string.
+const NO_STRING: &str = "[hub]\nconnection_string_file = \"connection-string\"\n";
+
+fn key_of(enrolment: &Value) -> Checked<String> {
+    let key = enrolment["attestation"]["symmetricKey"]["primaryKey"].as_str().map(str::to_owned);
+    key.ok_or_else(|| Fault(format!("no key in {enrolment}")))
+}
+
+#[test]
+fn a_device_that_was_only_enrolled_finds_its_hub_and_remembers_it() -> Checked {
+    let drawer = drawer()?;
+    let mut told = String::new();
+    let bench = Bench::by(|cloud| {
+        let body = json!({"registrationId": "reg-1", "deviceId": "dev-7"});
+        told = key_of(&cloud.emulator.create_enrollment(body)?)?;
+        let file = secret(drawer.path(), "key", &told)?;
+        let rest = format!("symmetric_key_file = {file:?}");
+        Ok(format!("{NO_STRING}{}", provisioning(cloud, "symmetric_key", &rest)))
+    })?;
+    let bench = Bench { cloud: bench.cloud.of("dev-7"), ..bench };
+    let events = bench.cloud.emulator.events();
+    bench.device.power_on()?;
+    bench.runs("1.0.0")?;
+    updates(&bench, &[&told])?;
+    // Several processes and two systems came and went; one of them asked.
+    let registered = events.try_iter().filter(|it| matches!(it.kind, EventKind::Registered { .. })).count();
+    assert_eq!(registered, 1);
+    Ok(())
+}
+
+#[test]
+fn a_member_of_a_group_registers_through_a_websocket_and_a_proxy_and_is_warned() -> Checked {
+    let (proxy, drawer) = (Proxy::start()?, drawer()?);
+    let credentials = secret(drawer.path(), "proxy-credentials", CREDENTIALS)?;
+    let mut told = String::new();
+    let bench = Bench::by(|cloud| {
+        let group = cloud.emulator.create_enrollment_group(json!({"enrollmentGroupId": "factory"}))?;
+        told = key_of(&group)?;
+        let file = secret(drawer.path(), "key", &told)?;
+        let rest = format!(
+            "symmetric_key_file = {file:?}\n[proxy]\nurl = {:?}\ncredentials_file = {credentials:?}",
+            proxy.url()
+        );
+        let port = cloud.emulator.https_port();
+        let transport = format!("transport = \"websocket\"\nwebsocket_port = {port}\n");
+        Ok(format!("{NO_STRING}{transport}{}", provisioning(cloud, "group_key", &rest)))
+    })?;
+    let bench = Bench { cloud: bench.cloud.of("reg-1"), ..bench };
+    bench.device.power_on()?;
+    bench.runs("1.0.0")?;
+    let warns = |status: &Value| status["warnings"].to_string().contains("any of the fleet");
+    bench.device.wait_status("the warning", 0, LIMIT, warns)?;
+    assert!(proxy.asked().len() >= 2, "the service and the hub");
+    updates(&bench, &[&told, "open sesame"])
+}
+
+#[test]
+fn a_certificate_registers_and_lets_in() -> Checked {
+    let drawer = drawer()?;
+    let (pem, private) = certificate("reg-1")?;
+    let chain = drawer.path().join("device.pem");
+    fs::write(&chain, &pem)?;
+    let key = secret(drawer.path(), "device.key", &private)?;
+    let bench = Bench::by(|cloud| {
+        let x509 = json!({"type": "x509", "x509": {"clientCertificates": {"primary": {"certificate": pem}}}});
+        cloud.emulator.create_enrollment(json!({"registrationId": "reg-1", "attestation": x509}))?;
+        let files = format!("certificate_file = {chain:?}\nprivate_key_file = {key:?}\n");
+        Ok(format!("{NO_STRING}{files}{}", provisioning(cloud, "x509", "")))
+    })?;
+    let bench = Bench { cloud: bench.cloud.of("reg-1"), ..bench };
+    bench.device.power_on()?;
+    bench.runs("1.0.0")?;
+    updates(&bench, &[private.lines().nth(1).unwrap_or_default()])
 }

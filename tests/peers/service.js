@@ -4,6 +4,7 @@
 // NODE_EXTRA_CA_CERTS. One line per check.
 
 const assert = require('assert');
+const https = require('https');
 const { Client: DeviceClient } = require('azure-iot-device');
 const { Mqtt } = require('azure-iot-device-mqtt');
 const { Client, DigitalTwinClient, IoTHubTokenCredentials, JobClient, Registry } = require('azure-iothub');
@@ -101,7 +102,8 @@ const checks = {
     assert.strictEqual(made.authentication.type, 'sas');
     await refused('DeviceAlreadyExistsError', (done) => registry.create({ deviceId: 'dev-1' }, done));
     // An update without keys sends empty ones; the device keeps its own.
-    const changed = await called((done) => registry.update({ deviceId: 'dev-1', status: 'disabled', statusReason: 'test' }, done));
+    const sold = { deviceId: 'dev-1', status: 'disabled', statusReason: 'test' };
+    const changed = await called((done) => registry.update(sold, done));
     assert.deepStrictEqual([changed.status, changed.statusReason], ['disabled', 'test']);
     assert.deepStrictEqual(changed.authentication.symmetricKey, given);
     const read = await called((done) => registry.get('dev-1', done));
@@ -119,7 +121,8 @@ const checks = {
     assert.strictEqual(one.authentication.x509Thumbprint.primaryThumbprint, print);
     const two = await create('x509-2', { authentication: { type: 'certificateAuthority' } });
     assert.strictEqual(two.authentication.type, 'certificateAuthority');
-    await refused('ArgumentError', (done) => registry.create({ deviceId: 'x509-3', authentication: { type: 'selfSigned', x509Thumbprint: { primaryThumbprint: 'short' } } }, done));
+    const short = { type: 'selfSigned', x509Thumbprint: { primaryThumbprint: 'short' } };
+    await refused('ArgumentError', (done) => registry.create({ deviceId: 'x509-3', authentication: short }, done));
     const all = await called((done) => registry.list(done));
     assert.deepStrictEqual(all.map((device) => device.deviceId), ['x509-1', 'x509-2']);
     const counts = await called((done) => registry.getRegistryStatistics(done));
@@ -136,7 +139,8 @@ const checks = {
     assert((await called((done) => registry.updateDevices(disabled, true, done))).isSuccessful);
     const read = await called((done) => registry.get('bulk-2', done));
     assert.strictEqual(read.status, 'disabled');
-    assert((await called((done) => registry.updateDevices([{ ...read, status: 'enabled' }], false, done))).isSuccessful);
+    const enabled = [{ ...read, status: 'enabled' }];
+    assert((await called((done) => registry.updateDevices(enabled, false, done))).isSuccessful);
     await refused('ArgumentError', (done) => registry.updateDevices([{ ...read, status: 'disabled' }], false, done));
     assert.strictEqual((await called((done) => registry.get('bulk-2', done))).status, 'enabled');
     assert((await called((done) => registry.removeDevices(devices, true, done))).isSuccessful);
@@ -144,9 +148,10 @@ const checks = {
   },
 
   async 'modules are identities with twins of their own'() {
-    const made = await called((done) => registry.addModule({ deviceId: 'x509-1', moduleId: 'camera', managedBy: 'me' }, done));
+    const camera = { deviceId: 'x509-1', moduleId: 'camera', managedBy: 'me' };
+    const made = await called((done) => registry.addModule(camera, done));
     assert.deepStrictEqual([made.moduleId, made.managedBy], ['camera', 'me']);
-    await refused('DeviceAlreadyExistsError', (done) => registry.addModule({ deviceId: 'x509-1', moduleId: 'camera' }, done));
+    await refused('DeviceAlreadyExistsError', (done) => registry.addModule(camera, done));
     const all = await called((done) => registry.getModulesOnDevice('x509-1', done));
     assert.deepStrictEqual(all.map((module) => module.moduleId), ['camera']);
     const changed = await called((done) => registry.updateModule({ ...made, managedBy: 'you' }, done));
@@ -157,7 +162,8 @@ const checks = {
     const patch = { tags: { a: 1 }, properties: { desired: { zoom: 2 } } };
     const twin = await called((done) => registry.updateModuleTwin('x509-1', 'camera', patch, '*', done));
     assert.deepStrictEqual([twin.moduleId, twin.tags, twin.properties.desired.zoom], ['camera', { a: 1 }, 2]);
-    await refused('InvalidEtagError', (done) => registry.updateModuleTwin('x509-1', 'camera', patch, 'AAAAAAAAAAk=', done));
+    const stale = 'AAAAAAAAAAk=';
+    await refused('InvalidEtagError', (done) => registry.updateModuleTwin('x509-1', 'camera', patch, stale, done));
     const read = await called((done) => registry.getModuleTwin('x509-1', 'camera', done));
     assert.strictEqual(read.etag, twin.etag);
     const [found] = await ask('SELECT * FROM devices.modules WHERE devices.modules.tags.a = 1');
@@ -171,10 +177,12 @@ const checks = {
   async 'twins are merged and guarded'() {
     await create('twin-1');
     const twin = await twinOf('twin-1');
-    const updated = await called((done) => twin.update({ tags: { a: { b: 1, c: 2 } }, properties: { desired: { list: [1, 2] } } }, done));
+    const patch = { tags: { a: { b: 1, c: 2 } }, properties: { desired: { list: [1, 2] } } };
+    const updated = await called((done) => twin.update(patch, done));
     assert.deepStrictEqual([updated.tags, updated.properties.desired.list], [{ a: { b: 1, c: 2 } }, [1, 2]]);
     assert.strictEqual(updated.properties.desired.$version, 2);
-    const next = await called((done) => registry.updateTwin('twin-1', { tags: { a: { b: null } } }, updated.etag, done));
+    const less = { tags: { a: { b: null } } };
+    const next = await called((done) => registry.updateTwin('twin-1', less, updated.etag, done));
     assert.deepStrictEqual(next.tags, { a: { c: 2 } });
     await refused('InvalidEtagError', (done) => registry.updateTwin('twin-1', { tags: { x: 1 } }, updated.etag, done));
     // Already quoted is as good.
@@ -231,8 +239,10 @@ const checks = {
     await refused('ArgumentError', call('go', 1, { responseTimeoutInSeconds: 301 }));
     // Disabled, it is cut off and stays away.
     await called((done) => registry.update({ deviceId: 'method-1', status: 'disabled' }, done));
-    const gone = async () => (await called((done) => registry.get('method-1', done))).connectionState === 'Disconnected';
-    await until('the device to be cut off', gone);
+    await until('the device to be cut off', async () => {
+      const now = await called((done) => registry.get('method-1', done));
+      return now.connectionState === 'Disconnected';
+    });
     await refused(/Not found/i, call('go'));
     await close(client).catch(() => {});
   },
@@ -289,7 +299,8 @@ const checks = {
       return job.status === status ? job : null;
     });
     const patch = { etag: '*', tags: { seen: true }, properties: { desired: { x: 1 } } };
-    const made = await called((done) => jobs.scheduleTwinUpdate('twins', 'tags.fleet = 9', patch, new Date(), 60, done));
+    const now = new Date();
+    const made = await called((done) => jobs.scheduleTwinUpdate('twins', 'tags.fleet = 9', patch, now, 60, done));
     assert.deepStrictEqual([made.jobId, made.type, made.status], ['twins', 'scheduleUpdateTwin', 'queued']);
     const done = await ended('twins', 'completed');
     assert.deepStrictEqual(done.deviceJobStatistics, {
@@ -306,7 +317,8 @@ const checks = {
       ['job-1', 'scheduleDeviceMethod', 'completed'],
       ['job-2', 'scheduleDeviceMethod', 'failed'],
     ]);
-    assert.deepStrictEqual(children[0].outcome.deviceMethodResponse, { status: 200, payload: { name: 'go', got: { n: 1 } } });
+    const answer = { status: 200, payload: { name: 'go', got: { n: 1 } } };
+    assert.deepStrictEqual(children[0].outcome.deviceMethodResponse, answer);
     assert.strictEqual(children[1].error.code, 'DeviceNotOnline');
     await close(client);
   },
@@ -316,10 +328,11 @@ const checks = {
     const at = (seconds) => new Date(Date.now() + seconds * 1000);
     await called((done) => jobs.scheduleTwinUpdate('soon', "deviceId = 'job-3'", patch, at(1), 60, done));
     await called((done) => jobs.scheduleTwinUpdate('later', '*', patch, at(3600), 60, done));
-    await until('the later job to wait', async () => (await called((done) => jobs.getJob('later', done))).status === 'scheduled');
+    const is = async (id, status) => (await called((done) => jobs.getJob(id, done))).status === status;
+    await until('the later job to wait', () => is('later', 'scheduled'));
     const cancelled = await called((done) => jobs.cancelJob('later', done));
     assert.strictEqual(cancelled.status, 'cancelled');
-    await until('the sooner job', async () => (await called((done) => jobs.getJob('soon', done))).status === 'completed');
+    await until('the sooner job', () => is('soon', 'completed'));
     assert.strictEqual((await twinOf('job-3')).tags.later, true);
     assert.strictEqual((await twinOf('job-1')).tags.later, undefined);
     const ids = async (...filter) => (await rows(jobs.createQuery(...filter)))[0].map((job) => job.jobId);
@@ -340,6 +353,22 @@ const checks = {
     await refused(/Not found/i, (done) => registry.getJob('one', done));
     await refused(/Not found/i, (done) => registry.cancelJob('one', done));
     await assert.rejects(called((done) => registry.exportDevicesToBlob('https://example.com/x', true, done)));
+  },
+
+  async 'a throttled or broken service says so'() {
+    const fault = (status, target) => limited(new Promise((resolve, reject) => {
+      const request = https.request(`${process.env.EMULATOR}/emulator/faults`, { method: 'POST' }, (answer) => {
+        answer.resume();
+        answer.on('end', resolve);
+      });
+      request.on('error', reject);
+      request.end(JSON.stringify({ fault: 'failService', status, target, times: 1 }));
+    }));
+    await fault(429, 'twins');
+    await refused('ThrottlingError', (done) => registry.getTwin('job-1', done));
+    assert.strictEqual((await twinOf('job-1')).deviceId, 'job-1');
+    await fault(503, 'devices');
+    await refused('ServiceUnavailableError', (done) => registry.get('job-1', done));
   },
 
   async 'digital twins are twins in other words'() {

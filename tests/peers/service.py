@@ -4,16 +4,19 @@ variables by which the SDKs find the emulator's certificate authority. Prints on
 
 import base64
 import datetime
+import json
 import os
 import queue
 import sys
 import time
 import traceback
+import urllib.request
 
 from azure.iot.device import IoTHubDeviceClient, MethodResponse
 from azure.iot.hub import (
     DigitalTwinClient,
     IoTHubConfigurationManager,
+    IoTHubHttpRuntimeManager,
     IoTHubJobManager,
     IoTHubRegistryManager,
 )
@@ -37,11 +40,13 @@ from msrest.exceptions import DeserializationError, HttpOperationError
 
 SERVICE = os.environ["SERVICE"]
 DEVICE_HOST = os.environ["DEVICE_HOST"]
+EMULATOR = os.environ["EMULATOR"]
 PATIENCE = 20
 
 registry = IoTHubRegistryManager(SERVICE)
 configurations = IoTHubConfigurationManager(SERVICE)
 jobs = IoTHubJobManager(SERVICE)
+runtime = IoTHubHttpRuntimeManager(SERVICE)
 digital_twins = DigitalTwinClient.from_connection_string(SERVICE)
 checks = []
 
@@ -68,6 +73,13 @@ def refused(status, action, *arguments, **options):
 
 def code(response):
     return response.headers["iothub-errorcode"]
+
+
+def door(path, body=None):
+    """One of the emulator's own doors: GET, or POST of a body."""
+    data = None if body is None else json.dumps(body).encode()
+    with urllib.request.urlopen(urllib.request.Request(EMULATOR + path, data)) as answer:
+        return json.load(answer)
 
 
 def until(what, condition):
@@ -130,7 +142,10 @@ def devices_have_the_keys_they_were_given_or_fresh_ones():
     equal((given.authentication.type, given.status_reason), ("sas", "new"))
     keys = given.authentication.symmetric_key
     equal((keys.primary_key, keys.secondary_key), (key("a"), key("b")))
-    equal(len(registry.create_device_with_sas("sas-2", "", "", "enabled").authentication.symmetric_key.primary_key), 44)
+    equal(
+        len(registry.create_device_with_sas("sas-2", "", "", "enabled").authentication.symmetric_key.primary_key),
+        44,
+    )
     changed = registry.update_device_with_sas("sas-1", given.etag, key("c"), key("b"), "enabled")
     equal(changed.authentication.symmetric_key.primary_key, key("c"))
     assert changed.generation_id == given.generation_id and changed.etag != given.etag
@@ -145,14 +160,19 @@ def devices_can_have_certificates():
     one, two = "A1" * 20, "B2" * 32
     created = registry.create_device_with_x509("x509-1", one, two, "enabled")
     prints = created.authentication.x509_thumbprint
-    equal((created.authentication.type, prints.primary_thumbprint, prints.secondary_thumbprint), ("selfSigned", one, two))
+    equal(
+        (created.authentication.type, prints.primary_thumbprint, prints.secondary_thumbprint),
+        ("selfSigned", one, two),
+    )
     equal(created.authentication.symmetric_key.primary_key, None)
     changed = registry.update_device_with_x509("x509-1", created.etag, two, two, "disabled")
     equal((changed.authentication.x509_thumbprint.primary_thumbprint, changed.status), (two, "disabled"))
     equal(registry.get_twin("x509-1").authentication_type, "selfSigned")
     authority = registry.create_device_with_certificate_authority("x509-2", "enabled")
     equal(authority.authentication.type, "certificateAuthority")
-    again = registry.update_device_with_certificate_authority("x509-2", authority.etag, "enabled", status_reason="x")
+    again = registry.update_device_with_certificate_authority(
+        "x509-2", authority.etag, "enabled", status_reason="x"
+    )
     equal(again.status_reason, "x")
     refused(400, registry.create_device_with_x509, "x509-3", "too short", "", "enabled")
 
@@ -160,8 +180,13 @@ def devices_can_have_certificates():
 @check
 def only_a_quoted_etag_that_differs_stops_an_update():
     etag = registry.get_device("sas-2").etag
-    device = Device(device_id="sas-2", status="enabled", authentication=AuthenticationMechanism(
-        type="sas", symmetric_key=SymmetricKey(primary_key="", secondary_key="")))
+    device = Device(
+        device_id="sas-2",
+        status="enabled",
+        authentication=AuthenticationMechanism(
+            type="sas", symmetric_key=SymmetricKey(primary_key="", secondary_key="")
+        ),
+    )
     put = registry.protocol.devices.create_or_update_identity
     equal(code(refused(412, put, "sas-2", device, '"c3RhbGU="')), "PreconditionFailed")
     put("sas-2", device, "c3RhbGU=")
@@ -197,9 +222,14 @@ def modules_are_identities_with_twins_of_their_own():
     registry.update_module_with_x509("sas-1", "lock", "", None, "D4" * 20, "")
     registry.update_module_with_certificate_authority("sas-1", "door", "they", None)
     refused(412, registry.update_module_with_sas, "sas-1", "camera", "x", created.etag, "", "")
-    equal(code(refused(409, registry.create_module_with_sas, "sas-1", "camera", "", "", "")), "ModuleAlreadyExistsOnDevice")
+    equal(
+        code(refused(409, registry.create_module_with_sas, "sas-1", "camera", "", "", "")),
+        "ModuleAlreadyExistsOnDevice",
+    )
     equal(code(refused(404, registry.get_module, "sas-1", "none")), "ModuleNotFound")
-    twin = registry.update_module_twin("sas-1", "camera", Twin(tags={"a": 1}, properties=TwinProperties(desired={"z": 2})))
+    twin = registry.update_module_twin(
+        "sas-1", "camera", Twin(tags={"a": 1}, properties=TwinProperties(desired={"z": 2}))
+    )
     equal((twin.module_id, twin.tags, twin.properties.desired["z"]), ("camera", {"a": 1}, 2))
     refused(412, registry.update_module_twin, "sas-1", "camera", desired({"z": 3}), "AAAAAAAAAAk=")
     replaced = registry.replace_module_twin("sas-1", "camera", desired({"y": 1}), twin.etag)
@@ -226,7 +256,9 @@ def many_at_once_in_every_mode():
     created = bulk(*[one(f"bulk-{n}", "create", status="enabled", tags={"n": n}) for n in range(4)])
     equal((created.is_successful, created.errors, created.warnings), (True, [], []))
     equal(registry.get_twin("bulk-3").tags, {"n": 3})
-    sas = AuthenticationMechanism(type="sas", symmetric_key=SymmetricKey(primary_key=key("f"), secondary_key=key("g")))
+    sas = AuthenticationMechanism(
+        type="sas", symmetric_key=SymmetricKey(primary_key=key("f"), secondary_key=key("g"))
+    )
     twin_etag, etag = registry.get_twin("bulk-1").etag, registry.get_device("bulk-2").etag
     mixed = bulk(
         one("bulk-0", "update", status="disabled", status_reason="test", authentication=sas),
@@ -237,7 +269,10 @@ def many_at_once_in_every_mode():
     )
     equal(mixed.is_successful, True)
     now = registry.get_device("bulk-0")
-    equal((now.status, now.status_reason, now.authentication.symmetric_key.primary_key), ("disabled", "test", key("f")))
+    equal(
+        (now.status, now.status_reason, now.authentication.symmetric_key.primary_key),
+        ("disabled", "test", key("f")),
+    )
     equal(registry.get_twin("bulk-1").tags, {"n": 10})
     refused(404, registry.get_device, "bulk-3")
     failed = bulk(
@@ -248,7 +283,9 @@ def many_at_once_in_every_mode():
     )
     equal(failed.is_successful, False)
     found = [(error.device_id, error.error_code) for error in failed.errors]
-    equal(found, [("bulk-0", "DeviceAlreadyExists"), ("bulk-2", "PreconditionFailed"), ("bulk-9", "DeviceNotFound")])
+    equal(
+        found, [("bulk-0", "DeviceAlreadyExists"), ("bulk-2", "PreconditionFailed"), ("bulk-9", "DeviceNotFound")]
+    )
     equal(registry.get_twin("bulk-1").tags, {"n": 11})
     equal(bulk(*[one(f"bulk-{n}", "delete") for n in (0, 1, 2, 4)]).is_successful, True)
     refused(413, bulk, *[one(f"many-{n}", "create") for n in range(101)])
@@ -259,7 +296,9 @@ def twins_are_merged_replaced_and_guarded():
     registry.create_device_with_sas("twin-1", "", "", "enabled")
     first = registry.get_twin("twin-1")
     equal((first.properties.desired["$version"], first.properties.reported["$version"], first.version), (1, 1, 1))
-    merged = registry.update_twin("twin-1", Twin(tags={"a": {"b": 1, "c": 2}}, properties=TwinProperties(desired={"d": [1, {"e": None}]})))
+    merged = registry.update_twin(
+        "twin-1", Twin(tags={"a": {"b": 1, "c": 2}}, properties=TwinProperties(desired={"d": [1, {"e": None}]}))
+    )
     equal(merged.properties.desired["d"], [1, {"e": None}])
     metadata = merged.properties.desired["$metadata"]
     equal((metadata["$lastUpdatedVersion"], metadata["d"]["$lastUpdatedVersion"]), (2, 2))
@@ -267,7 +306,9 @@ def twins_are_merged_replaced_and_guarded():
     gone = registry.update_twin("twin-1", Twin(tags={"a": {"b": None}}), merged.etag)
     equal(gone.tags, {"a": {"c": 2}})
     equal(gone.properties.desired["$version"], 2)
-    equal(code(refused(412, registry.update_twin, "twin-1", Twin(tags={"x": 1}), merged.etag)), "PreconditionFailed")
+    equal(
+        code(refused(412, registry.update_twin, "twin-1", Twin(tags={"x": 1}), merged.etag)), "PreconditionFailed"
+    )
     # Raw, as other clients send it, the header is not heeded.
     registry.protocol.devices.update_twin("twin-1", Twin(tags={"x": 1}), merged.etag)
     replaced = registry.replace_twin("twin-1", desired({"only": True}), registry.get_twin("twin-1").etag)
@@ -281,8 +322,13 @@ def twins_have_limits():
     for _ in range(10):
         deep = {"in": deep}
     for patch in (
-        desired({"a.b": 1}), desired({"a b": 1}), desired({"$a": 1}), desired({"n": 4503599627370497}),
-        desired({"t": "x" * 4097}), desired({"k" * 1025: 1}), desired(deep),
+        desired({"a.b": 1}),
+        desired({"a b": 1}),
+        desired({"$a": 1}),
+        desired({"n": 4503599627370497}),
+        desired({"t": "x" * 4097}),
+        desired({"k" * 1025: 1}),
+        desired(deep),
         desired({f"k{n}": "x" * 4000 for n in range(9)}),
         Twin(tags={f"k{n}": "x" * 4000 for n in range(3)}),
     ):
@@ -298,21 +344,40 @@ def twins_have_limits():
 def queries_of_every_kind_find_what_they_should():
     for number in range(5):
         registry.create_device_with_sas(f"query-{number}", "", "", "enabled" if number else "disabled")
-        registry.update_twin(f"query-{number}", Twin(
-            tags={"site": "north" if number < 2 else "south", "load": number * 1.5, "note": "it's"},
-            properties=TwinProperties(desired={"v": {"major": number}})))
+        registry.update_twin(
+            f"query-{number}",
+            Twin(
+                tags={"site": "north" if number < 2 else "south", "load": number * 1.5, "note": "it's"},
+                properties=TwinProperties(desired={"v": {"major": number}}),
+            ),
+        )
     mine = "STARTSWITH(deviceId, 'query-')"
     for condition, expected in (
-        ("tags.site = 'north'", "01"), ("tags.site <> 'north'", "234"), ("tags.site != 'south'", "01"),
-        ("tags.load > 3", "34"), ("tags.load >= 3 AND tags.load < 6", "23"), ("NOT tags.load <= 3", "34"),
-        ("(tags.load = 0 OR tags.load = 6) AND status = 'enabled'", "4"), ("status = 'disabled'", "0"),
-        ("deviceId IN ['query-1', 'query-3', 'nobody']", "13"), ("deviceId NIN ['query-1']", "0234"),
-        ("properties.desired.v.major * 2 + 1 = 5", "2"), ("properties.desired.v.major % 2 = 1", "13"),
-        ("IS_DEFINED(tags.load) AND NOT IS_DEFINED(tags.none)", "01234"), ("IS_NUMBER(tags.load)", "01234"),
-        ("IS_STRING(tags.load)", ""), ("IS_OBJECT(properties.desired.v)", "01234"), ("IS_NULL(tags.load)", ""),
-        ("IS_BOOL(capabilities.iotEdge)", "01234"), ("IS_ARRAY(tags.load)", ""), ("IS_PRIMITIVE(tags.site)", "01234"),
-        ("ENDSWITH(deviceId, '4')", "4"), ("CONTAINS(tags.site, 'out')", "234"), ("tags.note = 'it\\'s'", "01234"),
-        ("devices.tags.site = 'north'", "01"), ("connectionState = 'Disconnected'", "01234"),
+        ("tags.site = 'north'", "01"),
+        ("tags.site <> 'north'", "234"),
+        ("tags.site != 'south'", "01"),
+        ("tags.load > 3", "34"),
+        ("tags.load >= 3 AND tags.load < 6", "23"),
+        ("NOT tags.load <= 3", "34"),
+        ("(tags.load = 0 OR tags.load = 6) AND status = 'enabled'", "4"),
+        ("status = 'disabled'", "0"),
+        ("deviceId IN ['query-1', 'query-3', 'nobody']", "13"),
+        ("deviceId NIN ['query-1']", "0234"),
+        ("properties.desired.v.major * 2 + 1 = 5", "2"),
+        ("properties.desired.v.major % 2 = 1", "13"),
+        ("IS_DEFINED(tags.load) AND NOT IS_DEFINED(tags.none)", "01234"),
+        ("IS_NUMBER(tags.load)", "01234"),
+        ("IS_STRING(tags.load)", ""),
+        ("IS_OBJECT(properties.desired.v)", "01234"),
+        ("IS_NULL(tags.load)", ""),
+        ("IS_BOOL(capabilities.iotEdge)", "01234"),
+        ("IS_ARRAY(tags.load)", ""),
+        ("IS_PRIMITIVE(tags.site)", "01234"),
+        ("ENDSWITH(deviceId, '4')", "4"),
+        ("CONTAINS(tags.site, 'out')", "234"),
+        ("tags.note = 'it\\'s'", "01234"),
+        ("devices.tags.site = 'north'", "01"),
+        ("connectionState = 'Disconnected'", "01234"),
     ):
         found, _ = rows(f"SELECT * FROM devices WHERE {mine} AND ({condition})")
         equal((condition, "".join(row["device_id"][-1] for row in found)), (condition, expected))
@@ -322,9 +387,14 @@ def queries_of_every_kind_find_what_they_should():
 def queries_project_count_and_group():
     mine = "FROM devices WHERE STARTSWITH(deviceId, 'query-')"
     equal(rows(f"SELECT COUNT() AS n {mine}")[0][0]["n"], 5)
-    found, _ = rows(f"SELECT COUNT() AS n, AVG(tags.load) AS mean, SUM(tags.load) AS sum, MIN(tags.load) AS low, MAX(tags.load) AS high {mine}")
-    equal({name: found[0][name] for name in ("n", "mean", "sum", "low", "high")},
-          {"n": 5, "mean": 3, "sum": 15, "low": 0, "high": 6})
+    found, _ = rows(
+        "SELECT COUNT() AS n, AVG(tags.load) AS mean, SUM(tags.load) AS sum, "
+        f"MIN(tags.load) AS low, MAX(tags.load) AS high {mine}"
+    )
+    equal(
+        {name: found[0][name] for name in ("n", "mean", "sum", "low", "high")},
+        {"n": 5, "mean": 3, "sum": 15, "low": 0, "high": 6},
+    )
     found, _ = rows(f"SELECT tags.site AS site, COUNT() AS n {mine} GROUP BY tags.site")
     equal(sorted((row["site"], row["n"]) for row in found), [("north", 2), ("south", 3)])
     found, _ = rows(f"SELECT TOP 2 deviceId, tags.load AS load {mine}")
@@ -341,12 +411,30 @@ def queries_come_in_pages_and_nonsense_is_refused():
     equal(registry.query_iot_hub(specification).type, "Twin")
     equal(registry.query_iot_hub(QuerySpecification(query="SELECT deviceId FROM devices")).type, "Raw")
     equal(registry.query_iot_hub(QuerySpecification(query="SELECT * FROM devices.jobs")).type, "DeviceJob")
-    for text in ("SELECT", "SELECT * FROM houses", "SELECT * FROM devices WHERE tags.a =", "SELECT * FROM devices WHERE SHOUT(tags.a)",
-                 "SELECT deviceId FROM devices.jobs", "SELECT * FROM devices GROUP BY tags.a", "SELECT deviceId, COUNT() AS n FROM devices"):
+    for text in (
+        "SELECT",
+        "SELECT * FROM houses",
+        "SELECT * FROM devices WHERE tags.a =",
+        "SELECT * FROM devices WHERE SHOUT(tags.a)",
+        "SELECT deviceId FROM devices.jobs",
+        "SELECT * FROM devices GROUP BY tags.a",
+        "SELECT deviceId, COUNT() AS n FROM devices",
+    ):
         refused(400, registry.query_iot_hub, QuerySpecification(query=text))
     refused(400, registry.query_iot_hub, specification, "not a continuation")
     for number in range(5):
         registry.delete_device(f"query-{number}")
+
+
+@check
+def a_throttled_call_is_made_again_when_the_service_says():
+    body = {"fault": "failService", "status": 429, "retryAfter": 2, "target": "twins", "times": 1}
+    door("/emulator/faults", body)
+    began = time.monotonic()
+    equal(registry.get_twin("sas-1").device_id, "sas-1")
+    # The SDK heeds Retry-After by itself.
+    assert 2 <= time.monotonic() - began < 10, time.monotonic() - began
+    equal(door("/emulator/faults"), [])
 
 
 # Methods.
@@ -355,7 +443,9 @@ def queries_come_in_pages_and_nonsense_is_refused():
 @check
 def methods_go_there_and_back_or_say_why_not():
     def call(name, payload=None, **times):
-        return registry.invoke_device_method("method-1", CloudToDeviceMethod(method_name=name, payload=payload, **times))
+        return registry.invoke_device_method(
+            "method-1", CloudToDeviceMethod(method_name=name, payload=payload, **times)
+        )
 
     registry.create_device_with_sas("method-1", "", "", "enabled")
     equal(code(refused(404, call, "go")), "DeviceNotOnline")
@@ -375,7 +465,10 @@ def methods_go_there_and_back_or_say_why_not():
         equal(code(refused(504, call, "go", response_timeout_in_seconds=5)), "GatewayTimeout")
     finally:
         device.client.shutdown()
-    equal(code(refused(404, registry.invoke_device_method, "nobody", CloudToDeviceMethod(method_name="go"))), "DeviceNotFound")
+    equal(
+        code(refused(404, registry.invoke_device_method, "nobody", CloudToDeviceMethod(method_name="go"))),
+        "DeviceNotFound",
+    )
 
 
 @check
@@ -395,13 +488,22 @@ def a_disabled_device_is_cut_off():
 
 def configuration(name, priority, content, condition="tags.role = 'configured'", **queries):
     return Configuration(
-        id=name, schema_version="1.0", priority=priority, target_condition=condition, labels={"made": "here"},
-        content=ConfigurationContent(device_content={f"properties.desired.{path}": value for path, value in content.items()}),
-        metrics=ConfigurationMetrics(queries=queries))
+        id=name,
+        schema_version="1.0",
+        priority=priority,
+        target_condition=condition,
+        labels={"made": "here"},
+        content=ConfigurationContent(
+            device_content={f"properties.desired.{path}": value for path, value in content.items()}
+        ),
+        metrics=ConfigurationMetrics(queries=queries),
+    )
 
 
 def wanted(device_id):
-    return {name: value for name, value in registry.get_twin(device_id).properties.desired.items() if name[0] != "$"}
+    return {
+        name: value for name, value in registry.get_twin(device_id).properties.desired.items() if name[0] != "$"
+    }
 
 
 @check
@@ -438,31 +540,51 @@ def configurations_win_by_priority_and_make_room_again():
 
 @check
 def configurations_have_metrics_and_rules():
-    made = configurations.create_configuration(configuration(
-        "metrics", 5, {"x": 1},
-        rows="SELECT deviceId FROM devices WHERE configurations.[[metrics]].status = 'Applied'",
-        count="SELECT COUNT() AS n FROM devices WHERE tags.role = 'configured'"))
+    made = configurations.create_configuration(
+        configuration(
+            "metrics",
+            5,
+            {"x": 1},
+            rows="SELECT deviceId FROM devices WHERE configurations.[[metrics]].status = 'Applied'",
+            count="SELECT COUNT() AS n FROM devices WHERE tags.role = 'configured'",
+        )
+    )
     equal(made.metrics.results, {"rows": 1, "count": 1})
     equal(made.system_metrics.results, {"targetedCount": 1, "appliedCount": 1})
     equal(sorted(made.system_metrics.queries), ["appliedCount", "targetedCount"])
     refused(409, configurations.create_configuration, made)
     made.content.device_content["properties.desired.x"] = 2
-    equal(code(refused(400, configurations.update_configuration, made, made.etag)), "CannotModifyImmutableConfigurationContent")
+    equal(
+        code(refused(400, configurations.update_configuration, made, made.etag)),
+        "CannotModifyImmutableConfigurationContent",
+    )
     made.content.device_content["properties.desired.x"] = 1
     made.labels, made.target_condition = {"other": "label"}, "*"
     changed = configurations.update_configuration(made, made.etag)
     equal((changed.labels, changed.target_condition), ({"other": "label"}, "*"))
-    equal(changed.system_metrics.results["targetedCount"], registry.get_device_registry_statistics().total_device_count)
+    equal(
+        changed.system_metrics.results["targetedCount"],
+        registry.get_device_registry_statistics().total_device_count,
+    )
     # This SDK sends the ETag raw, so a stale one does no harm; quoted it does.
     configurations.update_configuration(changed, "c3RhbGU=")
     refused(412, configurations.protocol.configuration.create_or_update, "metrics", changed, '"c3RhbGU="')
     equal([one.id for one in configurations.get_configurations(10)], ["metrics"])
     six = {f"m{n}": "SELECT * FROM devices" for n in range(6)}
-    equal(code(refused(400, configurations.create_configuration, configuration("six", 1, {}, **six))), "InvalidConfigurationCustomMetricsQuery")
-    equal(code(refused(400, configurations.create_configuration, configuration("bad", 1, {}, "tags."))), "InvalidConfigurationTargetCondition")
+    equal(
+        code(refused(400, configurations.create_configuration, configuration("six", 1, {}, **six))),
+        "InvalidConfigurationCustomMetricsQuery",
+    )
+    equal(
+        code(refused(400, configurations.create_configuration, configuration("bad", 1, {}, "tags."))),
+        "InvalidConfigurationTargetCondition",
+    )
     refused(400, configurations.create_configuration, configuration("Upper", 1, {}))
-    tested = configurations.test_configuration_queries(ConfigurationQueriesTestInput(
-        target_condition="tags.x = ", custom_metric_queries={"good": "SELECT * FROM devices", "bad": "SELECT"}))
+    tested = configurations.test_configuration_queries(
+        ConfigurationQueriesTestInput(
+            target_condition="tags.x = ", custom_metric_queries={"good": "SELECT * FROM devices", "bad": "SELECT"}
+        )
+    )
     assert tested.target_condition_error and list(tested.custom_metric_query_errors) == ["bad"], tested.as_dict()
     fine = configurations.test_configuration_queries(ConfigurationQueriesTestInput(target_condition="*"))
     equal((fine.target_condition_error, fine.custom_metric_query_errors), (None, {}))
@@ -474,13 +596,24 @@ def configurations_have_metrics_and_rules():
 def configurations_of_modules_and_of_an_edge_device():
     registry.create_module_with_sas("conf-1", "camera", "", "", "")
     registry.update_module_twin("conf-1", "camera", Twin(tags={"kind": "camera"}))
-    configurations.create_configuration(Configuration(
-        id="zoom", schema_version="1.0", priority=1, target_condition="FROM devices.modules WHERE tags.kind = 'camera'",
-        content=ConfigurationContent(module_content={"properties.desired.zoom": 2})))
+    configurations.create_configuration(
+        Configuration(
+            id="zoom",
+            schema_version="1.0",
+            priority=1,
+            target_condition="FROM devices.modules WHERE tags.kind = 'camera'",
+            content=ConfigurationContent(module_content={"properties.desired.zoom": 2}),
+        )
+    )
     equal(registry.get_module_twin("conf-1", "camera").properties.desired["zoom"], 2)
     configurations.delete_configuration("zoom")
     assert "zoom" not in registry.get_module_twin("conf-1", "camera").properties.desired
-    content = ConfigurationContent(modules_content={"$edgeAgent": {"properties.desired": {"schemaVersion": "1.0"}}, "filter": {"properties.desired.rate": 3}})
+    content = ConfigurationContent(
+        modules_content={
+            "$edgeAgent": {"properties.desired": {"schemaVersion": "1.0"}},
+            "filter": {"properties.desired.rate": 3},
+        }
+    )
     refused(400, configurations.apply_configuration_on_edge_device, "conf-1", content)
     configurations.apply_configuration_on_edge_device("sas-4", content)
     equal(registry.get_module_twin("sas-4", "$edgeAgent").properties.desired["schemaVersion"], "1.0")
@@ -504,9 +637,17 @@ def children(name):
 
 def twin_job(name, condition, etag="*", **more):
     patch = Twin(etag=etag, tags={"job": name})
-    return jobs.create_scheduled_job(name, JobRequest(
-        job_id=name, type="scheduleUpdateTwin", update_twin=patch, query_condition=condition,
-        max_execution_time_in_seconds=60, **more))
+    return jobs.create_scheduled_job(
+        name,
+        JobRequest(
+            job_id=name,
+            type="scheduleUpdateTwin",
+            update_twin=patch,
+            query_condition=condition,
+            max_execution_time_in_seconds=60,
+            **more,
+        ),
+    )
 
 
 @check
@@ -522,8 +663,10 @@ def a_twin_job_changes_many():
     assert done.created_time <= done.start_time and done.end_time and done.max_execution_time_in_seconds == 60
     equal([registry.get_twin(f"job-{number}").tags["job"] for number in range(3)], ["twins"] * 3)
     found = children("twins")
-    equal([(row["device_id"], row["status"], row["jobType"]) for row in found],
-          [(f"job-{number}", "completed", "scheduleUpdateTwin") for number in range(3)])
+    equal(
+        [(row["device_id"], row["status"], row["jobType"]) for row in found],
+        [(f"job-{number}", "completed", "scheduleUpdateTwin") for number in range(3)],
+    )
     twin_job("stale", "deviceId = 'job-0'", etag="AAAAAAAAAAE=")
     failed = job("stale", "failed")
     assert "1 of 1" in failed.failure_reason, failed.failure_reason
@@ -534,17 +677,34 @@ def a_twin_job_changes_many():
 def a_method_job_calls_many_and_keeps_what_they_answered():
     devices = [Answering(f"job-{number}") for number in range(2)]
     try:
-        jobs.create_scheduled_job("methods", JobRequest(
-            job_id="methods", type="scheduleDeviceMethod", query_condition="deviceId IN ['job-0', 'job-1', 'job-2']",
-            cloud_to_device_method=CloudToDeviceMethod(method_name="go", payload={"n": 1}, response_timeout_in_seconds=30)))
+        jobs.create_scheduled_job(
+            "methods",
+            JobRequest(
+                job_id="methods",
+                type="scheduleDeviceMethod",
+                query_condition="deviceId IN ['job-0', 'job-1', 'job-2']",
+                cloud_to_device_method=CloudToDeviceMethod(
+                    method_name="go", payload={"n": 1}, response_timeout_in_seconds=30
+                ),
+            ),
+        )
         failed = job("methods", "failed")
         counts = failed.device_job_statistics
         equal((counts.device_count, counts.succeeded_count, counts.failed_count), (3, 2, 1))
         found = children("methods")
         equal([row["status"] for row in found], ["completed", "completed", "failed"])
-        equal(found[0]["outcome"]["deviceMethodResponse"], {"status": 200, "payload": {"name": "go", "got": {"n": 1}}})
+        equal(
+            found[0]["outcome"]["deviceMethodResponse"], {"status": 200, "payload": {"name": "go", "got": {"n": 1}}}
+        )
         equal(found[2]["error"]["code"], "DeviceNotOnline")
-        equal(len(rows("SELECT * FROM devices.jobs WHERE devices.jobs.jobId = 'methods' AND devices.jobs.status = 'failed'")[0]), 1)
+        equal(
+            len(
+                rows(
+                    "SELECT * FROM devices.jobs WHERE devices.jobs.jobId = 'methods' AND devices.jobs.status = 'failed'"
+                )[0]
+            ),
+            1,
+        )
     finally:
         for device in devices:
             device.client.shutdown()
@@ -563,9 +723,15 @@ def a_job_waits_for_its_time_and_can_be_cancelled():
     equal(jobs.cancel_scheduled_job("later").status, "cancelled")
     equal(jobs.get_scheduled_job("later").status, "cancelled")
     # One that runs: its device is waited for.
-    jobs.create_scheduled_job("waiting", JobRequest(
-        job_id="waiting", type="scheduleDeviceMethod", query_condition="deviceId = 'job-2'",
-        cloud_to_device_method=CloudToDeviceMethod(method_name="go", connect_timeout_in_seconds=60)))
+    jobs.create_scheduled_job(
+        "waiting",
+        JobRequest(
+            job_id="waiting",
+            type="scheduleDeviceMethod",
+            query_condition="deviceId = 'job-2'",
+            cloud_to_device_method=CloudToDeviceMethod(method_name="go", connect_timeout_in_seconds=60),
+        ),
+    )
     job("waiting", "running")
     until("the child to run", lambda: [row["status"] for row in children("waiting")] == ["running"])
     jobs.cancel_scheduled_job("waiting")
@@ -597,9 +763,24 @@ def import_and_export_are_refused_in_words():
 
 
 @check
+def there_is_no_feedback():
+    equal(runtime.receive_feedback_notification(), None)
+    equal(code(refused(412, runtime.complete_feedback_notification, "lock")), "DeviceMessageLockLost")
+    equal(code(refused(412, runtime.abandon_feedback_notification, "lock")), "DeviceMessageLockLost")
+
+
+@check
 def a_queue_is_purged():
-    purged = registry.protocol.cloud_to_device_messages.purge_cloud_to_device_message_queue("job-0")
-    equal((purged.device_id, purged.total_messages_purged), ("job-0", 0))
+    for number in range(3):
+        door("/emulator/devices/job-0/messages", {"body": f"number {number}"})
+    equal(registry.get_device("job-0").cloud_to_device_message_count, 3)
+    equal(registry.get_twin("job-0").cloud_to_device_message_count, 3)
+    purge = registry.protocol.cloud_to_device_messages.purge_cloud_to_device_message_queue
+    purged = purge("job-0")
+    equal((purged.device_id, purged.total_messages_purged), ("job-0", 3))
+    equal(purge("job-0").total_messages_purged, 0)
+    equal(registry.get_device("job-0").cloud_to_device_message_count, 0)
+    equal(code(refused(404, purge, "nobody")), "DeviceNotFound")
 
 
 @check
@@ -608,11 +789,14 @@ def digital_twins_are_twins_in_other_words():
     twin = digital_twins.get_digital_twin("job-0")
     equal((twin["$dtId"], twin["$metadata"]["limit"]["desiredValue"]), ("job-0", 5))
     equal(twin["thermostat"]["$metadata"]["target"]["desiredValue"], 20)
-    digital_twins.update_digital_twin("job-0", [
-        {"op": "add", "path": "/limit", "value": 6},
-        {"op": "replace", "path": "/thermostat/target", "value": 21},
-        {"op": "add", "path": "/more", "value": True},
-    ])
+    digital_twins.update_digital_twin(
+        "job-0",
+        [
+            {"op": "add", "path": "/limit", "value": 6},
+            {"op": "replace", "path": "/thermostat/target", "value": 21},
+            {"op": "add", "path": "/more", "value": True},
+        ],
+    )
     now = registry.get_twin("job-0").properties.desired
     equal((now["limit"], now["thermostat"], now["more"]), (6, {"__t": "c", "target": 21}, True))
     digital_twins.update_digital_twin("job-0", [{"op": "remove", "path": "/more"}])

@@ -1,4 +1,5 @@
-//! Hubs that are hostile, broken, or somebody else: cases P122 to P133 of the catalogue of failures, each by its number.
+//! Hubs that are hostile, broken, or somebody else: cases P122 to P133 of the catalogue of failures, and those of P001 to
+//! P026 that only a hub like this can bring about, each by its number.
 //! Where hours matter they pass in virtual time, against the hub of [`super::cloud`].
 
 use std::time::Duration;
@@ -486,4 +487,108 @@ async fn p133_a_thousand_disconnects_in_a_day() {
     for window in attempts.windows(61) {
         assert!(window[60] - window[0] >= HOUR);
     }
+}
+
+/// What a notification may not be: nothing of it is believed, the twin is asked for, and the connection stays.
+#[tokio::test]
+async fn p009_notifications_that_cannot_be_read() {
+    let server = Server::start().await;
+    let mut device = Device::start(&server, quick());
+    let mut peer = server.serve(json!({"firmware": super::firmware("1"), "$version": 1}), json!({})).await;
+    assert_eq!(device.desired().await, "1");
+    let topic = "$iothub/twin/PATCH/properties/desired/?$version=2";
+    for (round, payload) in
+        [&b""[..], b"{", b"nonsense", b"\xff\xfe", b"[]", b"null", br#"{"firmware":{"fwVersion":"#]
+            .into_iter()
+            .enumerate()
+    {
+        peer.publish(0x30, topic, None, payload).await;
+        let version = (round + 2).to_string();
+        peer.give_twin(json!({"firmware": super::firmware(&version), "$version": 2}), json!({})).await;
+        assert_eq!(device.desired().await, version, "{payload:?}");
+    }
+}
+
+/// Nested so deep, and so large, that a reader could be tempted to recurse or to hoard.
+#[tokio::test]
+async fn p010_p011_deep_and_large_wishes() {
+    if !is_alone("hostile::p010_p011_deep_and_large_wishes") {
+        return;
+    }
+    let server = Server::start().await;
+    let mut device = Device::start(&server, quick());
+    let mut peer = server.serve(json!({"$version": 1}), json!({})).await;
+    assert_eq!(device.desired().await, "absent");
+    let before = resident();
+    let mut version = 1;
+    for depth in [11, 127, 128, 100_000] {
+        let deep = format!("{}1{}", r#"{"a":"#.repeat(depth), "}".repeat(depth));
+        // One is missing in between, so that the twin is asked for whatever this says.
+        version += 2;
+        if depth > 20_000 {
+            // More than fits into a packet of a twin, and less than a hub could send.
+            let deep = "[".repeat(200_000);
+            patch(&mut peer, version, &deep).await;
+        } else {
+            patch(&mut peer, version, &deep).await;
+        }
+        let rid = peer.expect("$iothub/twin/GET/?$rid=").await.0;
+        let firmware = if depth > 20_000 { "7".to_owned() } else { deep };
+        let twin = format!(r#"{{"desired":{{"firmware":{firmware},"$version":{version}}},"reported":{{}}}}"#);
+        peer.publish(0x30, &format!("$iothub/twin/res/200/?$rid={rid}"), None, twin.as_bytes()).await;
+        assert_eq!(device.desired().await, "invalid", "depth {depth}");
+    }
+    for size in [33 * 1024, 250 * 1024] {
+        version += 2;
+        let mut firmware = super::firmware("9");
+        firmware["filler"] = "x".repeat(size).into();
+        peer.desire(version, json!({ "firmware": firmware })).await;
+        peer.give_twin(json!({"firmware": firmware, "$version": version}), json!({})).await;
+        assert_eq!(device.desired().await, "invalid", "{size} bytes");
+    }
+    peer.desire(version + 1, json!({"firmware": null})).await;
+    assert_eq!(device.desired().await, "absent", "it is still the same connection");
+    let grown = resident().saturating_sub(before);
+    assert!(grown < 3 << 20, "{grown} bytes");
+}
+
+async fn patch(peer: &mut super::server::Peer, version: u64, firmware: &str) {
+    let topic = format!("$iothub/twin/PATCH/properties/desired/?$version={version}");
+    let payload = format!(r#"{{"firmware":{firmware},"$version":{version}}}"#);
+    peer.publish(0x30, &topic, None, payload.as_bytes()).await;
+}
+
+#[tokio::test]
+async fn p012_p013_the_same_again_and_older_ones_are_one() {
+    let server = Server::start().await;
+    let mut device = Device::start(&server, quick());
+    let mut peer = server.serve(json!({"$version": 4}), json!({})).await;
+    device.connected().await;
+    for _ in 0..100 {
+        peer.desire(5, json!({"firmware": super::firmware("5")})).await;
+    }
+    for older in [1, 2, 3, 4] {
+        peer.desire(older, json!({"firmware": super::firmware("1")})).await;
+    }
+    peer.desire(6, json!({"firmware": super::firmware("6")})).await;
+    let mut told = Vec::new();
+    while told.last().is_none_or(|version| version != "6") {
+        told.push(device.desired().await);
+    }
+    assert_eq!(told, ["absent", "5", "6"]);
+    peer.hears_nothing().await;
+}
+
+#[tokio::test]
+async fn p024_names_are_taken_as_they_are() {
+    let server = Server::start().await;
+    let device = Device::start(&server, quick());
+    let mut peer = server.serve(json!({}), json!({})).await;
+    for name in ["a/b", "%2e%2e", "..%2freboot", "reboot%00", "%72eboot", "reboot/", "REBOOT", "unknown", "/"]
+    {
+        peer.call(name, "9f", "{}").await;
+        let answer = peer.expect("$iothub/methods/res/404/?$rid=9f").await.1;
+        assert!(answer.contains("Unknown method"), "{name}: {answer}");
+    }
+    drop(device);
 }

@@ -174,31 +174,61 @@ fn most_in(times: &[Instant], window: Duration) -> usize {
     counts.max().unwrap_or(0)
 }
 
-fn seed() -> u64 {
-    let seed = Dice::asked().unwrap_or(20_261_121);
+/// One month, in less than a second.
+fn pass_a_month(seed: u64) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    let began = std::time::Instant::now();
     println!("CHAOS_SEED={seed}");
-    seed
-}
-
-#[tokio::test(start_paused = true)]
-async fn three_days_with_a_hundred_disconnects_and_twenty_updates() {
-    println!("{:?}", month(seed(), 3, 100).await);
+    let month = runtime.unwrap().block_on(month(seed, 30, 1000));
+    println!("{month:?}, {:?} of real time", began.elapsed());
+    assert_eq!((month.disconnects, month.updates), (1000, 20));
+    assert!(month.calls + month.unanswered > 150 && month.unanswered < 40);
+    assert!(month.grown < 1 << 20, "memory grew by {} bytes from the sixth day on", month.grown);
 }
 
 /// Alone in a process of its own, as memory is counted.
 #[test]
-#[ignore = "deep: 30 days in virtual time"]
-fn deep_a_month_with_a_thousand_disconnects() {
-    if !is_alone("soak::deep_a_month_with_a_thousand_disconnects") {
-        return;
+fn a_month_with_a_thousand_disconnects() {
+    if is_alone("soak::a_month_with_a_thousand_disconnects") {
+        pass_a_month(Dice::asked().unwrap_or(20_261_121));
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    let began = std::time::Instant::now();
-    let month = runtime.unwrap().block_on(month(seed(), 30, 1000));
-    println!("{month:?}, {:?} of real time", began.elapsed());
-    assert_eq!((month.disconnects, month.updates), (1000, 20));
-    assert!(month.calls > 150 && month.unanswered < 30);
-    assert!(month.grown < 1 << 20, "memory grew by {} bytes from the sixth day on", month.grown);
+}
+
+/// Five years of other weather.
+#[test]
+#[ignore = "deep: 60 months in virtual time"]
+fn deep_sixty_months_with_a_thousand_disconnects_each() {
+    if is_alone("soak::deep_sixty_months_with_a_thousand_disconnects_each") {
+        (1..=60).for_each(pass_a_month);
+    }
+}
+
+/// What failed is wanted by the hub for ever, and told at every connection: it is neither tried nor reported again.
+#[tokio::test(start_paused = true)]
+async fn p020_what_failed_is_delivered_again_at_fifty_reconnects() {
+    let cloud = Cloud::new();
+    let (seen, _kill) = device(&cloud, "dev1");
+    let mut wish = firmware(2);
+    wish["fwVersion"] = format!("{SICK}-2").into();
+    cloud.desire("dev1", json!({ "firmware": wish }));
+    loop {
+        let ended = seen.look().ended;
+        if ended > 0 && settled(&cloud, &seen).await {
+            break;
+        }
+        sleep(MINUTE).await;
+    }
+    assert_eq!(cloud.reported("dev1")["firmware"]["fwUpdateStatus"], "rolledback");
+    let patches = || cloud.state().devices["dev1"].patched.len();
+    let (before, ups, restarts) = (patches(), cloud.ups("dev1"), seen.look().restarts);
+    for _ in 0..50 {
+        cloud.drop_link("dev1");
+        sleep(15 * MINUTE).await;
+    }
+    assert!(cloud.ups("dev1") >= ups + 50);
+    assert_eq!(patches(), before, "a report that says nothing new was sent");
+    let seen = seen.look();
+    assert_eq!((seen.ended, seen.restarts), (1, restarts));
 }
 
 /// How a fleet of so many comes back after an outage of ten minutes: the most attempts in a second when the hub is

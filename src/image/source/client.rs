@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::Error;
-use crate::proxy::Proxy;
+use crate::proxy::{self, Proxy};
 
 /// A client for one connection: it follows no redirects by itself, keeps no cookies, obeys no proxy variables, asks for
 /// no encodings, and speaks HTTP/1.1 over the given TLS and nothing else.
@@ -45,8 +45,24 @@ fn tunnel(proxy: &Proxy) -> Result<reqwest::Proxy, Error> {
     Ok(tunnel.custom_http_auth(value))
 }
 
+/// What an error of the library amounts to.
+pub(super) fn diagnose(
+    doing: &'static str,
+    host: String,
+    source: reqwest::Error,
+    proxy: Option<&Proxy>,
+) -> Error {
+    if let Some(proxy) = proxy
+        && wants_password(&source)
+    {
+        let (address, remedy) = (proxy.address(), proxy::remedy(proxy.has_credentials()));
+        return Error::Proxy(format!("the proxy {address} wants a user name and a password (407): {remedy}"));
+    }
+    if is_tls(&source) { Error::Tls { host, source } } else { Error::Connection { doing, host, source } }
+}
+
 /// Whether a proxy answered with status 407. The client's library tells it in words only.
-pub(super) fn wants_password(error: &reqwest::Error) -> bool {
+fn wants_password(error: &reqwest::Error) -> bool {
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
         if error.to_string().contains("proxy authorization required") {
@@ -58,7 +74,7 @@ pub(super) fn wants_password(error: &reqwest::Error) -> bool {
 }
 
 /// Whether somewhere below an error TLS is the cause, and not just the line.
-pub(super) fn is_tls(error: &reqwest::Error) -> bool {
+fn is_tls(error: &reqwest::Error) -> bool {
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
         if error.is::<rustls::Error>() {

@@ -12,12 +12,11 @@ use reqwest::header::{IF_RANGE, RANGE};
 use reqwest::{Response, Url};
 
 use crate::model::SecretUrl;
-use crate::proxy;
 use crate::tls::Trust;
 
 use super::super::{Error, Fetch};
 use super::answer::{Ask, File, Verdict, follow, judge};
-use super::client::{client, is_tls, wants_password};
+use super::client::{client, diagnose};
 use super::pace::{Ceiling, Floor, backoff};
 use super::{Start, Validator};
 
@@ -379,11 +378,7 @@ impl<'a> Http<'a> {
         let text = error.chain();
         tracing::debug!(error = %text, offset = self.offset, barren, ?wait, "download interrupted");
         self.fetch.progress.note(|now| now.trouble = Some(text));
-        self.wait(wait)
-    }
-
-    fn wait(&self, time: Duration) -> Result<(), Error> {
-        self.block(async { tokio::time::sleep(time).await })
+        self.block(async { tokio::time::sleep(wait).await })
     }
 
     /// Waits for `future`, or until cancelled.
@@ -399,15 +394,6 @@ impl<'a> Http<'a> {
 
     /// Says what failed, without the address.
     fn failed(&self, doing: &'static str, source: reqwest::Error) -> Error {
-        let (host, source) = (self.host.clone(), source.without_url());
-        if let Some(proxy) = &self.fetch.net.proxy
-            && wants_password(&source)
-        {
-            let (address, remedy) = (proxy.address(), proxy::remedy(proxy.has_credentials()));
-            return Error::Proxy(format!(
-                "the proxy {address} wants a user name and a password (407): {remedy}"
-            ));
-        }
-        if is_tls(&source) { Error::Tls { host, source } } else { Error::Connection { doing, host, source } }
+        diagnose(doing, self.host.clone(), source.without_url(), self.fetch.net.proxy.as_ref())
     }
 }

@@ -1,8 +1,8 @@
 //! Certificates of devices: what a client presented, its thumbprints and common name, and the authorities that vouch
 //! for it. Not the decision who may come in (`admission`), nor the emulator's own certificate (`tls`).
 //!
-//! Any certificate passes the TLS handshake, as its owner alone can use it there: the hub decides at CONNECT, so that
-//! a wrong one is answered in MQTT.
+//! Any certificate of version 3 passes the TLS handshake (rustls reads no other), as its owner alone can use it there:
+//! the hub decides at CONNECT, so that a wrong one is answered in MQTT.
 
 use std::fmt;
 use std::sync::Arc;

@@ -50,9 +50,11 @@ pub(crate) fn parse(text: &str) -> Option<u64> {
         && hour < 24
         && minute < 60
         && (0.0..61.0).contains(&seconds);
+    if !sound {
+        return None;
+    }
     let local = (days(*year, *month, *day) * 1440 + hour * 60 + minute) * 60_000 + (seconds * 1000.0) as u64;
-    let offset = offset_minutes(&time[zone..])?;
-    sound.then(|| local.checked_add_signed(-offset * 60_000)).flatten()
+    local.checked_add_signed(-offset_minutes(&time[zone..])? * 60_000)
 }
 
 /// `Z`, nothing, `+01:00`, `-0330` or `+01`, in minutes.
@@ -159,6 +161,11 @@ mod tests {
             ("", None),
             ("2026-01-01T25:00:00Z", None),
             ("2026-01-01T12:00:00+ü", None),
+            ("2026-01-01T12:00:00+123456789012345678", None),
+            ("1970-01-01T00:00:00+01:00", None),
+            ("0-0-0T0:0:0Z", None),
+            ("9223372036854775807-01-01T00:00:00Z", None),
+            ("2026-01-01T12:00:NaNZ", None),
         ] {
             assert_eq!(parse(text), expected, "{text}");
         }

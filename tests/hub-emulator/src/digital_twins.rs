@@ -15,7 +15,7 @@ const MARK: &str = "__t";
 pub(crate) fn document(device: &Device) -> Value {
     let (desired, reported) = (device.desired.for_service(), device.reported.for_service());
     let mut twin = level(&desired, &reported);
-    for (name, part) in components(&desired).into_iter().chain(components(&reported)) {
+    for name in components(&desired).into_iter().chain(components(&reported)) {
         let (wanted, said) = (desired.get(&name), reported.get(&name));
         let mut wanted = wanted.cloned().unwrap_or_default();
         let mut said = said.cloned().unwrap_or_default();
@@ -25,7 +25,6 @@ pub(crate) fn document(device: &Device) -> Value {
                 side["$version"] = whole["$version"].clone();
             }
         }
-        debug_assert!(part.is_object());
         twin.insert(name, Value::Object(level(&wanted, &said)));
     }
     twin.insert("$dtId".to_owned(), json!(device.id));
@@ -35,11 +34,11 @@ pub(crate) fn document(device: &Device) -> Value {
     Value::Object(twin)
 }
 
-/// The components of a section: name and object.
-fn components(section: &Value) -> Vec<(String, Value)> {
+/// The names of the components of a section.
+fn components(section: &Value) -> Vec<String> {
     let members = section.as_object().into_iter().flatten();
     let marked = members.filter(|(_, value)| value.get(MARK) == Some(&json!("c")));
-    marked.map(|(name, value)| (name.clone(), value.clone())).collect()
+    marked.map(|(name, _)| name.clone()).collect()
 }
 
 /// The properties of one level, and what is known about each of them.
@@ -92,7 +91,8 @@ pub(crate) fn twin_patch(patch: &Value) -> Result<Value, Error> {
             [name] => drop(desired.insert(name.clone(), whole(value))),
             [component, name] => {
                 let inner = desired.entry(component.clone()).or_insert_with(|| json!({MARK: "c"}));
-                if inner.is_null() {
+                // What an earlier operation took away or replaced by something else.
+                if !inner.is_object() {
                     *inner = json!({MARK: "c"});
                 }
                 inner[name] = value;
@@ -156,12 +156,15 @@ mod tests {
             {"op": "add", "path": "/a~1b", "value": 1},
             {"op": "replace", "path": "/t1/x", "value": 2},
             {"op": "remove", "path": "/t1/y"},
+            {"op": "add", "path": "/t3", "value": 5},
+            {"op": "add", "path": "/t3/z", "value": 6},
             {"op": "add", "path": "/t2", "value": {"z": 3, "$metadata": {}}},
         ]);
         let expected = json!({
             "a/b": 1,
             "t1": {"__t": "c", "x": 2, "y": null},
             "t2": {"__t": "c", "z": 3},
+            "t3": {"__t": "c", "z": 6},
         });
         assert_eq!(twin_patch(&steps).unwrap()["properties"]["desired"], expected);
         for bad in [

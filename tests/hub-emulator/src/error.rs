@@ -57,6 +57,8 @@ pub enum Code {
     ConfigurationAlreadyExists,
     /// The ETag or version asked for is not the present one.
     PreconditionFailed,
+    /// The message is not held with this lock.
+    LockLost,
     /// The job is not in a state for this.
     JobPrecondition,
     /// The payload is larger than allowed.
@@ -112,6 +114,7 @@ impl Code {
             Code::ModuleAlreadyExists => 409_301,
             Code::ConfigurationAlreadyExists => 409_401,
             Code::PreconditionFailed => 412_001,
+            Code::LockLost => 412_002,
             Code::JobPrecondition => 412_003,
             Code::MessageTooLarge => 413_001,
             Code::QueueFull => 403_004,
@@ -153,6 +156,7 @@ impl Code {
             Code::ModuleAlreadyExists => "ModuleAlreadyExistsOnDevice",
             Code::ConfigurationAlreadyExists => "ConfigurationAlreadyExists",
             Code::PreconditionFailed => "PreconditionFailed",
+            Code::LockLost => "DeviceMessageLockLost",
             Code::JobPrecondition => "JobRunPreconditionFailed",
             Code::MessageTooLarge => "MessageTooLarge",
             Code::QueueFull => "DeviceMaximumQueueDepthExceeded",

@@ -41,7 +41,7 @@ pub(crate) struct Job {
     status: Status,
     failure: Option<String>,
     message: Option<String>,
-    /// By device. Filled when the job begins.
+    /// By device, or `device/module`. Filled when the job begins.
     children: BTreeMap<String, Child>,
     /// Jobs are listed in the order of their creation.
     serial: u64,
@@ -243,7 +243,13 @@ impl Job {
         self.children.iter().map(|(device, child)| {
             let mut row = Map::new();
             let mut put = |name: &str, value: Value| drop(row.insert(name.to_owned(), value));
-            put("deviceId", json!(device));
+            match device.split_once('/') {
+                Some((device, module)) => {
+                    put("deviceId", json!(device));
+                    put("moduleId", json!(module));
+                }
+                None => put("deviceId", json!(device)),
+            }
             put("jobId", json!(self.id));
             put("jobType", json!(self.task.word()));
             put("status", json!(child.status.word()));

@@ -14,7 +14,8 @@
 //! many of them at once ([`fleet`], `hub-emulator fleet N`).
 //!
 //! Not here: AMQP, and with it the service SDKs' way to send messages to devices; `POST
-//! /emulator/devices/{id}/messages` takes its place. Telemetry is counted and the latest shown, and goes nowhere.
+//! /emulator/devices/{id}/messages` takes its place. Telemetry is counted and the latest shown, and goes nowhere. Import
+//! and export jobs, which need blob storage, and IoT Edge deployments as configurations are refused with 501.
 
 mod certificates;
 mod chaos;

@@ -181,6 +181,39 @@ fn jobs_are_listed_in_pages() {
 }
 
 #[test]
+fn jobs_that_wait_or_run_go_on_after_a_restart_of_the_emulator() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = Options { state: Some(directory.path().to_owned()), ..Options::default() };
+    let emulator = Emulator::start(options.clone()).unwrap();
+    emulator.create_device("d", Value::Null).unwrap();
+    let service = owner(&emulator);
+    let mut device = Device::ready(&emulator, "d");
+    service.put("/jobs/v2/called", method("deviceId = 'd'", json!({})));
+    assert_eq!(device.json().1, json!({"n": 1}));
+    let later = json!({
+        "type": "scheduleUpdateTwin",
+        "updateTwin": {"etag": "*", "tags": {"x": 1}},
+        "queryCondition": "*",
+        "startTime": iso(2),
+    });
+    service.put("/jobs/v2/later", later);
+    until(&service, "later", "scheduled");
+    drop(device);
+    drop(emulator);
+
+    let emulator = Emulator::start(options).unwrap();
+    let service = owner(&emulator);
+    // The hub never calls a device twice for one job.
+    let called = until(&service, "called", "failed");
+    assert_eq!(called["deviceJobStatistics"]["failedCount"], 1);
+    assert_eq!(children(&service, "called")[0]["error"]["code"], "ServerError");
+    assert_eq!(Device::ready(&emulator, "d").drain(), []);
+    let later = until(&service, "later", "completed");
+    assert_eq!(later["statusMessage"], "1 devices: 1 succeeded");
+    assert_eq!(emulator.twin("d")["tags"], json!({"x": 1}));
+}
+
+#[test]
 fn options_limit_how_many_jobs_run_and_how_fast() {
     let options = Options { job_limit: Some(1), job_rate: Some(10.0), ..Options::default() };
     let emulator = Emulator::start(options).unwrap();

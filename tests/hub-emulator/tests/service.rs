@@ -55,6 +55,12 @@ fn every_door_of_the_service_wants_a_token_with_the_right() {
     assert_eq!(with("registryReadWrite").get("/twins/dev").status, 401);
     assert_eq!(with("service").get("/twins/dev").status, 200);
     assert_eq!(with("service").get("/devices/dev").status, 401);
+    let query = json!({"query": "SELECT * FROM devices"});
+    assert_eq!(with("service").send("POST", "/devices/query", &[], query.clone()).status, 401);
+    assert_eq!(with("registryRead").send("POST", "/devices/query", &[], query).status, 200);
+    assert_eq!(with("registryRead").get("/jobs/v2/none").status, 200);
+    assert_eq!(with("registryRead").put("/jobs/v2/one", json!({})).status, 401);
+    assert_eq!(with("registryReadWrite").put("/jobs/v2/one", json!({})).status, 400);
 }
 
 #[test]

@@ -183,3 +183,29 @@ fn content_too_large_for_a_device_leaves_it_targeted() {
     assert_eq!(counts(&hub, "big"), (3, 2));
     assert_eq!(status(&hub, "a", "big"), "Targeted");
 }
+
+#[test]
+fn content_is_applied_once_to_a_device_and_to_the_modules_of_a_gateway() {
+    let mut hub = hub();
+    hub.update_twin("a", &json!({"properties": {"desired": {"own": 1, "x": 0}}}), false, None).unwrap();
+    hub.apply_content("a", &json!({"deviceContent": {"properties.desired.x": 2}})).unwrap();
+    assert_eq!(hub.desired("a"), json!({"own": 1, "x": 2}));
+    let modules = json!({"modulesContent": {
+        "$edgeAgent": {"properties.desired": {"schemaVersion": "1.0"}},
+        "filter": {"properties.desired.rate": 3},
+    }});
+    assert_eq!(hub.apply_content("a", &modules).unwrap_err().code, Code::InvalidOperation);
+    hub.put_identity("edge", &json!({"capabilities": {"iotEdge": true}}), None).unwrap();
+    hub.put_identity("edge/filter", &json!({}), None).unwrap();
+    hub.apply_content("edge", &modules).unwrap();
+    assert_eq!(hub.desired("edge/$edgeAgent"), json!({"schemaVersion": "1.0"}));
+    assert_eq!(hub.desired("edge/filter"), json!({"rate": 3}));
+    for (id, content, code) in [
+        ("none", json!({"deviceContent": {}}), Code::DeviceNotFound),
+        ("a", json!({}), Code::InvalidContent),
+        ("a", json!({"deviceContent": {"tags.x": 1}}), Code::InvalidContent),
+        ("edge", json!({"modulesContent": {"filter": 5}}), Code::InvalidContent),
+    ] {
+        assert_eq!(hub.apply_content(id, &content).unwrap_err().code, code, "{content}");
+    }
+}

@@ -174,3 +174,6 @@ impl Hub {
         query::run(query, documents)
     }
 }
+
+#[cfg(test)]
+mod tests;

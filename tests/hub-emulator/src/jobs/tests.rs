@@ -250,6 +250,23 @@ fn a_job_goes_on_after_being_written_down_but_no_call_is_made_twice() {
 }
 
 #[test]
+fn a_job_can_be_about_modules() {
+    let mut hub = hub();
+    hub.put_identity("a/m", &json!({}), None).unwrap();
+    hub.put_identity("b/m", &json!({}), None).unwrap();
+    hub.put_job("j", &twin_job("FROM devices.modules WHERE devices.modules.deviceId = 'a'")).unwrap();
+    hub.step_jobs(now());
+    go_round(&mut hub, "j");
+    assert_eq!(hub.twin("a/m")["tags"]["seen"], true);
+    assert_eq!((&hub.twin("b/m")["tags"], &hub.twin("a")["tags"]["seen"]), (&json!({}), &Value::Null));
+    let row = &hub.job_rows()[0];
+    assert_eq!(
+        (&row["deviceId"], &row["moduleId"], &row["status"]),
+        (&json!("a"), &json!("m"), &json!("completed"))
+    );
+}
+
+#[test]
 fn jobs_are_listed_by_type_and_status_and_an_unknown_one_is_unknown() {
     let mut hub = hub();
     hub.put_job("one", &twin_job("*")).unwrap();

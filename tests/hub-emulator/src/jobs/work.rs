@@ -34,7 +34,9 @@ pub(crate) async fn drive(shared: Arc<Shared>) {
 /// Begins with one device after the other, no faster than the hub's limit, and waits for none.
 async fn go_round(shared: Arc<Shared>, id: String) {
     let rate = shared.read(|hub| hub.limits.job_rate);
-    let mut pace = rate.map(|rate| tokio::time::interval(Duration::from_secs_f64(1.0 / rate.max(0.001))));
+    // The clock cannot tick faster than this.
+    let pause = rate.map(|rate| Duration::from_secs_f64(1.0 / rate.clamp(0.001, 1e6)));
+    let mut pace = pause.map(tokio::time::interval);
     for device in shared.read(|hub| hub.pending_parts(&id)) {
         if let Some(pace) = &mut pace {
             pace.tick().await;

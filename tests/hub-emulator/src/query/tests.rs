@@ -149,3 +149,47 @@ fn what_is_no_query_is_refused_with_a_reason() {
     let deep = format!("{}1{}", "(".repeat(5000), ")".repeat(5000));
     assert!(Condition::parse(&deep).unwrap_err().message.contains("deep"));
 }
+
+/// A small generator, so that a failure can be had again.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % bound
+    }
+}
+
+#[test]
+fn no_text_however_mangled_does_harm() {
+    let sound = [
+        "SELECT TOP 3 deviceId, tags.a AS b, COUNT() FROM devices AS d WHERE d.tags.[[x-y]] IN ['a', 'b''c'] GROUP BY tags.a",
+        r"SELECT * FROM devices.modules WHERE NOT (a.b <> 1.5e3 AND -c >= 2 OR CONTAINS(d, 'ü\'')) AND IS_NULL(e)",
+        "SELECT AVG(properties.reported.heat) AS mean FROM devices WHERE properties.reported.heat / 0 % 3 != 7",
+        "SELECT * FROM devices.jobs WHERE devices.jobs.status = 'failed' AND devices.jobs.jobId NIN [1, true, null]",
+    ];
+    let bits = [
+        "'", "[[", "]]", "(", ")", "[", "]", ",", ".", "=", " NOT ", " AND ", "*", "-", "9e", "ü", "\\",
+        "\"", "", "\u{0}",
+    ];
+    let seed = 2020;
+    let mut dice = Dice(seed);
+    let mut understood = 0;
+    for round in 0..20_000 {
+        let mut text: Vec<char> = sound[dice.below(sound.len())].chars().collect();
+        for _ in 0..=dice.below(4) {
+            let (from, length) = (dice.below(text.len()), dice.below(6));
+            let to = (from + length).min(text.len());
+            text.splice(from..to, bits[dice.below(bits.len())].chars());
+        }
+        let text: String = text.into_iter().collect();
+        if let Ok(query) = query(&text) {
+            understood += 1;
+            // What was understood can be asked, and written down and read again.
+            let rows = run(&query, fleet());
+            let again: Query = serde_json::from_str(&serde_json::to_string(&query).unwrap()).unwrap();
+            assert_eq!(run(&again, fleet()), rows, "seed {seed}, round {round}: {text}");
+        }
+    }
+    assert!((500..15_000).contains(&understood), "{understood}");
+}

@@ -11,8 +11,9 @@ const LIST_LIMIT: usize = 1000;
 
 pub(super) fn route(shared: &Shared, request: &Request, rest: &[&str]) -> Result<Reply, Error> {
     match (request.method.as_str(), rest) {
+        // It is the registry that is asked, so "registry read" it is, and not "service connect".
         ("POST", ["query"]) => {
-            request.authorize(shared, Right::ServiceConnect)?;
+            request.authorize(shared, Right::RegistryRead)?;
             query::ask(shared, request)
         }
         ("POST", [_, "applyConfigurationContent"]) => {

@@ -10,6 +10,7 @@ mod emulator;
 mod guard;
 mod jobs;
 mod live;
+mod messages;
 mod page;
 mod query;
 mod registrations;
@@ -214,6 +215,7 @@ async fn route(shared: &Shared, request: &Request) -> Result<Reply, Error> {
         ["configurations", ref rest @ ..] => configurations::route(shared, request, rest),
         ["digitaltwins", ref rest @ ..] => digital_twins::route(shared, request, rest).await,
         ["jobs", ref rest @ ..] => jobs::route(shared, request, rest),
+        ["messages", ref rest @ ..] => messages::route(shared, request, rest),
         ["statistics", ref rest @ ..] => devices::statistics(shared, request, rest),
         ["emulator", ref rest @ ..] => emulator::route(shared, request, rest).await,
         [scope, "registrations", ref rest @ ..] => registrations::route(shared, request, scope, rest),
