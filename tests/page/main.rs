@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use hub_emulator::device::Checked;
-use hub_emulator::fleet::{Fleet, FleetOptions, samples};
+use hub_emulator::fleet::{Fleet, FleetOptions, RemoteHub, samples};
 use hub_emulator::{Emulator, Fault, FaultKind, Options};
 use serde_json::{Value, json};
 
@@ -185,6 +185,18 @@ fn peers_people_throw_faults_and_see_configurations_and_jobs() -> Checked {
     scene.until_text("#configurations", "targeted 2 · applied 2");
     scene.until_text("#configurations", "rolledback 2");
     scene.browser.picture("page-4-rolledback");
+    let service = scene.emulator.service_connection_string();
+    let port = format!("localhost:{}", scene.emulator.https_port());
+    let service = RemoteHub::new(&service.replacen("localhost", &port, 1), scene.emulator.ca_pem())?;
+    let job = json!({
+        "jobId": "ask", "type": "scheduleDeviceMethod", "queryCondition": "*", "maxExecutionTimeInSeconds": 60,
+        "cloudToDeviceMethod": {"methodName": "readProperty", "payload": "kernel", "responseTimeoutInSeconds": 30},
+    });
+    assert_eq!(service.request("PUT", "/jobs/v2/ask?api-version=2021-04-12", &[], &job)?.0, 200);
+    scene.until_text("#jobs", "2 devices · 2 succeeded");
+    scene.until_text("#jobs", "└ gateway-002");
+    scene.until_text("#jobs", "200 {\"kernel\":\"6.12.0-gateway\"}");
+    scene.browser.picture("page-5-job");
     scene.browser.quiet();
 
     // When the emulator goes, the page says so.

@@ -6,7 +6,12 @@
 //! the public protocol, so that a misreading there cannot be cancelled out by the same misreading here. Used by
 //! twinboot's tests and demo through [`Emulator`], and by people through the program of the same name.
 //!
-//! Beside the hub there are simulated devices ([`device`]): boards made of files, on which the real daemon runs.
+//! People look at it in a browser: the page at `/` shows devices, twins, configurations, jobs, faults and events, live,
+//! and acts on them. Programs use the doors below `/emulator`. What can go wrong on purpose is the table [`FAULTS`], of
+//! which the help of the program and the page's form are made; it is thrown while it runs.
+//!
+//! Beside the hub there are simulated devices ([`device`]): boards made of files, on which the real daemon runs; and
+//! many of them at once ([`fleet`], `hub-emulator fleet N`).
 //!
 //! Not here: AMQP, and with it the service SDKs' way to send messages to devices; `POST
 //! /emulator/devices/{id}/messages` takes its place. Telemetry is counted and the latest shown, and goes nowhere. Import

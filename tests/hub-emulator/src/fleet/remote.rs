@@ -94,7 +94,12 @@ impl RemoteHub {
         }
     }
 
-    fn request(
+    /// One request of the service's REST API, such as `PUT /jobs/v2/one?api-version=…`: status and body, each null if
+    /// there is none.
+    ///
+    /// # Errors
+    /// If the hub cannot be reached or does not speak HTTP.
+    pub fn request(
         &self,
         method: &str,
         path: &str,

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use hub_emulator::Emulator;
 use hub_emulator::fleet::{Fleet, FleetOptions, Member, RemoteHub, Sample, samples};
+use hub_emulator::{Code, Emulator};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Map, Value, json};
 
@@ -35,8 +35,8 @@ pub(crate) struct FleetArguments {
     #[arg(value_name = "N", value_parser = clap::value_parser!(u16).range(1..=2000))]
     count: u16,
     /// The program of the devices; otherwise `twinboot` beside this program.
-    #[arg(long, value_name = "PROGRAM")]
-    twinboot: Option<PathBuf>,
+    #[arg(long = "twinboot", value_name = "PROGRAM")]
+    daemon: Option<PathBuf>,
     /// The service connection string of a hub that runs already (HostName=NAME:PORT;…); its CA is the file of --ca.
     #[arg(long, value_name = "CONNECTION")]
     hub: Option<String>,
@@ -86,7 +86,7 @@ enum Hub {
 
 /// Runs a fleet until it is to end.
 pub(crate) fn run(arguments: &Arguments, wanted: &FleetArguments) -> Outcome {
-    let program = program(wanted.twinboot.as_deref())?;
+    let program = program(wanted.daemon.as_deref())?;
     allow_many_files();
     let samples = samples();
     let (hub, ca) = match &wanted.hub {
@@ -239,7 +239,14 @@ impl Course<'_> {
         let tags = Value::Object(tags);
         let connection = match &self.hub {
             Hub::Here(emulator) => {
-                let text = emulator.create_device(&id, tags)?;
+                let created = emulator.create_device(&id, tags);
+                let text = match created {
+                    // A hub with a memory may have it from the time before.
+                    Err(error) if error.code == Code::AlreadyExists => {
+                        emulator.device_connection_string(&id)?
+                    }
+                    created => created?,
+                };
                 if self.wanted.strings || usize::from(self.wanted.count) <= FEW {
                     self.display.line(&format!("device connection string: {text}"));
                 }
