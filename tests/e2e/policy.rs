@@ -209,3 +209,44 @@ fn a_factory_reset_that_fails_or_was_not_declared_says_so() -> Checked {
     bench.waits_for("ended with exit status: 4: the partition is busy")?;
     bench.is_untouched()
 }
+
+/// A date to force it by: told while it lies ahead, and stronger than window and consent once it has come.
+#[test]
+fn a_date_to_force_it_by_ends_the_waiting() -> Checked {
+    let hours = window(90);
+    let bench = Bench::with(&format!("[policy]\nwindow = '{hours}'\ntimezone = 'UTC'\nconsent = true\n"))?;
+    let image = bench.publish("2.0.0", &V2);
+    let mut desired = image.desired();
+    desired["fwForceBy"] = json!("2099-12-01T00:00:00Z");
+    bench.cloud.desire(desired.clone())?;
+    bench.waits_for(
+        "waiting for consent (twinboot apply, method firmwareApply), or until 2099-12-01T00:00:00Z",
+    )?;
+    assert_eq!(bench.cloud.call("firmwareApply", Value::Null)?.0, 202);
+    let reported = bench.waits_for(&format!("maintenance window {hours} UTC, or until 2099-12-01"))?;
+    desired["fwForceBy"] = json!("2026-06-01T00:00:00Z");
+    bench.cloud.desire(desired)?;
+    let after = bench.runs("2.0.0")?;
+    assert_eq!(bench.cloud.sent_twice(&image), 0, "the same update on other terms is not begun anew");
+    let start = |reported: &Value| reported["firmware"]["lastFwUpdateStartTime"].clone();
+    assert_eq!(start(&after), start(&reported));
+    bench.settled(Slot::B, &V2)
+}
+
+/// The hub opens the throttle of a download that would take hours.
+#[test]
+fn the_rate_limit_follows_the_twin_during_a_download() -> Checked {
+    let bench = Bench::with("[download]\nrate_limit = 1000\n")?;
+    let image = bench.publish("2.0.0", &V2);
+    bench.cloud.desire(image.desired())?;
+    bench.is_in_phase("downloading")?;
+    bench.cloud.wait_sent(&image, 1, LIMIT)?;
+    let tune = |settings: Value| {
+        let twin = json!({"properties": {"desired": {"twinboot": settings}}});
+        bench.cloud.emulator.patch_twin(bench.cloud.id, twin)
+    };
+    tune(json!({"rateLimit": 0}))?;
+    bench.runs("2.0.0")?;
+    assert_eq!(bench.cloud.requests(&image).len(), 1, "on the same connection");
+    bench.settled(Slot::B, &V2)
+}
