@@ -1,6 +1,6 @@
 //! The Device Provisioning Service: asks which hub this device belongs to, and remembers the answer.
 //!
-//! Not the talk with the service (see [`conversation`]). The answer is kept in the state directory, so that a device
+//! Not the talk with the service itself (`conversation`). The answer is kept in the state directory, so that a device
 //! that starts where the service cannot be reached still finds its hub; it holds no secret. The service is asked again
 //! when
 //! - nothing fitting is remembered: another id scope, registration, service or payload than now;
