@@ -18,6 +18,8 @@ use super::{MIB, V1, V3};
 
 /// How long a device may need once the way is good: it may have to find out about a dead connection, and wait.
 const CALM: Duration = Duration::from_secs(180);
+/// The built program.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_twinboot");
 /// Bytes of a hub connection in which something can happen.
 const TALK: u64 = 12 * 1024;
 /// The same of a download.
@@ -64,8 +66,7 @@ fn storm(seed: u64) -> Checked<String> {
     let images = Chaos::start(([127, 0, 0, 1], https).into(), !seed, IMAGE)?;
     let connection = cloud.emulator.device_connection_string("gateway")?;
     let connection = connection.replacen(";DeviceId=", &format!(":{};DeviceId=", talk.port()), 1);
-    let program = Path::new(env!("CARGO_BIN_EXE_twinboot"));
-    let options = Options::new(program, &V1, &connection, cloud.emulator.ca_pem());
+    let options = Options::new(Path::new(PROGRAM), &V1, &connection, cloud.emulator.ca_pem());
     let device = SimDevice::new(&Options { config: CONFIG, ..options })?;
     device.power_on()?;
 
@@ -92,7 +93,7 @@ fn storm(seed: u64) -> Checked<String> {
     thread::sleep(Duration::from_millis(dice.below(1000)));
     talk.calm();
     images.calm();
-    let calmed = Instant::now();
+    let calm = Instant::now();
     // Many storms are survived by the download; where its attempts were used up, somebody asks once more.
     let over = |reported: &Value| {
         let firmware = &reported["firmware"];
@@ -110,19 +111,24 @@ fn storm(seed: u64) -> Checked<String> {
         it["firmware"]["currentFwVersion"] == "3.0.0" && it["firmware"]["fwUpdateStatus"] == "current"
     };
     cloud.wait_reported("version 3.0.0", CALM, kept).map_err(told)?;
-    let took = calmed.elapsed();
+    let took = calm.elapsed();
     agree(&cloud, &device).map_err(told)?;
     let connections = (talk.connections(), images.connections());
-    // Per life of the daemon, at most sixty an hour; none lasts one.
-    let lives =
-        device.since(0).iter().filter(|entry| matches!(entry.what, Happening::Booted(..))).count() as u64 + 6;
-    assert!(connections.0 <= 60 * lives, "CHAOS_SEED={seed}: {} connections", connections.0);
+    keeps_the_cap(&device, connections.0, seed);
     Ok(format!(
         "CHAOS_SEED={seed}: {connections:?} connections, {} boots, {}right {took:.1?} after the storm, {:.1?} in all",
         device.boots(),
         if gave_up { "one download given up, " } else { "" },
         began.elapsed()
     ))
+}
+
+/// At most sixty connections in an hour for each life of the daemon; none of them lasts for one.
+fn keeps_the_cap(device: &SimDevice, connections: u64, seed: u64) {
+    let booted = |entry: &super::support::Entry| matches!(entry.what, Happening::Booted(..));
+    // It may also have been killed, which is not told.
+    let lives = device.since(0).iter().filter(|entry| booted(entry)).count() as u64 + 6;
+    assert!(connections <= 60 * lives, "CHAOS_SEED={seed}: {connections} connections");
 }
 
 /// The slot, the bootloader, the device's own status and the twin tell the same story.

@@ -66,6 +66,20 @@ struct Tally {
     slowest: AtomicU64,
 }
 
+impl Tally {
+    fn add(&self, seen: &Seen, connections: u64, [calls, answered]: [usize; 2], took: Duration) {
+        let seen = seen.look();
+        self.runs.fetch_add(1, Ordering::Relaxed);
+        self.connections.fetch_add(connections, Ordering::Relaxed);
+        self.most.fetch_max(connections, Ordering::Relaxed);
+        self.calls.fetch_add(calls, Ordering::Relaxed);
+        self.answered.fetch_add(answered, Ordering::Relaxed);
+        self.ends.fetch_add(seen.ended as usize, Ordering::Relaxed);
+        self.restarts.fetch_add(seen.restarts as usize, Ordering::Relaxed);
+        self.slowest.fetch_max(took.as_millis() as u64, Ordering::Relaxed);
+    }
+}
+
 struct Run<'a> {
     emulator: &'a Arc<Emulator>,
     id: String,
@@ -188,14 +202,7 @@ async fn run(emulator: &Arc<Emulator>, ca: &std::path::Path, seed: u64, tally: &
     assert!(all > answered, "an answer that nobody gave\n{}", run.describe());
     assert!(run.is_right(), "and it stays so\n{}", run.describe());
     assert!(chaos.connections() <= u64::from(ATTEMPTS) * (1 + u64::from(run.seen.look().restarts)));
-    tally.runs.fetch_add(1, Ordering::Relaxed);
-    tally.connections.fetch_add(chaos.connections(), Ordering::Relaxed);
-    tally.most.fetch_max(chaos.connections(), Ordering::Relaxed);
-    tally.calls.fetch_add(all, Ordering::Relaxed);
-    tally.answered.fetch_add(answered + 1, Ordering::Relaxed);
-    tally.ends.fetch_add(run.seen.look().ended as usize, Ordering::Relaxed);
-    tally.restarts.fetch_add(run.seen.look().restarts as usize, Ordering::Relaxed);
-    tally.slowest.fetch_max(took.as_millis() as u64, Ordering::Relaxed);
+    tally.add(&run.seen, chaos.connections(), [all, answered + 1], took);
     life.abort();
 }
 

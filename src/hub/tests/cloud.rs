@@ -247,8 +247,9 @@ async fn serve(cloud: Cloud, stream: DuplexStream) {
     let expiry: u64 = connect.password.rsplit_once("&se=").unwrap().1.parse().unwrap();
     let code = match weather {
         Weather::Says(code) => code,
-        _ if expiry * 1000 <= cloud.now().0 => 5,
-        _ => 0,
+        Weather::Fine | Weather::Refused | Weather::Silent | Weather::Late(_) | Weather::Deaf(_) => {
+            if expiry * 1000 <= cloud.now().0 { 5 } else { 0 }
+        }
     };
     if let Weather::Late(late) = weather {
         tokio::time::sleep(late).await;
