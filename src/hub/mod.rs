@@ -17,8 +17,8 @@
 //!   noticed, told by name, and slowed down.
 //! - A refused token is never final: a clock may be set and a key restored, so it is tried again, slowly.
 //! - It throttles, and everybody pays for a storm: waits are drawn from a range that doubles, refusals and throttling
-//!   (429, 403) wait longer, and no hour sees more attempts than allowed ([`waits`] has the caps).
-//! - A section of a twin has limits, and a report that breaks one is lost whole: none is sent that does ([`limits`]).
+//!   (429, 403) wait longer, and no hour sees more attempts than allowed (`waits.rs` has the caps).
+//! - A section of a twin has limits, and a report that breaks one is lost whole: none is sent that does (`limits.rs`).
 //!
 //! # Clean sessions
 //!

@@ -1,8 +1,8 @@
 //! Properties of the device that can be read and, where the integrator declared a way, set: the methods `readProperty`
 //! and `writeProperty`, and `twinboot properties`.
 //!
-//! A closed set, each of one type. Some are found out here ([`builtin`]) or by the engine ([`Known`]), and can only be
-//! read. All else is programs of the integrator ([`hook`]); one that has the name of a built-in property takes its
+//! A closed set, each of one type. Some are found out here (`builtin.rs`) or by the engine ([`Known`]), and can only be
+//! read. All else is programs of the integrator (`hook.rs`); one that has the name of a built-in property takes its
 //! place. Nothing is kept: each is found out when it is asked for, and one that cannot be found out says why.
 //!
 //! Asked by the engine, on tasks of their own: a program that hangs must not hold up an update.
