@@ -163,7 +163,7 @@ fn engine(config: &Config, machine: Machine, hub: Option<Hub>, journal: Journal)
         control: control(&config.control, shown),
         status,
         reached,
-        rules: watch::Sender::new(rules(config, journal.verbose)),
+        rules: rules(config, journal.verbose),
         verbosity: journal.verbosity,
         factory: factory(&config.factory_reset),
         allow_undigested: config.trust.allow_undigested,

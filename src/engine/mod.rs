@@ -90,9 +90,8 @@ pub struct Parts {
     pub status: watch::Sender<Value>,
     /// Whether the hub is connected, for the health check.
     pub reached: watch::Sender<bool>,
-    /// How to behave: as configured now, and whenever the hub changes it, as it is then. Whoever follows these rules
-    /// subscribes.
-    pub rules: watch::Sender<Rules>,
+    /// How to behave, as configured. The hub may change it.
+    pub rules: Rules,
     /// How much is written to the journal.
     pub verbosity: events::Verbosity,
     /// What a factory reset is on this device.
@@ -121,7 +120,7 @@ pub struct Engine {
     control: mpsc::Receiver<Call>,
     reached: watch::Sender<bool>,
     /// The rules that hold.
-    rules: watch::Sender<Rules>,
+    rules: Rules,
     /// Those of the configuration.
     configured: Rules,
     rate: RateLimit,
@@ -175,7 +174,6 @@ impl Engine {
         };
         live.warnings.extend(unreadable.clone());
         let facts = look_around(&host, view.as_ref(), boot, booted, factory);
-        let configured = rules.borrow().clone();
         let mut engine = Self {
             record,
             facts,
@@ -188,7 +186,7 @@ impl Engine {
             hub_lines: events::HubLines::default(),
             control,
             reached,
-            configured,
+            configured: rules.clone(),
             rules,
             rate: RateLimit::default(),
             verbosity,

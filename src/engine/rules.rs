@@ -3,6 +3,7 @@
 
 use super::Engine;
 use crate::events;
+use crate::hub::Pace;
 use crate::model::{Rules, Zone};
 use crate::update::{Conditions, Work, gate};
 
@@ -13,16 +14,16 @@ impl Engine {
         let rules = self.configured.tuned(&self.record.tuning);
         self.rate.set(rules.rate_limit);
         self.verbosity.set(rules.log_level);
-        self.rules.send_if_modified(|current| {
-            let is_new = *current != rules;
-            *current = rules;
-            is_new
-        });
+        if let Some(hub) = &self.hub {
+            let (report_every, poll_every) = (rules.progress_every, rules.poll_every);
+            hub.commands.pace(Pace { report_every, poll_every });
+        }
+        self.rules = rules;
     }
 
     /// Looks whether the gate that `work` waits at is closed, and tells what it is waited for.
     pub(super) fn gate_is_closed(&mut self, work: Work) -> bool {
-        let mut rules = self.rules.borrow().clone();
+        let mut rules = self.rules.clone();
         let now = self.conditions(&mut rules);
         let (Work::Await(stage), Some(job)) = (work, self.record.state.job()) else { return false };
         let closed = gate(stage, job, &rules, &now);

@@ -2,8 +2,8 @@
 
 use super::Engine;
 use crate::events;
-use crate::hub::{Consented, Pace, Tuned};
-use crate::model::{Install, Origin, Rules};
+use crate::hub::{Consented, Tuned};
+use crate::model::{Install, Origin};
 use crate::update::{Event, Job, Plan};
 
 impl Engine {
@@ -17,29 +17,23 @@ impl Engine {
             // Settings are never refused. What could not be saved holds until the next start, and then until the hub
             // is heard again.
             let _ = self.take(Event::Tuned(tuning)).await;
-            events::tuned(&self.rules_in_force());
+            events::tuned(&self.rules);
         }
         self.tuned = Some(tuned);
     }
 
     /// Whoever named the update on its way in the twin allowed it to switch over, be it long before.
     pub(super) async fn consent_by_twin(&mut self) {
-        let rules = self.rules_in_force();
         let (Some(tuned), Some(job)) = (&self.tuned, self.record.state.job()) else { return };
-        let waits = job.consent.is_none() && job.asks_consent(&rules);
+        let waits = job.consent.is_none() && job.asks_consent(&self.rules);
         if waits && tuned.consent().is_some_and(|name| names(name, job)) {
             // Too late is no error: nobody waits for an answer.
             let _ = self.take(Event::Apply(Origin::Desired)).await;
         }
     }
 
-    /// Acknowledges the settings, and tells the session how often to speak.
+    /// Acknowledges the settings.
     pub(super) fn acknowledge(&mut self) {
-        let rules = self.rules_in_force();
-        if let Some(hub) = &self.hub {
-            let (report_every, poll_every) = (rules.progress_every, rules.poll_every);
-            hub.commands.pace(Pace { report_every, poll_every });
-        }
         // Before the hub was heard nothing is known that could be acknowledged, or deleted.
         let Some(tuned) = &self.tuned else { return };
         let found = tuned.consent().is_some_and(|name| {
@@ -50,11 +44,7 @@ impl Engine {
             under_way || over
         });
         let consented = if found { Consented::Found } else { Consented::Awaited };
-        self.live.settings = Some(tuned.acknowledged(&rules, consented));
-    }
-
-    fn rules_in_force(&self) -> Rules {
-        self.rules.borrow().clone()
+        self.live.settings = Some(tuned.acknowledged(&self.rules, consented));
     }
 }
 

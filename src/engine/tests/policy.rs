@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use super::*;
-use crate::model::{Consent, Hours, LogLevel, Terms, Tuning, Window, Zone};
+use crate::model::{Consent, Hours, Terms, Tuning, Window, Zone};
 use crate::store::StateStore as _;
 use crate::update::{Event, Plan};
 
@@ -104,19 +104,13 @@ async fn tuned_rules_reach_those_who_follow_them() {
     let mut device = Device::new();
     device.rules.progress_every = Duration::from_secs(30);
     let mut record = Record::default();
-    let tuning = Tuning {
-        rate_limit: Some(1000),
-        log_level: Some(LogLevel::Debug),
-        poll_every: Some(Duration::from_secs(60)),
-        ..Tuning::default()
-    };
+    let tuning = Tuning { poll_every: Some(Duration::from_secs(60)), ..Tuning::default() };
     record.step(&facts(), None, Event::Tuned(tuning)).unwrap();
     device.store.save(&record).unwrap();
     let daemon = device.start();
-    let rules = daemon.rules.borrow().clone();
-    assert_eq!((rules.rate_limit, rules.log_level), (1000, LogLevel::Debug));
-    assert_eq!(rules.poll_every, Duration::from_secs(60));
-    assert_eq!(rules.progress_every, Duration::from_secs(30), "as configured");
+    let pace = daemon.port.reports.borrow().pace.unwrap();
+    assert_eq!(pace.poll_every, Duration::from_secs(60));
+    assert_eq!(pace.report_every, Duration::from_secs(30), "as configured");
     daemon.stop().await;
 }
 
