@@ -8,7 +8,8 @@ use crate::update::{Event, Job, Plan};
 
 impl Engine {
     /// Takes the settings over; those that make no sense are told.
-    pub(super) async fn tuned(&mut self, tuned: Tuned) {
+    pub(super) async fn tuned(&mut self, mut tuned: Tuned) {
+        tuned.check_zone(|zone| self.host.knows(zone));
         for complaint in tuned.complaints() {
             events::setting_refused(&complaint);
         }

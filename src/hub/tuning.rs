@@ -120,6 +120,15 @@ fn whole(value: &Value, [least, most]: [u64; 2], unit: &str) -> Result<u64, Stri
 }
 
 impl Tuned {
+    /// Refuses the time zone, if it is one that the system does not have: its form alone does not tell.
+    pub fn check_zone(&mut self, is_known: impl FnOnce(&Zone) -> bool) {
+        if let Some(Ok(zone)) = &self.zone
+            && !is_known(zone)
+        {
+            self.zone = Some(Err(format!("must be a time zone that this device has: {zone} is not")));
+        }
+    }
+
     /// What follows from it, if `before` was in force.
     pub fn tuning(&self, before: &Tuning) -> Tuning {
         fn kept<T: Clone>(member: &Member<T>, before: &Option<T>) -> Option<T> {

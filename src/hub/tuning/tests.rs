@@ -133,3 +133,15 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_time_zone_that_the_device_does_not_have_is_400() {
+    let mut tuned = read(Some(&json!({"timeZone": "Middle/Earth"})), 3);
+    tuned.check_zone(|_| true);
+    assert!(tuned.complaints().is_empty());
+    tuned.check_zone(|_| false);
+    assert_eq!(tuned.complaints().len(), 1);
+    let document = acknowledged(&tuned, &Tuning::default());
+    assert_eq!(document["timeZone"]["ac"], 400);
+    assert_eq!(document["timeZone"]["value"], "local", "what was in force stays");
+}
