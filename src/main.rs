@@ -243,7 +243,6 @@ fn hub_settings(config: &Config) -> hub::Settings {
         backoff: [config.hub.backoff.first, config.hub.backoff.last],
         allow_undigested: config.trust.allow_undigested,
         take_messages: true,
-        report_interval: config.report.progress_every,
         ..hub::Settings::default()
     }
 }

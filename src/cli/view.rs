@@ -53,7 +53,9 @@ impl View<'_> {
     /// The last update and how it ended, in words.
     pub(super) fn last(self) -> Option<String> {
         let outcome = self.text("/last/outcome")?;
+        let was_stopped = self.text("/last/code").is_some_and(|code| code == "request.cancelled");
         let outcome = match outcome.as_str() {
+            "failed" if was_stopped => "was cancelled, nothing was changed",
             "succeeded" => "succeeded",
             "up-to-date" => "was running already",
             "failed" => "failed, nothing was changed",

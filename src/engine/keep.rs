@@ -31,6 +31,9 @@ impl Engine {
             self.retune();
         }
         self.live.gate = None;
+        if self.record.state.job().is_none() {
+            self.warn_of_zone(None);
+        }
         self.announce(&before);
         answer
     }

@@ -76,6 +76,8 @@ impl Engine {
         if let Err(refusal) = &answer {
             events::refused(&self.about(), origin, &refusal.code, &refusal.words);
         }
+        // Whoever asks for the status next must not find what was before.
+        self.live.tell(&self.record, &self.facts, self.worker.snapshot(), None);
         asker.tell(answer);
     }
 

@@ -19,6 +19,8 @@ impl Engine {
             hub.commands.pace(Pace { report_every, poll_every });
         }
         self.rules = rules;
+        // Whether the zone is there is seen at the gate.
+        self.warn_of_zone(None);
     }
 
     /// Looks whether the gate that `work` waits at is closed, and tells what it is waited for.
@@ -57,7 +59,7 @@ impl Engine {
         Conditions { time: Some(time), minute }
     }
 
-    fn warn_of_zone(&mut self, warning: Option<String>) {
+    pub(super) fn warn_of_zone(&mut self, warning: Option<String>) {
         if self.zone_warning == warning {
             return;
         }

@@ -218,6 +218,10 @@ fn json_in(payload: &[u8]) -> Result<Value, Reason> {
             return Ok(other);
         }
     };
+    if text.trim().is_empty() {
+        // What the Python service library makes of no payload.
+        return Ok(Value::Null);
+    }
     match strict::parse(text.as_bytes()) {
         Ok(inner @ (Value::Object(_) | Value::Array(_) | Value::String(_))) => Ok(inner),
         Err(flaw @ strict::Flaw::Duplicate(_)) => Err(not_json(flaw)),

@@ -99,7 +99,10 @@ impl Session {
             let until = match end {
                 End::Shutdown => return,
                 // The engine is not told that there is no link, so there must be one soon.
-                End::Renewal => now,
+                End::Renewal => {
+                    self.waits.renewed(lived.unwrap_or_default());
+                    now
+                }
                 End::Lost(why) => {
                     let (why, until) = self.waits.after(why, lived, now, random(), self.dial.device());
                     debug!(%why, wait = ?until - now, "no connection to the hub");

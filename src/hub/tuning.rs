@@ -207,7 +207,7 @@ impl Tuned {
                 (false, _) => {}
                 (true, Some(why)) => add(name, value, 400, why),
                 (true, None) if name == "consent" && consented == Consented::Awaited => {
-                    add(name, value, 202, "no update of this name has come yet");
+                    add(name, value, 202, "no update of this name is waiting");
                 }
                 (true, None) if name == "consent" => add(name, value, 200, "given"),
                 (true, None) => add(name, value, 200, "in force"),

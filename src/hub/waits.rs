@@ -64,11 +64,26 @@ impl Waits {
         self.attempts.push_back(now);
     }
 
-    /// When the hour has room for another attempt.
+    /// When the hour has room for another attempt. Half of them may be made at once, the others are spread over the
+    /// hour: a device that used them all up in a short outage would be silent for the rest of it.
     fn room_at(&self, now: Instant) -> Instant {
-        match self.attempts.front() {
-            Some(first) if self.attempts.len() == self.allowed => now.max(*first + HOUR),
-            Some(_) | None => now,
+        let burst = (self.allowed / 2).max(1);
+        let spacing = HOUR / u32::try_from((self.allowed - burst).max(1)).unwrap_or(1);
+        let lately = self.attempts.iter().filter(|at| now.saturating_duration_since(**at) < HOUR).count();
+        let spread = self.attempts.back().filter(|_| lately >= burst).map(|last| *last + spacing);
+        let full =
+            self.attempts.front().filter(|_| self.attempts.len() == self.allowed).map(|first| *first + HOUR);
+        [spread, full].into_iter().flatten().fold(now, Instant::max)
+    }
+
+    /// A link was left for a new token after `lived`: it was a good one if it lasted.
+    pub(super) fn renewed(&mut self, lived: Duration) {
+        if lived >= self.stable_after {
+            self.usual.reset_to(SPREAD);
+            self.slow.reset();
+        }
+        if lived >= self.contested_within {
+            self.evictions = 0;
         }
     }
 
@@ -212,6 +227,20 @@ mod tests {
         for window in made.windows(61) {
             assert!(window[60] - window[0] >= HOUR, "{:?}", window[60] - window[0]);
         }
-        assert!(made[59] - begun < HOUR / 10, "it does not hold back before");
+        assert!(made[29] - begun < HOUR / 10, "it does not hold back before");
+        let widest = made.windows(2).map(|pair| pair[1] - pair[0]).max();
+        assert!(widest < Some(HOUR / 20), "no outage is made longer by an hour: {widest:?}");
+    }
+
+    #[test]
+    fn a_link_that_is_left_for_a_new_token_was_a_good_one() {
+        let mut waits = waits();
+        for _ in 0..2 {
+            after(&mut waits, Lost::Closed, Some(2 * SECOND), u64::MAX);
+        }
+        waits.renewed(2880 * SECOND);
+        let (why, wait) = after(&mut waits, Lost::Closed, Some(2 * SECOND), u64::MAX);
+        assert_eq!(why, Lost::Closed, "days later it is no series");
+        assert!(wait <= 8 * SECOND, "{wait:?}");
     }
 }

@@ -42,7 +42,7 @@ use std::time::Duration;
 use crate::durable::Generations;
 use crate::model::{Artifact, Image, Sha256, Slot};
 
-use checkpoint::{Journal, Point};
+use checkpoint::{Journal, Point, Saved};
 use decode::{Decoder, Limits, Out, State};
 use hash::Hasher;
 use sink::Sink;
@@ -169,6 +169,10 @@ pub fn write(
 ) -> Result<Image, Error> {
     let mut journal = Journal::new(checkpoint, fetch);
     let mut saved = journal.load();
+    // Nothing is left to fetch, so nothing has to be allowed or reachable.
+    if let Some(Saved { point: Point::Whole { image }, .. }) = &saved {
+        return Ok(image.clone());
+    }
     let mut source = Source::open(fetch, saved.as_ref())?;
     loop {
         let begin = match saved.take().map(|saved| saved.point) {

@@ -57,7 +57,7 @@ pub(crate) fn identity(config: &Config, root: &Path) -> Option<Source> {
             let registration = match registration::resolve(registration, root) {
                 Ok(registration) => registration,
                 Err(error) => {
-                    events::network_unusable(&error);
+                    events::network_unusable(&format!("{error}; correct it and restart twinboot"));
                     return None;
                 }
             };
@@ -69,8 +69,7 @@ pub(crate) fn identity(config: &Config, root: &Path) -> Option<Source> {
 
 fn connection_string(config: &Config) -> Option<Source> {
     let candidates = config::candidates(&config.hub.connection_string_file, guard().credentials.as_deref());
-    let is_blank = |path: &Path| std::fs::read(path).is_ok_and(|text| text.trim_ascii().is_empty());
-    let Some(path) = candidates.iter().find(|path| path.exists() && !is_blank(path)) else {
+    let Some(path) = candidates.iter().find(|path| is_there(path)) else {
         let wanted = candidates.last().map_or(String::new(), |path| path.display().to_string());
         events::not_provisioned(&wanted);
         return None;
@@ -112,9 +111,15 @@ fn guard() -> Guard {
     Guard { credentials: std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from) }
 }
 
+/// Whether there is a file with something in it: the shipped unit makes blank credentials for what is not there.
+fn is_there(path: &Path) -> bool {
+    let is_blank = std::fs::read(path).is_ok_and(|text| text.trim_ascii().is_empty());
+    path.exists() && !is_blank
+}
+
 /// The first place where the file is, or the last where it could be.
 fn find(file: &Path) -> PathBuf {
     let mut candidates = config::candidates(file, guard().credentials.as_deref());
     let last = candidates.pop().unwrap_or_else(|| file.to_owned());
-    candidates.into_iter().find(|path| path.exists()).unwrap_or(last)
+    candidates.into_iter().find(|path| is_there(path)).unwrap_or(last)
 }

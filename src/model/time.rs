@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 /// A moment of wall-clock time: milliseconds since 1970, UTC. Displayed as ISO 8601 (`2026-11-21T05:41:57.000Z`).
 ///
-/// Only ever shown to people and the hub; nothing is decided by it. Where the clock is not to be trusted there is
-/// no timestamp (`Option::None`) rather than a wrong one.
+/// For what depends on the date: what is shown, a time to force an update by, tokens. Where the clock is not to be
+/// trusted there is no timestamp (`Option::None`) rather than a wrong one. Durations are measured from the boot.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(transparent)]
 pub struct Timestamp(pub u64);

@@ -106,7 +106,7 @@ impl Type {
                 fits.then(|| text.clone())
             }
             (Self::Integer, Value::Number(number)) => {
-                let number = number.as_i64().filter(|number| number.abs() <= LARGEST)?;
+                let number = number.as_i64().filter(|number| (-LARGEST..=LARGEST).contains(number))?;
                 Some(number.to_string())
             }
             (Self::Boolean, Value::Bool(it)) => Some(it.to_string()),

@@ -285,6 +285,10 @@ impl Record {
                 if factory.image.is_none() {
                     return;
                 }
+                // And what the hub wants is not there any more, as on any device that comes from the factory.
+                if let Some(wanted) = &mut self.wanted {
+                    wanted.settled = false;
+                }
             }
         }
         self.note_committed(job.target, job.version.clone());

@@ -27,6 +27,8 @@ const ANSWER: &str = "$dps/registrations/res/";
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// Between two questions, where the service names no time.
 const USUAL_WAIT: Duration = Duration::from_secs(2);
+/// However little the service asks for: "0" would be a loop.
+const LEAST_WAIT: Duration = Duration::from_secs(1);
 /// So long a whole talk may take.
 const LIMIT: Duration = Duration::from_secs(180);
 /// How long an orderly end may take.
@@ -143,7 +145,7 @@ impl Talk {
                 // Busy: the same question again, when it says so.
                 _ => {}
             }
-            let wait = answer.retry_after.unwrap_or(USUAL_WAIT);
+            let wait = answer.retry_after.unwrap_or(USUAL_WAIT).max(LEAST_WAIT);
             if wait > LONGEST_WAIT || Instant::now() + wait >= self.ends {
                 let detail = format!("it is busy (status {})", answer.status);
                 return Err(lost(detail, Some(wait)));

@@ -23,6 +23,16 @@ fn what_is_known_to_be_too_much_is_not_begun() {
 }
 
 #[test]
+fn what_is_all_there_costs_nothing() {
+    let (mut bench, image) = bench();
+    bench.settings.data_cap = image.len() as u64;
+    bench.succeeds(&image);
+    let requests = bench.server.requests();
+    bench.succeeds(&image);
+    assert_eq!(bench.server.requests(), requests, "it is there: nobody is asked");
+}
+
+#[test]
 fn a_file_of_unknown_length_ends_at_the_cap() {
     let (mut bench, image) = bench();
     (bench.artifact.size, bench.settings.data_cap) = (None, 500_000);

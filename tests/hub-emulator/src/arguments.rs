@@ -189,6 +189,15 @@ pub(crate) enum Command {
     Fleet(FleetArguments),
 }
 
+/// The service's connection string as clients take it: a port that is not https' own goes with the host.
+fn with_port(emulator: &Emulator) -> String {
+    let string = emulator.service_connection_string();
+    match emulator.https_port() {
+        443 => string,
+        port => string.replacen(';', &format!(":{port};"), 1),
+    }
+}
+
 impl Arguments {
     /// Starts an emulator with its devices, images and faults, and prints what clients need.
     pub(crate) fn start(&self) -> Result<Emulator, String> {
@@ -204,7 +213,7 @@ impl Arguments {
         println!("page      https://{}:{}/", self.host, emulator.https_port());
         println!("images    {}", emulator.images().url(""));
         println!("CA        {}", self.ca.display());
-        println!("service connection string: {}", emulator.service_connection_string());
+        println!("service connection string: {}", with_port(&emulator));
         roster::admit(&emulator, self)?;
         Ok(emulator)
     }

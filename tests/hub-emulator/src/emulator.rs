@@ -121,12 +121,13 @@ impl Emulator {
             None => (Authority::generate().map_err(io::Error::other)?, None),
         };
         let identity = authority.identity(&options.names).map_err(io::Error::other)?;
-        if let Some(path) = &options.ca_file {
-            std::fs::write(path, &identity.ca_pem).map_err(|error| at(path, error))?;
-        }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let mqtt = listen(options.bind, options.mqtt_port)?;
         let https = listen(options.bind, options.https_port)?;
+        // Not before the ports are ours: the file may be that of an emulator which has them.
+        if let Some(path) = &options.ca_file {
+            std::fs::write(path, &identity.ca_pem).map_err(|error| at(path, error))?;
+        }
         let (mqtt_port, https_port) = (mqtt[0].local_addr()?.port(), https[0].local_addr()?.port());
         let shared = Arc::new(share(&options, saved, mqtt_port, https_port));
         let keeper = match &options.state {
