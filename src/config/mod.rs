@@ -110,7 +110,6 @@ impl Config {
     }
 
     /// One row per key: THE list of what may be written in a configuration file, in the order it is printed.
-    #[allow(clippy::too_many_lines, reason = "one list, a row for each key")]
     fn each(&mut self, f: &mut dyn FnMut(&'static str, &mut dyn Value)) {
         self.each_of_the_way_out(f);
         self.each_of_the_device(f);
