@@ -1,0 +1,6 @@
+"""The stories, in the order in which they are told."""
+
+from harness import STORIES
+from stories import install
+
+__all__ = ["STORIES", "install"]
