@@ -1,4 +1,4 @@
-"""Systems as an image builder makes them: a tree on top of Debian's, changed in a chroot, then a file system in a file."""
+"""Systems as an image builder makes them: a tree on top of Debian's, changed in a chroot, then a file system."""
 
 import hashlib
 import shutil
@@ -6,13 +6,7 @@ import subprocess
 from pathlib import Path
 
 from harness import Failure
-from machine import SLOT_SIZE, run
-
-ENVIRONMENT = {
-    "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
-    "LC_ALL": "C.UTF-8",
-    "DEBIAN_FRONTEND": "noninteractive",
-}
+from machine import ENVIRONMENT, SLOT_SIZE, run
 
 
 class Tree:
@@ -39,6 +33,10 @@ class Tree:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
         file.chmod(mode)
+
+    def version(self, version: str) -> None:
+        """Says which version of the firmware this is."""
+        self.write("etc/os-release", f'ID=board\nIMAGE_VERSION={version}\nPRETTY_NAME="A board"\n')
 
     def chroot(self, script: str) -> str:
         """Runs a script in there, as image builders do: no systemd runs, /proc is there. What it said."""

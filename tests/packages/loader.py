@@ -25,9 +25,9 @@ class Loader:
         self.fallbacks = 0
         defaults = directory / "factory.env"
         defaults.write_text("".join(f"{name}={value}\n" for name, value in FACTORY.items()))
-        # Twice: a copy at a time is written.
-        for _ in range(2):
-            self._run("fw_setenv", "-f", defaults, "made", "1")
+        # A copy at a time is written, and only if there is something new to write.
+        for copy in OFFSETS:
+            self._run("fw_setenv", "-f", defaults, "made", f"{copy:#x}")
 
     def _run(self, program: str, *arguments) -> str:
         command = [program, "-c", self.config, *arguments]

@@ -15,7 +15,15 @@ from harness import Failure, wait_for
 from loader import Loader
 
 MACHINE = Path(__file__).with_name("machine.sh")
-SLOT_SIZE = 512 << 20
+# What scripts on a board, and in a chroot, find in their environment.
+ENVIRONMENT = {
+    "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+    "LC_ALL": "C.UTF-8",
+    "DEBIAN_FRONTEND": "noninteractive",
+    # Wide enough for systemctl not to cut a line.
+    "COLUMNS": "300",
+}
+SLOT_SIZE = 288 << 20
 ENV_SIZE = 1 << 20
 DATA_SIZE = 32 << 20
 # A boot takes some five seconds; the machine may be busy with other things.
@@ -106,7 +114,7 @@ class Board:
     def keep_journal(self) -> None:
         """Puts the journal of this boot where the report of a failure looks for it."""
         try:
-            _, text = self.try_sh("journalctl --no-pager -o short-monotonic --no-hostname", limit=20)
+            _, text = self.try_sh("journalctl -o short-monotonic --no-hostname", limit=20)
             self.directory.with_suffix(".journal").write_text(text)
         except (subprocess.TimeoutExpired, OSError):
             pass
@@ -118,8 +126,20 @@ class Board:
         (self.directory / "boot_id").write_text(f"{uuid.uuid4()}\n")
         (self.directory / "cmdline").write_text(f"console=null root={device} {self.options} panic=10\n")
         self._cgroup.mkdir(parents=True, exist_ok=True)
-        enter = 'echo $$ >"$0"/cgroup.procs; exec unshare --mount --pid --fork --kill-child --uts --ipc --cgroup -- sh "$@"'
-        command = ["sh", "-c", enter, self._cgroup, MACHINE, device, self.options, self.directory]
+        enter = 'echo $$ >"$0"/cgroup.procs; exec "$@"'
+        namespaces = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--uts", "--ipc", "--cgroup"]
+        command = [
+            "sh",
+            "-c",
+            enter,
+            self._cgroup,
+            *namespaces,
+            "sh",
+            MACHINE,
+            device,
+            self.options,
+            self.directory,
+        ]
         with open(self.directory / "boot.log", "ab") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
@@ -155,7 +175,7 @@ class Board:
         """Whether its first process lives."""
         return self._process is not None and self._process.poll() is None
 
-    def try_sh(self, script: str, limit: float = 60) -> tuple[int, str]:
+    def try_sh(self, script: str, limit: float = 60, input: str | None = None) -> tuple[int, str]:
         """Runs a script on the board; exit status and all that was said."""
         command = [
             "nsenter",
@@ -172,19 +192,19 @@ class Board:
         ]
         done = subprocess.run(
             command,
-            stdin=subprocess.DEVNULL,
+            input=input or "",
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
             timeout=limit,
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"},
+            env=ENVIRONMENT,
         )
         return done.returncode, done.stdout
 
-    def sh(self, script: str, limit: float = 60) -> str:
+    def sh(self, script: str, limit: float = 60, input: str | None = None) -> str:
         """Runs a script on the board that must succeed; all that it said, without the last line's end."""
-        status, said = self.try_sh(script, limit)
+        status, said = self.try_sh(script, limit, input)
         if status:
             raise Failure(f"`{script}` ended with {status}: {said.strip()}")
         return said.rstrip("\n")
@@ -203,6 +223,17 @@ class Board:
         """Copies a file of the host onto the board."""
         shutil.copyfile(source, f"/proc/{self._init}/root/{path}")
 
+    def install(self, package: Path, *options: str) -> str:
+        """Has apt install a package of the host's; what that said."""
+        self.put(package, f"/tmp/{package.name}")
+        return self.sh(
+            f"apt-get install -y -qq {' '.join(options)} /tmp/{package.name} </dev/null", limit=120
+        )
+
+    def journal_tail(self) -> str:
+        """The end of the service's journal."""
+        return self.try_sh("journalctl -u twinboot -n 5 -o cat")[1]
+
     def write(self, path: str, text: str) -> None:
         """Makes a file on the board."""
         Path(f"/proc/{self._init}/root/{path}").write_text(text)
@@ -214,9 +245,9 @@ class Board:
         except subprocess.TimeoutExpired:
             raise Failure(f"waited {limit:.0f} s for the system to go down") from None
         self._is_down()
-        # reboot(2) in such namespaces ends their init by SIGHUP, halting by SIGINT.
-        ways = {128 + signal.SIGHUP: "reboot", 128 + signal.SIGINT: "poweroff"}
-        return ways.get(status) or f"status {status}"
+        # reboot(2) in such namespaces ends their init by SIGHUP, halting by SIGINT; `unshare` dies of the same.
+        ways = {signal.SIGHUP: "reboot", signal.SIGINT: "poweroff"}
+        return ways.get(-status) or f"status {status}"
 
     def _is_down(self) -> None:
         self._process = None
@@ -233,6 +264,7 @@ class Board:
 
     def cut_power(self) -> None:
         """Every process dies at once. What they had handed to the kernel is not lost."""
-        os.kill(self._init, signal.SIGKILL)
+        # With the one that waits for it dies the init, and with that all others.
+        self._process.kill()
         self._process.wait(60)
         self._is_down()

@@ -51,7 +51,8 @@ def one(lab: Lab, story, logs: Path) -> bool:
     for journal in lab.directory.glob("*.journal"):
         kept = logs / f"{lab.release}-{story.name}.journal"
         shutil.move(journal, kept)
-        why = f"{why}\n{''.join(kept.read_text().splitlines(keepends=True)[-30:])}\n(all of it: {kept})"
+        ours = [line for line in kept.read_text().splitlines() if "twinboot" in line][-25:]
+        why = "\n".join([why or "", *ours, f"(the journal: {kept})"])
     if why is None:
         print(f"ok      {name:40} {took:5.1f} s", flush=True)
         return True
