@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 import uuid
 from pathlib import Path
 
@@ -23,6 +24,7 @@ ENVIRONMENT = {
     # Wide enough for systemctl not to cut a line.
     "COLUMNS": "300",
 }
+CLOCKS = {"boottime": time.CLOCK_BOOTTIME, "monotonic": time.CLOCK_MONOTONIC}
 SLOT_SIZE = 288 << 20
 ENV_SIZE = 1 << 20
 DATA_SIZE = 32 << 20
@@ -127,19 +129,12 @@ class Board:
         (self.directory / "cmdline").write_text(f"console=null root={device} {self.options} panic=10\n")
         self._cgroup.mkdir(parents=True, exist_ok=True)
         enter = 'echo $$ >"$0"/cgroup.procs; exec "$@"'
-        namespaces = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--uts", "--ipc", "--cgroup"]
-        command = [
-            "sh",
-            "-c",
-            enter,
-            self._cgroup,
-            *namespaces,
-            "sh",
-            MACHINE,
-            device,
-            self.options,
-            self.directory,
-        ]
+        # Clocks that count from the boot begin now; a second ago, for the rounding.
+        boot = [f"--{clock}={1 - int(time.clock_gettime(number))}" for clock, number in CLOCKS.items()]
+        kinds = ("mount", "pid", "uts", "ipc", "cgroup", "time")
+        namespaces = ["unshare", "--fork", "--kill-child", *(f"--{kind}" for kind in kinds), *boot]
+        machine = ["sh", MACHINE, device, self.options, self.directory]
+        command = ["sh", "-c", enter, self._cgroup, *namespaces, *machine]
         with open(self.directory / "boot.log", "ab") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
@@ -168,6 +163,8 @@ class Board:
         return self.try_sh("systemctl is-system-running 2>/dev/null")[1].strip()
 
     def _settled(self) -> str:
+        if not self.is_on():
+            raise Failure("the system has gone down before it was up")
         state = self.state()
         return state if state in ("running", "degraded", "maintenance") else ""
 
@@ -185,6 +182,7 @@ class Board:
             "--uts",
             "--ipc",
             "--cgroup",
+            "--time",
             "--",
             "sh",
             "-c",
