@@ -121,8 +121,8 @@ class Board:
         except (subprocess.TimeoutExpired, OSError):
             pass
 
-    def power_on(self) -> None:
-        """Boots what the loader chooses, and waits until systemd is done with it."""
+    def power_on(self, settle: bool = True) -> None:
+        """Boots what the loader chooses; waits until systemd is done with it, unless it may not live that long."""
         self.slot = self.loader.choose()
         device = self.partitions[f"rootfs-{self.slot}"].device
         (self.directory / "boot_id").write_text(f"{uuid.uuid4()}\n")
@@ -140,10 +140,12 @@ class Board:
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
         wait_for("the board's first process", UP, self._find_init, self._boot_log)
-        wait_for(
-            "systemd to answer", UP, lambda: self.state() not in ("", "offline", "unknown"), self._boot_log
-        )
-        state = wait_for("systemd to be done", UP, lambda: self._settled(), self._boot_log)
+        if settle:
+            self.settle()
+
+    def settle(self) -> None:
+        """Waits until systemd is done, and all units are well."""
+        state = wait_for("systemd to be done", UP, self._settled, self._boot_log)
         if state != "running":
             raise Failure(f"the system is {state}: {self.try_sh('systemctl --failed --no-legend')[1]}")
 
@@ -158,14 +160,10 @@ class Board:
     def _boot_log(self) -> str:
         return (self.directory / "boot.log").read_text()[-1000:]
 
-    def state(self) -> str:
-        """What systemd calls the state of the system."""
-        return self.try_sh("systemctl is-system-running 2>/dev/null")[1].strip()
-
     def _settled(self) -> str:
         if not self.is_on():
             raise Failure("the system has gone down before it was up")
-        state = self.state()
+        state = self.try_sh("systemctl is-system-running 2>/dev/null")[1].strip()
         return state if state in ("running", "degraded", "maintenance") else ""
 
     def is_on(self) -> bool:
@@ -253,12 +251,12 @@ class Board:
         for path, _, _ in os.walk(self._cgroup, topdown=False):
             os.rmdir(path)
 
-    def wait_reboot(self, limit: float = 60) -> None:
-        """Waits until the system reboots, and boots what the loader chooses."""
+    def wait_reboot(self, limit: float = 60, settle: bool = True) -> None:
+        """Waits until the system reboots, and boots what the loader chooses. See `power_on`."""
         how = self.wait_off(limit)
         if how != "reboot":
             raise Failure(f"a reboot was expected, not: {how}")
-        self.power_on()
+        self.power_on(settle)
 
     def cut_power(self) -> None:
         """Every process dies at once. What they had handed to the kernel is not lost."""
