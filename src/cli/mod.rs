@@ -110,7 +110,7 @@ pub enum Command {
 #[derive(clap::Args, Clone, Debug)]
 pub struct Image {
     /// A file on this device or an https:// address
-    #[arg(value_name = "FILE|URL")]
+    #[arg(value_name = "FILE|URL", value_hint = clap::ValueHint::FilePath)]
     pub source: String,
     /// Digest of the file as it is fetched; root need not give one for a file
     #[arg(long, value_name = "HEX")]

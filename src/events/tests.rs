@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
+mod journal;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex};
