@@ -1,10 +1,17 @@
 //! The program `twinboot`. This is the one place where the adapters are chosen and given their settings; see the
 //! library for what they are and how it turns.
 
+#[path = "main/network.rs"]
+mod network;
+#[path = "main/reach.rs"]
+mod reach;
+#[path = "main/settings.rs"]
+mod settings;
 #[path = "main/way_out.rs"]
 mod way_out;
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, anyhow};
@@ -19,7 +26,7 @@ use twinboot::control::server::{self, Call, Server};
 use twinboot::engine::{Engine, FactoryProgram, Health, Parts, Tools};
 use twinboot::health::HubMode;
 use twinboot::host::{self, Host};
-use twinboot::hub::{self, Access, Hub, Session};
+use twinboot::hub::{self, Hub, Session};
 use twinboot::image::{self, Net};
 use twinboot::model::{Artifact, Factory, Location, LogLevel, Rules};
 use twinboot::properties::{self, Properties};
@@ -28,17 +35,20 @@ use twinboot::slots::{self, SlotMap};
 use twinboot::store::FileStore;
 use twinboot::{cli, events};
 
+use reach::Reach;
+
 fn main() -> ExitCode {
-    cli::main(|config, verbose| {
+    let run = |config: Config, net, verbose| {
         let verbosity = events::init(events::journal_is_connected(), verbose);
-        match daemon(&config, Journal { verbosity, verbose }) {
+        match daemon(&config, net, Journal { verbosity, verbose }) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 events::daemon_failed(&format!("{error:#}"));
                 ExitCode::FAILURE
             }
         }
-    })
+    };
+    cli::main(run, network::run)
 }
 
 /// How much is written there, and how to change it.
@@ -48,7 +58,7 @@ struct Journal {
 }
 
 /// Runs until the service manager stops it.
-fn daemon(config: &Config, journal: Journal) -> anyhow::Result<()> {
+fn daemon(config: &Config, net: Option<PathBuf>, journal: Journal) -> anyhow::Result<()> {
     if let Err(error) = host::disable_core_dumps() {
         tracing::warn!(%error, "core dumps of this process, which holds the device's key, could not be forbidden");
     }
@@ -57,17 +67,11 @@ fn daemon(config: &Config, journal: Journal) -> anyhow::Result<()> {
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
     let ended = runtime.block_on(async {
         let stop = stopped()?;
-        let (engine, hub) = assemble(config, journal)?;
-        let session = async {
-            match hub {
-                Some(session) => session.run().await,
-                None => std::future::pending().await,
-            }
-        };
+        let (engine, session) = assemble(config, net, journal)?;
         tokio::select! {
             () = engine.run(stop) => Ok(()),
             // The session ends only with the engine.
-            () = session => Ok(()),
+            () = session.run() => Ok(()),
         }
     });
     // Dropping it would wait for ever for a work that is stuck in a slow device. Every work may be cut off anywhere.
@@ -75,7 +79,7 @@ fn daemon(config: &Config, journal: Journal) -> anyhow::Result<()> {
     ended
 }
 
-fn assemble(config: &Config, journal: Journal) -> anyhow::Result<(Engine, Option<Session>)> {
+fn assemble(config: &Config, net: Option<PathBuf>, journal: Journal) -> anyhow::Result<(Engine, Session)> {
     let host = Host::new(config.simulator.root.clone());
     let root = config.simulator.root.clone().unwrap_or_else(|| "/".into());
     let slots = SlotMap::new(slots::Settings {
@@ -86,23 +90,15 @@ fn assemble(config: &Config, journal: Journal) -> anyhow::Result<(Engine, Option
     let booted = slots.booted(&root).context("finding out which slot this system runs from")?;
     let boot = host.boot_id().context("finding out which boot this is")?;
     let floor = way_out::clock_floor(&config.state.directory);
-    let trust = way_out::trust(&config.tls, floor)?;
+    let reach = Reach::new(config, net, floor)?;
     let image = image_settings(&config.download);
-    let proxy = way_out::proxy(&config.proxy);
-    let net = Net::new(trust.clone(), proxy.clone(), &image, Handle::current());
-    let net = net.context("setting up the download client")?;
-    let (hub, session) = match way_out::identity(config, &root) {
-        Some(source) => {
-            let (hub, port) = hub::channels();
-            let clock = {
-                let host = host.clone();
-                move || host.wall_clock().filter(|now| *now >= hub::CLOCK_FLOOR).unwrap_or(floor)
-            };
-            let access = Access::new(source, trust, proxy);
-            (Some(hub), Some(Session::new(port, access, hub_settings(config), clock)))
-        }
-        None => (None, None),
+    let net = reach.net(Handle::current())?;
+    let (hub, port) = hub::channels();
+    let clock = {
+        let host = host.clone();
+        move || host.wall_clock().filter(|now| *now >= hub::CLOCK_FLOOR).unwrap_or(floor)
     };
+    let session = reach.session(port, config, clock);
     let engine = engine(config, Machine { host, slots, net, image, boot, booted }, hub, journal)?;
     Ok((engine, session))
 }
@@ -117,7 +113,7 @@ struct Machine {
     booted: twinboot::model::Slot,
 }
 
-fn engine(config: &Config, machine: Machine, hub: Option<Hub>, journal: Journal) -> anyhow::Result<Engine> {
+fn engine(config: &Config, machine: Machine, hub: Hub, journal: Journal) -> anyhow::Result<Engine> {
     let Machine { host, slots, net, image, boot, booted } = machine;
     let (reached, is_reached) = watch::channel(false);
     let (status, shown) = watch::channel(serde_json::Value::Null);
@@ -158,7 +154,7 @@ fn engine(config: &Config, machine: Machine, hub: Option<Hub>, journal: Journal)
         store,
         tools,
         host,
-        hub,
+        hub: Some(hub),
         hub_name: String::new(),
         control: control(&config.control, shown),
         status,
@@ -227,23 +223,6 @@ fn bootloader(config: &Config) -> Box<dyn Bootloader> {
                 Err(error) => Box::new(Unavailable::new(&error)),
             }
         }
-    }
-}
-
-fn hub_settings(config: &Config) -> hub::Settings {
-    hub::Settings {
-        keep_alive: config.hub.keep_alive,
-        transport: match config.hub.transport {
-            config::Transport::Auto => hub::Transport::Auto,
-            config::Transport::Mqtt => hub::Transport::Mqtt,
-            config::Transport::WebSocket => hub::Transport::WebSocket,
-        },
-        websocket_port: u16::try_from(config.hub.websocket_port).unwrap_or(443),
-        token_lifetime: config.hub.token_lifetime,
-        backoff: [config.hub.backoff.first, config.hub.backoff.last],
-        allow_undigested: config.trust.allow_undigested,
-        take_messages: true,
-        ..hub::Settings::default()
     }
 }
 

@@ -20,7 +20,8 @@ use clap::{Parser, Subcommand};
 use crate::config::Config;
 use crate::control::client::{Client, Error};
 use crate::control::proto::{Fault, Response};
-use output::{complain, say};
+pub use output::complain;
+use output::say;
 
 const EXIT_CODES: &str = "\
 Exit status:
@@ -46,6 +47,18 @@ pub struct Arguments {
 pub enum Command {
     /// Run the daemon; systemd does this
     Run {
+        /// Leave the network to the process behind this socket, `twinboot net`; without it, one process does it all
+        #[arg(long, value_name = "SOCKET")]
+        net: Option<PathBuf>,
+        /// Write what the adapters do as well
+        #[arg(long, short)]
+        verbose: bool,
+    },
+    /// Run the network side of `run --net`; systemd does this, and gives it its socket as standard input
+    Net {
+        /// Listen on this socket instead, until told to end
+        #[arg(long, value_name = "SOCKET")]
+        socket: Option<PathBuf>,
         /// Write what the adapters do as well
         #[arg(long, short)]
         verbose: bool,
@@ -163,10 +176,25 @@ pub fn parse() -> Arguments {
     Arguments::parse()
 }
 
+/// How the network side is to be run.
+#[derive(Clone, Debug)]
+pub struct NetLaunch {
+    /// Where to listen; standard input, if nowhere is said.
+    pub socket: Option<PathBuf>,
+    /// Whether to write what the adapters do as well.
+    pub verbose: bool,
+}
+
 /// The whole program but the daemon: reads the command line and the configuration, and does what is asked. `daemon` is
-/// called for `run`, with the configuration and whether to write more than usual.
-pub fn main(daemon: impl FnOnce(Config, bool) -> ExitCode) -> ExitCode {
+/// called for `run`, with the configuration and whether to write more than usual; `net` for `net`, which reads none.
+pub fn main(
+    daemon: impl FnOnce(Config, Option<PathBuf>, bool) -> ExitCode,
+    net: impl FnOnce(NetLaunch) -> ExitCode,
+) -> ExitCode {
     let Arguments { config, command } = parse();
+    if let Command::Net { socket, verbose } = command {
+        return net(NetLaunch { socket, verbose });
+    }
     let config = match Config::load(&config) {
         Ok(config) => config,
         Err(error) => {
@@ -175,7 +203,8 @@ pub fn main(daemon: impl FnOnce(Config, bool) -> ExitCode) -> ExitCode {
         }
     };
     match command {
-        Command::Run { verbose } => daemon(config, verbose),
+        Command::Run { net, verbose } => daemon(config, net, verbose),
+        Command::Net { .. } => Exit::Usage.into(),
         Command::Status { .. }
         | Command::Install { .. }
         | Command::Download { .. }
@@ -198,7 +227,7 @@ pub fn client_command(command: &Command, config: &Config) -> ExitCode {
             say(config.to_toml().trim_end());
             Exit::Done
         }
-        Command::Run { .. } => Exit::Usage,
+        Command::Run { .. } | Command::Net { .. } => Exit::Usage,
         Command::Status { json, watch: false } => status::show(config, *json),
         Command::Status { json, watch: true } => watch::follow(&config.control.socket, *json),
         Command::FactoryReset { yes: false } if !request::is_meant() => Exit::Usage,

@@ -84,7 +84,7 @@ pub(super) fn request(command: &Command) -> Result<Request, String> {
         Command::Reboot => Request::Reboot,
         Command::Retry => Request::Retry,
         Command::Rollback => Request::Rollback,
-        Command::Run { .. } | Command::Status { .. } | Command::CheckConfig => {
+        Command::Run { .. } | Command::Net { .. } | Command::Status { .. } | Command::CheckConfig => {
             return Err("not a request".into());
         }
     })

@@ -82,6 +82,14 @@ impl Config {
         Ok(Self { path: path.to_owned(), ..Self::from_sources(&file::sources(path)?)? })
     }
 
+    /// Reads a configuration that is one text, such as [`Config::to_toml`] makes.
+    ///
+    /// # Errors
+    /// As for [`Config::load`].
+    pub fn from_toml(text: &str) -> Result<Self, Error> {
+        Self::from_sources(&[file::Source { file: PathBuf::new(), text: text.to_owned() }])
+    }
+
     /// Where the value of `key` (such as `hub.keep_alive`) was set; `None` if it is the default.
     pub fn origin(&self, key: &str) -> Option<&Origin> {
         self.origins.get(key)

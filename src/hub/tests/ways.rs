@@ -255,9 +255,10 @@ impl Cloud {
     }
 
     fn device(&self, enrolment: Enrolment, keeper: Box<dyn Keeper>) -> Device {
-        let provisioning = Provisioning::new(enrolment, keeper, self.directory.path().to_owned());
+        let provisioning = Provisioning::new(enrolment, keeper);
         let source = Source::Provisioned(Box::new(provisioning));
-        Device::over(Access::new(source, trust(&self.server), None), quick())
+        let access = Access::new(source, trust(&self.server), None);
+        Device::over(access.remembering(Shelf::open(self.directory.path())), quick())
     }
 
     /// Serves one registration to its end.

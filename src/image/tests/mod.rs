@@ -93,8 +93,8 @@ impl Bench {
     fn new(file: &[u8], size: u64) -> Self {
         let server = Server::start(file.to_vec());
         let settings = hasty();
-        let net =
-            Net::new(crate::tls::Trust::fixed(server.tls()), None, &settings, server.runtime()).unwrap();
+        let direct = Direct::new(crate::tls::Trust::fixed(server.tls()), None, settings.connect_timeout);
+        let net = Net::new(direct, server.runtime()).unwrap();
         let artifact = Artifact {
             version: None,
             location: Location::Url(server.url("/fw.bin?sig=SECRET").parse().unwrap()),
