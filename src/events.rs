@@ -133,6 +133,59 @@ pub fn config_loaded(path: &Path, values: usize) {
     );
 }
 
+/// Nothing can be done as long as `what` is missing; `remedy` says what to do about it.
+pub fn waiting(what: &str, remedy: &str) {
+    tell!(error, WAITING, &About::default(), [], "waiting: {}: {}", Line(what), Line(remedy));
+}
+
+/// `what` is missing, and much can be done without.
+pub fn lacking(what: &str, remedy: &str) {
+    tell!(warn, LACKING, &About::default(), [], "{}: {}", Line(what), Line(remedy));
+}
+
+/// Another configuration is in force: read from `path` and its drop-ins, which set `values` values.
+pub fn reloaded(about: &About<'_>, path: &Path, values: usize) {
+    let path = path.display().to_string();
+    let path = Line(&path);
+    match about.update {
+        Some(_) => {
+            tell!(
+                info,
+                RELOADED,
+                about,
+                [],
+                "configuration reloaded from {path}: {values} values set; {about} goes on"
+            );
+        }
+        None => tell!(info, RELOADED, about, [], "configuration reloaded from {path}: {values} values set"),
+    }
+}
+
+/// The configuration was read again, and what is in force stays, because of `what`.
+pub fn reload_refused(what: &str, remedy: &str) {
+    tell!(
+        error,
+        RELOAD_REFUSED,
+        &About::default(),
+        [],
+        "configuration not reloaded, the old one stays in force: {}: {}",
+        Line(what),
+        Line(remedy)
+    );
+}
+
+/// A trial in which nothing could be done ends with a reboot.
+pub fn trial_stranded(what: &str) {
+    tell!(
+        error,
+        TRIAL_STRANDED,
+        &About::default(),
+        [],
+        "the system on trial cannot be judged, rebooting until the bootloader goes back: {}",
+        Line(what)
+    );
+}
+
 /// An update begins.
 pub fn update_accepted(about: &About<'_>, origin: Origin) {
     let (slot, origin) = (about.slot.map_or("?", Slot::letter), origin_in_words(origin));

@@ -12,7 +12,8 @@
 //! ```
 //!
 //! It holds no rule about updates and touches no device: rules are `update`'s, devices are the adapters', which
-//! [`Tools`] brings together. After a start nothing is special: the first event is [`Event::Started`].
+//! [`Tools`] brings together. After a start nothing is special: the first event is [`Event::Started`]. An engine may be
+//! left for another one in the same process, under another configuration: see [`Left`] and `leave.rs`.
 //!
 //! # If the record cannot be saved
 //!
@@ -22,21 +23,23 @@
 //! [`State::may_act_unsaved`](crate::update::State::may_act_unsaved).
 
 mod announce;
+mod facts;
 mod inbox;
 mod keep;
+mod leave;
 mod link;
 mod live;
 mod requests;
 mod rules;
 mod settings;
 mod tools;
-mod watchdog;
 mod worker;
 
 #[cfg(test)]
 mod tests;
 
 use std::future::Future;
+use std::pin::Pin;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -46,23 +49,23 @@ use tokio::time::Instant;
 use crate::boot::BootView;
 use crate::control::server::Call;
 use crate::events;
-use crate::host::{Host, service};
+use crate::host::Host;
 use crate::hub::{Hub, Tuned};
 use crate::image::RateLimit;
 use crate::model::{BootId, Factory, Rules, Slot, Timestamp};
 use crate::properties::Properties;
 use crate::report::Dialect;
-use crate::store::{Loaded, StateStore};
+use crate::store::StateStore;
 use crate::update::{Event, Facts, Record, State, Wish, Work};
 
+use leave::Beginning;
+pub use leave::{Carried, Left};
 use live::Live;
 pub use tools::{FactoryProgram, Health, Tools};
 use worker::{Finished, Worker};
 
 /// How long a reboot that was asked for through the hub waits for the answer to arrive there.
 const FAREWELL: Duration = Duration::from_secs(5);
-/// How long the work may take to stop when the daemon is stopped.
-const STOP_LIMIT: Duration = Duration::from_secs(4);
 /// How often a save that failed is tried again, and a request that could not be begun because of it.
 const SAVE_PAUSE: Duration = Duration::from_secs(10);
 /// How long a work that failed and is called for again has to wait.
@@ -82,8 +85,6 @@ pub struct Parts {
     pub host: Host,
     /// The hub, if this device has an identity for one.
     pub hub: Option<Hub>,
-    /// What it is called.
-    pub hub_name: String,
     /// What the control socket hands on.
     pub control: mpsc::Receiver<Call>,
     /// Where the status is shown.
@@ -104,6 +105,10 @@ pub struct Parts {
     pub properties: Properties,
     /// Whether lifecycle events are sent as telemetry.
     pub telemetry: bool,
+    /// What is missing on this machine, for whoever looks at the status.
+    pub warnings: Vec<String>,
+    /// What the engine before this one in this process was about; `None` in the first.
+    pub before: Option<Carried>,
 }
 
 /// The loop and all it knows.
@@ -115,6 +120,7 @@ pub struct Engine {
     worker: Worker,
     host: Host,
     hub: Option<Hub>,
+    /// What it is called, once that is known.
     hub_name: String,
     hub_lines: events::HubLines,
     control: mpsc::Receiver<Call>,
@@ -133,6 +139,10 @@ pub struct Engine {
     tuned: Option<Tuned>,
     telemetry: bool,
     live: Live,
+    /// What the first step is about.
+    first: Event,
+    /// It is the first engine of this process.
+    is_first: bool,
     /// A wish that could not be begun because the record could not be saved.
     postponed: Option<Wish>,
     /// Where the download went on that was last told of.
@@ -154,7 +164,6 @@ impl Engine {
             mut tools,
             host,
             hub,
-            hub_name,
             control,
             status,
             reached,
@@ -165,15 +174,17 @@ impl Engine {
             dialects,
             properties,
             telemetry,
+            warnings,
+            before,
         } = parts;
-        let mut live = Live::new(status, dialects);
-        let record = recover(&mut *store, booted, &mut live);
-        let (view, unreadable) = match tools.look(&record.state, booted) {
-            Ok(view) => (Some(view), None),
-            Err(error) => (None, Some(error.to_string())),
-        };
+        let mut live = Live::new(status, dialects, warnings);
+        let Beginning { record, unsaved, first, is_first } =
+            Beginning::new(before, &mut *store, booted, &mut live);
+        let view = tools.look(&record.state, booted);
+        let unreadable = view.as_ref().err().map(ToString::to_string);
+        let view = view.ok();
         live.warnings.extend(unreadable.clone());
-        let facts = look_around(&host, view.as_ref(), boot, booted, factory);
+        let facts = facts::look_around(&host, view.as_ref(), boot, booted, factory);
         let mut engine = Self {
             record,
             facts,
@@ -182,7 +193,7 @@ impl Engine {
             worker: Worker::new(tools),
             host,
             hub,
-            hub_name,
+            hub_name: String::new(),
             hub_lines: events::HubLines::default(),
             control,
             reached,
@@ -196,10 +207,12 @@ impl Engine {
             tuned: None,
             telemetry,
             live,
+            first,
+            is_first,
             postponed: None,
             resumed_at: 0,
             unreadable,
-            unsaved: false,
+            unsaved,
             resting: None,
         };
         engine.see(view);
@@ -209,35 +222,55 @@ impl Engine {
         engine
     }
 
-    /// Turns until `stop` is ready; then the work is stopped where it is, within seconds, to be resumed.
-    pub async fn run(mut self, stop: impl Future<Output = ()>) {
-        let alive = watchdog::stay_alive();
-        tokio::pin!(stop, alive);
-        events::daemon_started(&self.about(), env!("CARGO_PKG_VERSION"));
-        tokio::select! {
-            _ = self.take(Event::Started) => {}
-            () = &mut stop => return,
-            never = &mut alive => match never {},
+    /// Turns until `stop` is ready: then the work is stopped where it is, within seconds, to be resumed by another
+    /// process. Or until `reload` is ready, which is waited for only between two turns: then the work is stopped
+    /// altogether, and what an engine after this one needs is given back, with what `reload` brought.
+    ///
+    /// `begun` is called once, as soon as what was going on goes on.
+    pub async fn run<T>(
+        mut self,
+        begun: impl FnOnce(&events::About<'_>),
+        stop: impl Future<Output = ()>,
+        reload: impl Future<Output = T>,
+    ) -> Option<(Left, T)> {
+        tokio::pin!(stop, reload);
+        if self.is_first {
+            events::daemon_started(&self.about(), env!("CARGO_PKG_VERSION"));
         }
-        service::ready();
-        loop {
+        tokio::select! {
+            () = self.begin_with() => {}
+            () = &mut stop => return None,
+        }
+        begun(&self.about());
+        let reloaded = loop {
             tokio::select! {
                 biased;
-                () = &mut stop => break,
-                never = &mut alive => match never {},
-                () = self.turn() => {}
+                () = &mut stop => break None,
+                reloaded = self.turn(reload.as_mut()) => if reloaded.is_some() { break reloaded },
+            }
+        };
+        if let Some(reloaded) = reloaded {
+            tokio::select! {
+                left = self.leave() => return Some((left, reloaded)),
+                () = &mut stop => return None,
             }
         }
-        service::stopping();
-        self.worker.abandon(STOP_LIMIT).await;
-        events::daemon_stopping(&self.about());
-        if let Some(hub) = &self.hub {
-            let _ = tokio::time::timeout(Duration::from_millis(500), hub.commands.shut_down()).await;
-        }
+        self.stop().await;
+        None
     }
 
-    /// One turn: see to the work, tell, and wait for one thing to happen. May be dropped while it waits.
-    async fn turn(&mut self) {
+    /// The first step. What an earlier engine could not save is saved now, or the works would wait for that.
+    async fn begin_with(&mut self) {
+        if self.unsaved {
+            self.tick().await;
+        }
+        let first = self.first.clone();
+        let _ = self.take(first).await;
+    }
+
+    /// One turn: see to the work, tell, and wait for one thing to happen. May be dropped while it waits. The reload,
+    /// if that is what happened.
+    async fn turn<T>(&mut self, reload: Pin<&mut impl Future<Output = T>>) -> Option<T> {
         if self.live.hub.connected && self.record.state.job().is_some_and(|job| !job.hub_reached) {
             // Here and nowhere else: an update may also begin because another one ended.
             let _ = self.take(Event::HubReached).await;
@@ -252,8 +285,10 @@ impl Engine {
             finished = self.worker.finished() => self.finish(finished).await,
             Some(event) = inbox::next_event(&mut self.hub) => self.hear(event).await,
             Some(call) = self.control.recv() => self.answer(call).await,
+            reloaded = reload => return Some(reloaded),
             () = tokio::time::sleep(pause) => self.tick().await,
         }
+        None
     }
 
     /// How long nothing may happen.
@@ -341,52 +376,7 @@ impl Engine {
         }
     }
 
-    /// Notes what the bootloader says now.
-    fn see(&mut self, view: Option<BootView>) {
-        let Some(view) = view else { return };
-        if let Some(unreadable) = self.unreadable.take() {
-            self.live.warnings.remove(&unreadable);
-        }
-        (self.facts.default, self.facts.trial) = (Some(view.default), view.trial);
-        if self.view.as_ref().is_none_or(|known| known.warnings != view.warnings) {
-            for warning in &view.warnings {
-                events::env_one_copy_bad(&self.about(), warning);
-            }
-        }
-        let old = self.view.take().map(|view| view.warnings).unwrap_or_default();
-        self.live.warnings.retain(|warning| !old.contains(warning));
-        self.live.warnings.extend(view.warnings.iter().cloned());
-        self.view = Some(view);
-    }
-
     fn now(&self) -> Option<Timestamp> {
         self.host.wall_clock()
     }
-}
-
-/// What the machine, the bootloader and the configuration say at the start.
-fn look_around(host: &Host, view: Option<&BootView>, boot: BootId, booted: Slot, factory: Factory) -> Facts {
-    Facts {
-        boot,
-        booted,
-        default: view.map(|view| view.default),
-        trial: view.and_then(|view| view.trial),
-        version: host.image_version(),
-        booted_at: host.boot_time(),
-        factory,
-    }
-}
-
-/// The record, or whatever is left of it; what was lost is told.
-fn recover(store: &mut dyn StateStore, booted: Slot, live: &mut Live) -> Record {
-    let (record, loss) = match store.load() {
-        Loaded::Found(record, loss) => (*record, loss),
-        Loaded::Empty => (Record::default(), None),
-        Loaded::Unreadable(why) => (Record::default(), Some(why)),
-    };
-    if let Some(why) = &loss {
-        events::state_recovered(&events::About { booted: Some(booted), ..events::About::default() }, why);
-        live.warnings.insert(format!("record of updates recovered: {why}"));
-    }
-    record
 }

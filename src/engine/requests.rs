@@ -58,6 +58,8 @@ impl Engine {
                 tokio::spawn(async move { asker.tell(properties.write(values, known).await) });
                 return;
             }
+            // Whoever holds the engines sees to that; here it arrives only by mistake.
+            Request::Reload => Err(Refusal::new(Kind::Undeclared, "request.invalid", "not for an engine")),
             Request::Status | Request::Watch => Ok(Granted::Status(self.live.status.borrow().clone())),
             Request::Install(install) => self.install(*install).await,
             Request::Cancel => self.cancel().await,

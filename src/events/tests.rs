@@ -123,6 +123,11 @@ fn tell_all() {
     tuned(&Rules::default());
     setting_refused("twinboot.window must be two different times of day");
     hub.ignored(Duration::ZERO, 3);
+    waiting("no A/B slot is booted", "edit the configuration");
+    lacking("slot b is not there", "see [slots] b");
+    reloaded(about, Path::new("/etc/twinboot/twinboot.toml"), 3);
+    reload_refused("unknown key", "correct it");
+    trial_stranded("unknown key");
 }
 
 #[test]

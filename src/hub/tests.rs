@@ -8,6 +8,7 @@ mod desk;
 mod dice;
 mod hostile;
 mod player;
+mod remote;
 mod server;
 mod soak;
 mod ways;

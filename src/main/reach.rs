@@ -1,6 +1,6 @@
 //! Who has the network: this process, or another one.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Context as _;
 use tokio::runtime::Handle;
@@ -26,11 +26,24 @@ pub(crate) enum Reach {
 impl Reach {
     /// As `config` says, through the process behind `socket` if there is one. `floor` is what time it is for a clock that
     /// cannot be right.
-    pub(crate) fn new(config: &Config, socket: Option<PathBuf>, floor: Timestamp) -> anyhow::Result<Self> {
+    pub(crate) fn new(config: &Config, socket: Option<&Path>, floor: Timestamp) -> anyhow::Result<Self> {
         Ok(match socket {
             None => Self::Here(Box::new(WayOut::new(config, floor)?)),
-            Some(socket) => Self::Apart(Side::new(socket, Setup { config: told(config), floor })),
+            Some(socket) => Self::Apart(Side::new(socket.to_owned(), Setup { config: told(config), floor })),
         })
+    }
+
+    /// Has the network side end and be started anew, so that credentials are as they are by now.
+    pub(crate) async fn refresh(&self) {
+        match self {
+            // Here everything is read again when it changed.
+            Self::Here(_) => {}
+            Self::Apart(side) => {
+                if let Err(error) = side.leave().await {
+                    tracing::debug!(%error, "the network side was not told to leave");
+                }
+            }
+        }
     }
 
     /// For downloads.

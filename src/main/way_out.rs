@@ -73,12 +73,29 @@ fn identity(config: &Config) -> Seeker {
     let config = config.clone();
     Seeker::new(move || match (&config.provisioning.id_scope, &config.provisioning.registration_id) {
         (Some(id_scope), Some(registration)) => {
-            let root = config.simulator.root.as_deref().unwrap_or(Path::new("/"));
-            let registration = registration::resolve(registration, root).map_err(Lost::Credential)?;
+            let registration =
+                registration::resolve(registration, root(&config)).map_err(Lost::Credential)?;
             Ok(provisioned(&config, id_scope.clone(), registration))
         }
         (None, _) | (_, None) => connection_string(&config),
     })
+}
+
+/// Whether somebody says who this device is, as far as this process can see.
+pub(crate) fn has_identity(config: &Config) -> bool {
+    match (&config.provisioning.id_scope, &config.provisioning.registration_id) {
+        (Some(_), Some(registration)) => registration::resolve(registration, root(config)).is_ok(),
+        (None, _) | (_, None) => {
+            let credentials = guard().credentials;
+            config::candidates(&config.hub.connection_string_file, credentials.as_deref())
+                .iter()
+                .any(|path| is_there(path))
+        }
+    }
+}
+
+fn root(config: &Config) -> &Path {
+    config.simulator.root.as_deref().unwrap_or(Path::new("/"))
 }
 
 fn connection_string(config: &Config) -> Result<Source, Lost> {

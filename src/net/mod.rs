@@ -7,10 +7,10 @@
 //!
 //! # When it ends
 //!
-//! - When it is told to ([`Kind::Leave`]), or another version of the program connects: whoever starts it on demand starts
-//!   the new one, with the credentials as they are by then.
-//! - If it is started on demand: as soon as nobody is connected any more. A device whose hub cannot be reached so has
-//!   no process waiting for nothing, and each attempt begins with fresh credentials.
+//! - When another version of the program connects: it gives way, and whoever started it starts the new one.
+//! - If it is started on demand, as systemd does: when it is told to ([`Kind::Leave`]), and as soon as nobody is connected
+//!   any more. So each attempt to reach the hub begins with the credentials as they are by then, and a device whose hub
+//!   cannot be reached has no process waiting for nothing.
 
 mod socket;
 
@@ -90,8 +90,11 @@ pub async fn serve(
                 connections.spawn(async move { connection(stream, &outside).await });
             }
             Some(ended) = connections.join_next() => {
-                if ended.is_ok_and(|wish| wish == Wish::Leave) {
-                    return Ok(End::Left);
+                match ended.unwrap_or(Wish::Stay) {
+                    Wish::Stay => {}
+                    // Whoever is not started on demand reads its files as they are anyway.
+                    Wish::Leave if !on_demand => {}
+                    Wish::Leave | Wish::GiveWay => return Ok(End::Left),
                 }
             }
             () = attendance => return Ok(End::Idle),
@@ -104,6 +107,8 @@ pub async fn serve(
 enum Wish {
     Stay,
     Leave,
+    /// To another version of the program.
+    GiveWay,
 }
 
 /// Does what one connection is for.
@@ -112,7 +117,7 @@ async fn connection(stream: UnixStream, outside: &impl Outside) -> Wish {
         Ok(wish) => wish,
         Err(error @ Broken::Version { .. }) => {
             debug!(%error, "another version of the program");
-            Wish::Leave
+            Wish::GiveWay
         }
         Err(error @ (Broken::Unreachable { .. } | Broken::Ended | Broken::Io(_) | Broken::Garbled(_))) => {
             debug!(%error, "a connection of the device side");

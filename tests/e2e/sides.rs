@@ -100,7 +100,7 @@ fn an_identity_that_comes_later_is_found() -> Checked {
         fs::set_permissions(&later, fs::Permissions::from_mode(0o600))?;
         bench.runs("1.0.0")?;
         let told = bench.device.since(0);
-        let says = |line: &String| line.contains("no connection string: write");
+        let says = |line: &String| line.contains("warning: no connection string: write");
         let lines = told.iter().filter(|it| matches!(&it.what, Happening::Said(line) if says(line))).count();
         assert_eq!(lines, 1, "once is enough: {told:#?}");
         bench.settled(Slot::A, &V1)?;

@@ -1,0 +1,47 @@
+//! What the machine, the bootloader and the configuration say: the facts that outrank the record.
+
+use super::Engine;
+use crate::boot::BootView;
+use crate::events;
+use crate::host::Host;
+use crate::model::{BootId, Factory, Slot};
+use crate::update::Facts;
+
+impl Engine {
+    /// Notes what the bootloader says now.
+    pub(super) fn see(&mut self, view: Option<BootView>) {
+        let Some(view) = view else { return };
+        if let Some(unreadable) = self.unreadable.take() {
+            self.live.warnings.remove(&unreadable);
+        }
+        (self.facts.default, self.facts.trial) = (Some(view.default), view.trial);
+        if self.view.as_ref().is_none_or(|known| known.warnings != view.warnings) {
+            for warning in &view.warnings {
+                events::env_one_copy_bad(&self.about(), warning);
+            }
+        }
+        let old = self.view.take().map(|view| view.warnings).unwrap_or_default();
+        self.live.warnings.retain(|warning| !old.contains(warning));
+        self.live.warnings.extend(view.warnings.iter().cloned());
+        self.view = Some(view);
+    }
+}
+
+/// What the machine, the bootloader and the configuration say at the start.
+pub(super) fn look_around(
+    host: &Host,
+    view: Option<&BootView>,
+    boot: BootId,
+    booted: Slot,
+    factory: Factory,
+) -> Facts {
+    Facts {
+        boot,
+        booted,
+        default: view.map(|view| view.default),
+        trial: view.and_then(|view| view.trial),
+        version: host.image_version(),
+        booted_at: host.boot_time(),
+        factory,
+    }
+}

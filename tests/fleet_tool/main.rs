@@ -1,0 +1,8 @@
+//! `twinboot-fleet` against the hub emulator: the real programs on both sides, and where devices are needed, simulated
+//! ones with the real daemon.
+#![allow(clippy::unwrap_used)]
+
+mod connection;
+mod examples;
+mod look;
+mod tool;
