@@ -2,7 +2,6 @@
 
 use super::Engine;
 use crate::boot::BootView;
-use crate::events;
 use crate::host::Host;
 use crate::model::{BootId, Factory, Slot};
 use crate::update::Facts;
@@ -17,7 +16,7 @@ impl Engine {
         (self.facts.default, self.facts.trial) = (Some(view.default), view.trial);
         if self.view.as_ref().is_none_or(|known| known.warnings != view.warnings) {
             for warning in &view.warnings {
-                events::env_one_copy_bad(&self.about(), warning);
+                self.repeat(|repeats, now, about| repeats.env_one_copy_bad(now, about, warning));
             }
         }
         let old = self.view.take().map(|view| view.warnings).unwrap_or_default();

@@ -15,7 +15,6 @@
 //! notice when one takes the place of another. What an engine is about goes with them ([`Left`]): nothing is fetched
 //! twice, no step is paid for. The hub's session is ended in an orderly way and begun anew.
 
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -67,16 +66,8 @@ fn live(launch: &Launch, journal: Journal) -> anyhow::Result<()> {
         let (status, shown) = watch::channel(Value::Null);
         let (reloads, stop) = (Reloads::new(reloads)?, Stop::new()?);
         let door = Door::new(Wiring { engine, keeper, status: shown });
-        let daemon = Daemon {
-            path: &launch.config,
-            net: launch.net.as_deref(),
-            journal,
-            door,
-            reloads,
-            stop,
-            status,
-            lacking: Vec::new(),
-        };
+        let (lacking, repeats) = (Vec::new(), events::Repeats::default());
+        let daemon = Daemon { launch, journal, door, reloads, stop, status, lacking, repeats };
         tokio::select! {
             () = daemon.live(control) => Ok(()),
             never = service::stay_alive() => match never {},
@@ -89,8 +80,7 @@ fn live(launch: &Launch, journal: Journal) -> anyhow::Result<()> {
 
 /// What outlives engines.
 struct Daemon<'a> {
-    path: &'a Path,
-    net: Option<&'a Path>,
+    launch: &'a Launch,
     journal: Journal,
     door: Door,
     reloads: Reloads,
@@ -98,6 +88,7 @@ struct Daemon<'a> {
     status: watch::Sender<Value>,
     /// What was told to be missing, and can be done without.
     lacking: Vec<Waiting>,
+    repeats: events::Repeats,
 }
 
 /// Why an engine begins.
@@ -112,7 +103,7 @@ impl Daemon<'_> {
     async fn live(mut self, control: mpsc::Receiver<Call>) {
         let mut inlet = Inlet { control, status: self.status.clone(), before: None };
         let Some((mut ready, mut cause)) = self.wait(&mut inlet.control).await else { return };
-        events::config_loaded(self.path, ready.config.values_set());
+        events::config_loaded(&self.launch.config, ready.config.values_set());
         loop {
             let Some((left, next)) = self.work(ready, cause, inlet).await else { return };
             inlet = Inlet { control: left.control, status: self.status.clone(), before: Some(left.carried) };
@@ -125,14 +116,14 @@ impl Daemon<'_> {
         let (mut cause, mut told) = (Cause::Start, None);
         let mut guard = stranded::Guard::default();
         loop {
-            let waiting = match read(self.path, self.net) {
+            let waiting = match read(self.launch) {
                 Ok(ready) => return Some((ready, cause)),
                 Err(waiting) => waiting,
             };
-            let understood = Config::understood(self.path);
+            let understood = Config::understood(&self.launch.config);
             self.door.fit(&understood.control);
             if told.as_ref() != Some(&waiting) {
-                events::waiting(&waiting.what, &waiting.remedy);
+                self.repeats.waiting(Host::new(None).since_boot(), &waiting.what, &waiting.remedy);
                 self.status.send_replace(waiting.status());
                 service::status(&waiting.line());
                 told = Some(waiting.clone());
@@ -183,7 +174,7 @@ impl Daemon<'_> {
             service::ready();
             cause.grant(about, &config);
         };
-        let next = next(&mut self.reloads, (self.path, self.net), &config, &lacks);
+        let next = next(&mut self.reloads, &mut self.repeats, self.launch, &config, &lacks);
         let engine = engine.run(begun, self.stop.wanted(), next);
         let session = session.run();
         tokio::pin!(engine, session);
@@ -217,7 +208,8 @@ impl Daemon<'_> {
 /// in force stays.
 async fn next(
     reloads: &mut Reloads,
-    (path, net): (&Path, Option<&Path>),
+    repeats: &mut events::Repeats,
+    launch: &Launch,
     config: &Config,
     lacks: &[Lack],
 ) -> (Ready, Cause) {
@@ -225,17 +217,17 @@ async fn next(
         tokio::select! {
             asker = reloads.next() => {
                 service::reloading();
-                match read(path, net) {
+                match read(launch) {
                     Ok(ready) => return (ready, Cause::Asked(asker)),
                     Err(waiting) => {
-                        events::reload_refused(&waiting.what, &waiting.remedy);
+                        repeats.reload_refused(Host::new(None).since_boot(), &waiting.what, &waiting.remedy);
                         service::ready();
                         asker.tell(Err(refusal("reload.refused", &waiting)));
                     }
                 }
             }
             // By the configuration that is in force: the files may be in the middle of being edited.
-            () = healed(lacks) => if let Ok(ready) = Ready::look(config.clone(), net) {
+            () = healed(lacks) => if let Ok(ready) = Ready::look(config.clone(), launch.net.as_deref()) {
                 return (ready, Cause::Start);
             }
         }
@@ -253,8 +245,9 @@ async fn healed(lacks: &[Lack]) {
 }
 
 /// The configuration, and what it is about.
-fn read(path: &Path, net: Option<&Path>) -> Result<Ready, Waiting> {
-    Config::load(path).map_err(|error| broken(&error)).and_then(|config| Ready::look(config, net))
+fn read(launch: &Launch) -> Result<Ready, Waiting> {
+    let config = Config::load(&launch.config).map_err(|error| broken(&error))?;
+    Ready::look(config, launch.net.as_deref())
 }
 
 fn broken(error: &config::Error) -> Waiting {

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 import uuid
 from pathlib import Path
 
@@ -23,6 +24,7 @@ ENVIRONMENT = {
     # Wide enough for systemctl not to cut a line.
     "COLUMNS": "300",
 }
+CLOCKS = {"boottime": time.CLOCK_BOOTTIME, "monotonic": time.CLOCK_MONOTONIC}
 SLOT_SIZE = 288 << 20
 ENV_SIZE = 1 << 20
 DATA_SIZE = 32 << 20
@@ -119,36 +121,31 @@ class Board:
         except (subprocess.TimeoutExpired, OSError):
             pass
 
-    def power_on(self) -> None:
-        """Boots what the loader chooses, and waits until systemd is done with it."""
+    def power_on(self, settle: bool = True) -> None:
+        """Boots what the loader chooses; waits until systemd is done with it, unless it may not live that long."""
         self.slot = self.loader.choose()
         device = self.partitions[f"rootfs-{self.slot}"].device
         (self.directory / "boot_id").write_text(f"{uuid.uuid4()}\n")
         (self.directory / "cmdline").write_text(f"console=null root={device} {self.options} panic=10\n")
         self._cgroup.mkdir(parents=True, exist_ok=True)
         enter = 'echo $$ >"$0"/cgroup.procs; exec "$@"'
-        namespaces = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--uts", "--ipc", "--cgroup"]
-        command = [
-            "sh",
-            "-c",
-            enter,
-            self._cgroup,
-            *namespaces,
-            "sh",
-            MACHINE,
-            device,
-            self.options,
-            self.directory,
-        ]
+        # Clocks that count from the boot begin now; a second ago, for the rounding.
+        boot = [f"--{clock}={1 - int(time.clock_gettime(number))}" for clock, number in CLOCKS.items()]
+        kinds = ("mount", "pid", "uts", "ipc", "cgroup", "time")
+        namespaces = ["unshare", "--fork", "--kill-child", *(f"--{kind}" for kind in kinds), *boot]
+        machine = ["sh", MACHINE, device, self.options, self.directory]
+        command = ["sh", "-c", enter, self._cgroup, *namespaces, *machine]
         with open(self.directory / "boot.log", "ab") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
         wait_for("the board's first process", UP, self._find_init, self._boot_log)
-        wait_for(
-            "systemd to answer", UP, lambda: self.state() not in ("", "offline", "unknown"), self._boot_log
-        )
-        state = wait_for("systemd to be done", UP, lambda: self._settled(), self._boot_log)
+        if settle:
+            self.settle()
+
+    def settle(self) -> None:
+        """Waits until systemd is done, and all units are well."""
+        state = wait_for("systemd to be done", UP, self._settled, self._boot_log)
         if state != "running":
             raise Failure(f"the system is {state}: {self.try_sh('systemctl --failed --no-legend')[1]}")
 
@@ -163,12 +160,10 @@ class Board:
     def _boot_log(self) -> str:
         return (self.directory / "boot.log").read_text()[-1000:]
 
-    def state(self) -> str:
-        """What systemd calls the state of the system."""
-        return self.try_sh("systemctl is-system-running 2>/dev/null")[1].strip()
-
     def _settled(self) -> str:
-        state = self.state()
+        if not self.is_on():
+            raise Failure("the system has gone down before it was up")
+        state = self.try_sh("systemctl is-system-running 2>/dev/null")[1].strip()
         return state if state in ("running", "degraded", "maintenance") else ""
 
     def is_on(self) -> bool:
@@ -185,6 +180,7 @@ class Board:
             "--uts",
             "--ipc",
             "--cgroup",
+            "--time",
             "--",
             "sh",
             "-c",
@@ -255,12 +251,12 @@ class Board:
         for path, _, _ in os.walk(self._cgroup, topdown=False):
             os.rmdir(path)
 
-    def wait_reboot(self, limit: float = 60) -> None:
-        """Waits until the system reboots, and boots what the loader chooses."""
+    def wait_reboot(self, limit: float = 60, settle: bool = True) -> None:
+        """Waits until the system reboots, and boots what the loader chooses. See `power_on`."""
         how = self.wait_off(limit)
         if how != "reboot":
             raise Failure(f"a reboot was expected, not: {how}")
-        self.power_on()
+        self.power_on(settle)
 
     def cut_power(self) -> None:
         """Every process dies at once. What they had handed to the kernel is not lost."""

@@ -24,7 +24,9 @@ class Kit:
 
     loader: Path
     systems: dict[str, Path]
-    """File systems by the names that scenarios call them."""
+    """File systems by the names of SYSTEMS."""
+    files: dict[str, Path]
+    """Where FILES are."""
     emulator: Path
     hub_state: Path
 
@@ -67,7 +69,7 @@ class Play:
 
     def _prepare(self) -> None:
         data = self.work / "data"
-        data.mkdir()
+        data.mkdir(mode=0o700)
         string = data / "connection-string"
         string.write_text(self.hub.connection_string() + "\n", encoding="utf-8")
         string.chmod(0o600)
@@ -76,7 +78,7 @@ class Play:
 
     def _image(self, name: str) -> Path:
         image, place = self.scenario.images[name], self.work / f"{name}.ext4"
-        make_image(self.kit.systems[image.system], image, place)
+        make_image(self.kit.systems[image.system], image, self.kit.files, place)
         return place
 
     # -- steps
@@ -144,7 +146,7 @@ class Play:
 
     def _reported(self, step: Reported) -> str | None:
         reported = self.hub.reported().get("firmware", {})
-        wrong = {name for name, value in step.reported.items() if reported.get(name) != value}
+        wrong = {name for name, value in step.reported.items() if reported.get(name, "") != value}
         return f"{sorted(wrong)} differ in {reported}" if wrong else None
 
     def _journal(self, step: Journal) -> str | None:
