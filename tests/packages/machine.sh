@@ -32,6 +32,11 @@ while read -r label node; do
     mknod "dev/${node##*/}" b "$(stat -c 0x%t "$node")" "$(stat -c 0x%T "$node")"
     ln -s "../../${node##*/}" "dev/disk/by-partlabel/$label"
 done <"$files/devices"
+if [ "$options" = ro ]; then
+    # What changes is in memory, and gone at the next boot (as with systemd.volatile=state).
+    mount -t tmpfs -o mode=755 tmpfs var
+    mkdir -p var/lib/twinboot
+fi
 while read -r label directory options; do
     mount -o "$options" "dev/disk/by-partlabel/$label" "./$directory"
 done <"$files/mounts"
@@ -50,5 +55,7 @@ mount --bind "$files/console" dev/console
 pivot_root . .
 umount -l .
 cd /
+# As it is on every machine that systemd boots: what it mounts for one service (credentials) must reach the others.
+mount --make-rshared /
 exec env -i container=board TERM=dumb PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     /lib/systemd/systemd --system systemd.show_status=no
