@@ -165,7 +165,7 @@ impl Daemon<'_> {
     async fn work(&mut self, ready: Ready, cause: Cause, inlet: Inlet) -> Option<(Left, (Ready, Cause))> {
         let config = ready.config.clone();
         self.door.fit(&config.control);
-        if matches!(cause, Cause::Asked(_)) {
+        if inlet.before.is_some() {
             ready.refresh().await;
         }
         let Assembled { engine, session, lacks } = ready.assemble(inlet, &self.journal);
