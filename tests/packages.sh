@@ -66,7 +66,7 @@ bills() {
     unpacked=$(mktemp -d -p target/run)
     for package in twinboot twinboot-fleet; do
         dpkg-deb -x "$(package_of "$package" "$1")" "$unpacked"
-        "$(dpkg-architecture -a "$1" -q DEB_HOST_GNU_TYPE)-objcopy" --dump-section ".dep-v0=$unpacked/section" \
+        "$(dpkg-architecture -a "$1" -q DEB_HOST_GNU_TYPE 2>/dev/null)-objcopy" --dump-section ".dep-v0=$unpacked/section" \
             "$unpacked/usr/bin/$package" "$unpacked/copy" || return 1
         python3 tests/bill.py "$unpacked/section" "$debs/${package}"_*_"$1".cdx.json || return 1
     done
