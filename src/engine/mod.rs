@@ -181,9 +181,7 @@ impl Engine {
         let mut live = Live::new(status, dialects, warnings);
         let Beginning { record, unsaved, first, is_first } =
             Beginning::new(before, &mut *store, booted, &mut live);
-        let view = tools.look(&record.state, booted);
-        let unreadable = view.as_ref().err().map(ToString::to_string);
-        let view = view.ok();
+        let (view, unreadable) = facts::first_look(&mut tools, &record, booted);
         live.warnings.extend(unreadable.clone());
         let facts = facts::look_around(&host, view.as_ref(), boot, booted, factory);
         let mut engine = Self {

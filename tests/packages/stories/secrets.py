@@ -2,12 +2,10 @@
 
 from cloud import DEVICE
 from harness import check, story
-from lab import Lab
+from lab import TRACES, Lab
 from machine import Board
 
 STRING = "/etc/twinboot/connection-string"
-# What would give the device away: its key, and the tokens that are made of it.
-TRACES = ("SharedAccessSignature", "SharedAccessKey=")
 
 
 def finds_nothing(board: Board, lab: Lab) -> None:

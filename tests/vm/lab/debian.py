@@ -26,14 +26,14 @@ MASKED = ("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", 
 def debian(cache: Cache) -> Path:
     """A file tree in an archive: Debian with its kernel and the lab's own services."""
     base = bootstrap(cache)
-    inputs = [Path(__file__), str(base), *sorted(path for path in GUEST.iterdir())]
+    inputs = [Path(__file__), str(base), *sorted(GUEST.iterdir())]
     return cache.get("debian", inputs, lambda place: unpacked(base, place, _complete)) / "root.tar"
 
 
 def gateway(cache: Cache, package: Path, authority: Path) -> Path:
-    """The same with the package installed and configured as README's "Put it on a board" has it."""
+    """The same with the package installed, as for an image; what it takes for granted is so on this board."""
     base = debian(cache)
-    inputs = [Path(__file__), str(base), package, authority, GUEST / "gateway.toml"]
+    inputs = [Path(__file__), str(base), package, authority, GUEST / "board.toml"]
     return cache.get("gateway", inputs, lambda place: _install(place, base, package, authority)) / "root.tar"
 
 
@@ -120,9 +120,8 @@ def _install(place: Path, base: Path, package: Path, authority: Path) -> None:
         shutil.copy(package, root / "tmp/twinboot.deb")
         tool("chroot", root, "env", "DEBIAN_FRONTEND=noninteractive", "dpkg", "--install", "/tmp/twinboot.deb")
         (root / "tmp/twinboot.deb").unlink()
-        shutil.copy(GUEST / "gateway.toml", root / "etc/twinboot/conf.d/50-board.toml")
-        shutil.copy(authority, root / "usr/local/share/ca-certificates/lab.crt")
-        tool("chroot", root, "update-ca-certificates")
+        shutil.copy(GUEST / "board.toml", root / "etc/twinboot/conf.d/50-board.toml")
+        shutil.copy(authority, root / "usr/local/share/hub-ca.crt")
         tool("systemctl", f"--root={root}", "enable", "--quiet", "twinboot.service")
 
     unpacked(base, place, change)

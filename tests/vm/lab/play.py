@@ -26,7 +26,7 @@ class Kit:
     systems: dict[str, Path]
     """File systems by the names of SYSTEMS."""
     files: dict[str, Path]
-    """Where FILES are."""
+    """Where FILES are, but for the connection string, which each hub has of its own."""
     emulator: Path
     hub_state: Path
 
@@ -68,17 +68,21 @@ class Play:
             self.tell(f"{number}. {step.told()}: {wall:.1f} s, {used:.1f} s of processor")
 
     def _prepare(self) -> None:
+        string = self.work / "connection-string"
+        string.write_text(self.hub.connection_string() + "\n", encoding="utf-8")
         data = self.work / "data"
         data.mkdir(mode=0o700)
-        string = data / "connection-string"
-        string.write_text(self.hub.connection_string() + "\n", encoding="utf-8")
-        string.chmod(0o600)
-        slots = {"a": self._image(self.scenario.a)}
-        make_disk(self.work / "disk", self.work, slots, data)
+        # Who a gateway is was laid down in the factory, where both slots find it. A fresh system has to be told.
+        if self.scenario.images[self.scenario.a].system == "gateway":
+            (data / "credentials").mkdir(mode=0o700)
+            shutil.copy(string, data / "credentials" / string.name)
+            (data / "credentials" / string.name).chmod(0o600)
+        make_disk(self.work / "disk", self.work, {"a": self._image(self.scenario.a)}, data)
 
     def _image(self, name: str) -> Path:
         image, place = self.scenario.images[name], self.work / f"{name}.ext4"
-        make_image(self.kit.systems[image.system], image, self.kit.files, place)
+        files = self.kit.files | {"connection-string": self.work / "connection-string"}
+        make_image(self.kit.systems[image.system], image, files, place)
         return place
 
     # -- steps
