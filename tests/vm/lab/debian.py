@@ -59,7 +59,10 @@ def _complete(root: Path) -> None:
         "etc/fw_env.config": "/boot/env/uboot.env         0x0  0x4000\n/boot/env/uboot-redund.env  0x0  0x4000\n",
         "etc/modules-load.d/lab.conf": "virtio_pci\nvirtio_console\nvirtio_net\n",
         "etc/machine-id": "",
+        # Debian's journald switches the kernel's audit off otherwise.
+        "etc/systemd/journald.conf.d/lab.conf": "[Journal]\nAudit=yes\n",
     }
+    (root / "etc/systemd/journald.conf.d").mkdir()
     for name, content in write.items():
         (root / name).write_text(content, encoding="utf-8")
     (root / "boot/env").mkdir()

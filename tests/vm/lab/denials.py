@@ -34,6 +34,12 @@ def denials(entries: Iterable[dict[str, object]]) -> list[str]:
     return found
 
 
+def lost(entries: Iterable[dict[str, object]]) -> list[str]:
+    """What the kernel says of records that it could not keep; then nobody knows what they were."""
+    return [str(entry["MESSAGE"]) for entry in entries if entry.get("_TRANSPORT") == "kernel"
+            and re.search(r"^audit: .*limit exceeded", str(entry.get("MESSAGE")))]
+
+
 @cache
 def _calls() -> dict[int, str]:
     lines = re.findall(r"^#define __NR(?:3264)?_(\w+)\s+(\d+)$", TABLE.read_text(encoding="utf-8"), re.MULTILINE)
