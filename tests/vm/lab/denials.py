@@ -1,7 +1,7 @@
 """What the kernel denied twinboot: records of its audit, as journald writes them into the journal.
 
-Two kinds, from two sources that do not see each other's (guest/denials.rules, and SYSTEMD_LOG_SECCOMP on the kernel's
-command line): a filter of system calls, and everything else that answers with EPERM, EACCES or EROFS.
+Two kinds, from two sources that do not see each other's (denials.rules in guest/, and SYSTEMD_LOG_SECCOMP on the
+kernel's command line): a filter of system calls, and everything else that answers with EPERM, EACCES or EROFS.
 """
 
 import errno
