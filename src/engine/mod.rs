@@ -123,6 +123,7 @@ pub struct Engine {
     /// What it is called, once that is known.
     hub_name: String,
     hub_lines: events::HubLines,
+    repeats: events::Repeats,
     control: mpsc::Receiver<Call>,
     reached: watch::Sender<bool>,
     /// The rules that hold.
@@ -180,9 +181,7 @@ impl Engine {
         let mut live = Live::new(status, dialects, warnings);
         let Beginning { record, unsaved, first, is_first } =
             Beginning::new(before, &mut *store, booted, &mut live);
-        let view = tools.look(&record.state, booted);
-        let unreadable = view.as_ref().err().map(ToString::to_string);
-        let view = view.ok();
+        let (view, unreadable) = facts::first_look(&mut tools, &record, booted);
         live.warnings.extend(unreadable.clone());
         let facts = facts::look_around(&host, view.as_ref(), boot, booted, factory);
         let mut engine = Self {
@@ -195,6 +194,7 @@ impl Engine {
             hub,
             hub_name: String::new(),
             hub_lines: events::HubLines::default(),
+            repeats: events::Repeats::default(),
             control,
             reached,
             configured: rules.clone(),
@@ -363,14 +363,17 @@ impl Engine {
         if event == Event::Done && matches!(self.record.state.work(), Work::Commit(_)) {
             events::slot_committed(&self.about());
         }
-        let failed = matches!(event, Event::Failed(_));
-        if let (State::Restarting { .. }, Event::Failed(why)) = (&self.record.state, &event) {
-            tracing::warn!(%why, "the reboot that was asked for did not happen");
-        }
+        let failed = if let Event::Failed(why) = &event { Some(why.clone()) } else { None };
         let before = self.record.state.work();
+        let is_restart = matches!(self.record.state, State::Restarting { .. });
         // A work's word is never refused.
         let _ = self.take(event).await;
-        if failed && before == self.record.state.work() {
+        let Some(why) = failed else { return };
+        let holds = before == self.record.state.work();
+        if (holds && before != Work::Rest) || is_restart {
+            self.repeat(|repeats, now, about| repeats.work_failed(now, about, &why));
+        }
+        if holds {
             let job = self.record.state.job().map(|job| job.intent.clone());
             self.resting = Some(((job, before), Instant::now() + WORK_PAUSE));
         }

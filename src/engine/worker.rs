@@ -7,7 +7,6 @@ use tokio::task::JoinHandle;
 use super::tools::{Order, Tools};
 use super::{Engine, FAREWELL};
 use crate::boot::BootView;
-use crate::events;
 use crate::image::{Cancel, Progress, Snapshot};
 use crate::model::IntentId;
 use crate::update::{Event, Phase, State, Work};
@@ -111,7 +110,8 @@ impl Engine {
             if let Some(commands) = commands.filter(|_| self.live.hub.connected) {
                 commands.flush(FAREWELL).await;
             }
-            events::reboot_requested(&self.about(), self.why_reboot());
+            let why = self.why_reboot();
+            self.repeat(|repeats, now, about| repeats.reboot_requested(now, about, why));
         }
         let order = Order {
             work: key.1,

@@ -71,6 +71,8 @@ pub const SETTING_REFUSED: &str = "6e1c5fd1526fb9e72fea9e89d0b8d3ed";
 /// Cloud-to-device messages were ignored.
 pub const MESSAGES_IGNORED: &str = "4c2d29ec0d4e16434544327d6438b3a4";
 
+/// What an update has to do now failed, and is tried again.
+pub const WORK_FAILED: &str = "a4a740de2f161a29440186c66323e327";
 /// Something is missing, and twinboot waits for it.
 pub const WAITING: &str = "1ed1eadc6bcba27c7f34e9bd819ec9d0";
 /// Something is missing, and twinboot does what it can without.
@@ -116,6 +118,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("TUNED", TUNED),
     ("SETTING_REFUSED", SETTING_REFUSED),
     ("MESSAGES_IGNORED", MESSAGES_IGNORED),
+    ("WORK_FAILED", WORK_FAILED),
     ("WAITING", WAITING),
     ("LACKING", LACKING),
     ("RELOADED", RELOADED),

@@ -68,8 +68,9 @@ fn live(launch: &Launch, journal: Journal) -> anyhow::Result<()> {
         let (status, shown) = watch::channel(Value::Null);
         let (reloads, stop) = (Reloads::new(reloads)?, Stop::new()?);
         let door = Door::new(Wiring { engine, keeper, status: shown });
-        let daemon =
-            Daemon { path: &launch.config, journal, door, reloads, stop, status, lacking: Vec::new() };
+        let (lacking, repeats) = (Vec::new(), events::Repeats::default());
+        let path = &launch.config;
+        let daemon = Daemon { path, journal, door, reloads, stop, status, lacking, repeats };
         tokio::select! {
             () = daemon.live(control) => Ok(()),
             never = service::stay_alive() => match never {},
@@ -90,6 +91,7 @@ struct Daemon<'a> {
     status: watch::Sender<Value>,
     /// What was told to be missing, and can be done without.
     lacking: Vec<Waiting>,
+    repeats: events::Repeats,
 }
 
 /// Why an engine begins.
@@ -124,7 +126,7 @@ impl Daemon<'_> {
             let understood = Config::understood(self.path);
             self.door.fit(&understood.control);
             if told.as_ref() != Some(&waiting) {
-                events::waiting(&waiting.what, &waiting.remedy);
+                self.repeats.waiting(Host::new(None).since_boot(), &waiting.what, &waiting.remedy);
                 self.status.send_replace(waiting.status());
                 service::status(&waiting.line());
                 told = Some(waiting.clone());
@@ -172,7 +174,7 @@ impl Daemon<'_> {
             service::ready();
             cause.grant(about, &config);
         };
-        let next = next(&mut self.reloads, self.path, &config, &lacks);
+        let next = next(&mut self.reloads, &mut self.repeats, self.path, &config, &lacks);
         let engine = engine.run(begun, self.stop.wanted(), next);
         let session = converse(session);
         tokio::pin!(engine, session);
@@ -209,7 +211,13 @@ async fn converse(session: Option<Session>) {
 
 /// Waits for a reason to begin another engine. A configuration that cannot be used is none: that is told, and what is
 /// in force stays.
-async fn next(reloads: &mut Reloads, path: &Path, config: &Config, lacks: &[Lack]) -> (Ready, Cause) {
+async fn next(
+    reloads: &mut Reloads,
+    repeats: &mut events::Repeats,
+    path: &Path,
+    config: &Config,
+    lacks: &[Lack],
+) -> (Ready, Cause) {
     loop {
         tokio::select! {
             asker = reloads.next() => {
@@ -217,7 +225,7 @@ async fn next(reloads: &mut Reloads, path: &Path, config: &Config, lacks: &[Lack
                 match read(path) {
                     Ok(ready) => return (ready, Cause::Asked(asker)),
                     Err(waiting) => {
-                        events::reload_refused(&waiting.what, &waiting.remedy);
+                        repeats.reload_refused(Host::new(None).since_boot(), &waiting.what, &waiting.remedy);
                         service::ready();
                         asker.tell(Err(refusal("reload.refused", &waiting)));
                     }

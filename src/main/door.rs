@@ -7,7 +7,8 @@ use tokio::sync::oneshot;
 
 use twinboot::config;
 use twinboot::control::server::{Server, Settings, Wiring};
-use twinboot::events;
+use twinboot::events::Repeats;
+use twinboot::host::Host;
 
 /// How long after a failure it is tried again; twice as long each time, up to the second.
 const PAUSES: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(300)];
@@ -65,11 +66,14 @@ async fn keep(
     mut closing: oneshot::Receiver<()>,
     is_open: oneshot::Sender<()>,
 ) {
-    let mut pause = PAUSES[0];
+    let (mut pause, mut repeats) = (PAUSES[0], Repeats::default());
     let server = loop {
         match Server::bind(&settings).await {
             Ok(server) => break server,
-            Err(error) => events::control_unavailable(&format!("{:#}", anyhow!(error))),
+            Err(error) => {
+                let now = Host::new(None).since_boot();
+                repeats.control_unavailable(now, &format!("{:#}", anyhow!(error)));
+            }
         }
         tokio::select! {
             () = tokio::time::sleep(pause) => pause = (2 * pause).min(PAUSES[1]),

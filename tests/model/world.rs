@@ -504,6 +504,9 @@ impl World {
                 ask(Event::GoBack(Origin::Local));
                 ask(Event::DesiredCleared);
             }
+            let mut reloaded = self.clone();
+            reloaded.reload(mutation);
+            worlds.push(reloaded);
         }
         let wishes = if self.factory.is_some() { 1 } else { 2 };
         if self.newest < wishes {
@@ -515,9 +518,6 @@ impl World {
         let mut again = self.clone();
         again.connect(mutation);
         worlds.push(again);
-        let mut reloaded = self.clone();
-        reloaded.reload(mutation);
-        worlds.push(reloaded);
     }
 
     /// A fault strikes: the process dies, the power fails, or with it the newest record, or all of them.

@@ -3,6 +3,10 @@
 //! They are laid out as packages install them, `DIRECTORY/PACKAGE/usr/share/…`, and say the same wherever and whenever
 //! they are made. Pages are `pages/` with what the program itself knows filled in; completions are clap's.
 
+// The fleet's command line is no part of a library. What is not used of it here is used there.
+#[path = "../../../src/bin/twinboot-fleet/arguments/mod.rs"]
+#[allow(dead_code, unused_imports)]
+mod fleet;
 mod messages;
 mod page;
 mod prose;
@@ -34,13 +38,18 @@ const TWINBOOT: [Page; 4] = [
     ("twinboot-programs.7", include_str!("../pages/twinboot-programs.7")),
 ];
 
+const FLEET: [Page; 1] = [("twinboot-fleet.1", include_str!("../pages/twinboot-fleet.1"))];
+
 fn main() -> Result<()> {
     let directory = std::env::args_os().nth(1).context("usage: manual DIRECTORY")?;
     write_all(Path::new(&directory))
 }
 
-fn programs() -> [Program; 1] {
-    [Program { command: twinboot::cli::Arguments::command(), pages: &TWINBOOT }]
+fn programs() -> [Program; 2] {
+    [
+        Program { command: twinboot::cli::Arguments::command(), pages: &TWINBOOT },
+        Program { command: fleet::command(), pages: &FLEET },
+    ]
 }
 
 fn write_all(directory: &Path) -> Result<()> {

@@ -1,4 +1,4 @@
-//! A page: what a person wrote in `pages/`, with what the program knows put where it says `@verb`, `@options`,
+//! A page: what a person wrote in `pages/`, with what the program knows put where it says `@verb`, `@verbs`, `@options`,
 //! `@settings` or `@messages`, alone on a line, and `@VERSION@` anywhere.
 
 use anyhow::{Context as _, Result, ensure};
@@ -44,6 +44,7 @@ fn directive(line: &str, sources: &Sources<'_>, told: &mut Vec<String>) -> Resul
             told.push(path.join(" "));
             verbs::heading(sources.program, path)?
         }
+        ["verbs"] => verbs::whole(sources.program)?,
         ["options", path @ ..] => verbs::list(sources.program, path)?,
         ["settings"] => settings::list(sources.toml)?,
         ["messages"] => messages::list(sources.catalog)?,

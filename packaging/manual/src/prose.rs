@@ -26,6 +26,11 @@ pub(crate) fn bold(typed: &str) -> String {
     format!("\\fB{}\\fR", escape(typed, Kind::Typed))
 }
 
+/// A line of something that is typed as it is shown.
+pub(crate) fn typed(line: &str) -> String {
+    at_line_start(escape(line, Kind::Typed))
+}
+
 /// In italics: a word that stands for another one.
 pub(crate) fn italic(word: &str) -> String {
     format!("\\fI{}\\fR", escape(word, Kind::Typed))

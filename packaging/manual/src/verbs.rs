@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use clap::{Arg, ArgAction, Command};
 
-use crate::prose::{bold, italic, paragraph};
+use crate::prose::{self, bold, italic, paragraph};
 
 /// The verb that `path` names, such as `["properties", "get"]`.
 ///
@@ -74,6 +74,40 @@ pub(crate) fn list(program: &Command, path: &[&str]) -> Result<String> {
     Ok(roff)
 }
 
+/// All verbs, with what their help says besides: where the help is written as a manual, that is the page.
+///
+/// # Errors
+///
+/// A verb or an option without a sentence of its own.
+pub(crate) fn whole(program: &Command) -> Result<String> {
+    let mut roff = String::new();
+    for path in all(program) {
+        roff.push_str(&heading(program, &path)?);
+        roff.push_str(&list(program, &path)?);
+        let help = find(program, &path)?.get_after_help().map(ToString::to_string).unwrap_or_default();
+        roff.push_str(&text(&help));
+    }
+    Ok(roff)
+}
+
+/// A text of paragraphs with empty lines between them, in which lines that begin with two blanks stay as they are.
+fn text(help: &str) -> String {
+    let is_typed = |line: &str| line.starts_with("  ");
+    let mut roff = String::new();
+    for block in help.split("\n\n") {
+        let lines: Vec<_> = block.lines().collect();
+        for group in lines.chunk_by(|a, b| is_typed(a) == is_typed(b)) {
+            if is_typed(group[0]) {
+                let typed: String = group.iter().map(|line| prose::typed(line.trim_start()) + "\n").collect();
+                roff.push_str(&format!(".PP\n.in +4\n.EX\n{typed}.EE\n.in\n"));
+            } else {
+                roff.push_str(&format!(".PP\n{}\n", paragraph(&group.join(" "))));
+            }
+        }
+    }
+    roff
+}
+
 /// The options of a verb that are not those of every verb.
 fn options(verb: &Command) -> impl Iterator<Item = &Arg> {
     verb.get_opts().chain(flags(verb)).filter(|it| !it.is_global_set() && !it.is_hide_set())
@@ -105,4 +139,18 @@ fn synopsis(argument: &Arg) -> String {
     let more = argument.get_num_args().is_some_and(|it| it.max_values() > 1);
     let name = format!("{}{}", name(argument), if more { " ..." } else { "" });
     if argument.is_required_set() { name } else { format!("[{name}]") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::text;
+
+    #[test]
+    fn what_is_typed_stays_as_it_is() {
+        assert_eq!(
+            text("One\nparagraph.\n\nExamples:\n  a -b\n  .c"),
+            ".PP\nOne paragraph.\n.PP\nExamples:\n.PP\n.in +4\n.EX\na \\-b\n\\&.c\n.EE\n.in\n"
+        );
+        assert_eq!(text(""), "");
+    }
 }

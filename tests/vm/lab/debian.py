@@ -13,24 +13,27 @@ GUEST = Path(__file__).resolve().parent.parent / "guest"
 # Modules besides what is built into Debian's kernel for virtual machines (PCI, NVMe, ext4, GPT, serial console).
 MODULES = ("virtio_pci", "virtio_net", "virtio_console", "vfat", "nls_cp437", "nls_ascii", "autofs4", "loop", "squashfs",
            "overlay")
-# Nobody waits for these, and each costs seconds where a processor is emulated.
+# Nobody waits for these, and each costs a second where a processor is emulated.
 MASKED = ("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer",
           "e2scrub_reap.service", "fstrim.timer", "auditd.service", "systemd-pcrphase.service",
-          "systemd-pcrphase-sysinit.service", "getty@tty1.service", "dev-hugepages.mount", "dev-mqueue.mount",
-          "sys-kernel-debug.mount", "sys-kernel-tracing.mount", "modprobe@drm.service", "modprobe@efi_pstore.service")
+          "systemd-pcrphase-sysinit.service", "systemd-random-seed.service", "systemd-update-utmp.service",
+          "systemd-update-utmp-runlevel.service", "systemd-binfmt.service", "kmod-static-nodes.service",
+          "getty@tty1.service", "dev-hugepages.mount", "dev-mqueue.mount", "sys-kernel-debug.mount",
+          "sys-kernel-tracing.mount", "sys-kernel-config.mount", "sys-fs-fuse-connections.mount",
+          *(f"modprobe@{module}.service" for module in ("configfs", "dm_mod", "drm", "efi_pstore", "fuse", "loop")))
 
 
 def debian(cache: Cache) -> Path:
     """A file tree in an archive: Debian with its kernel and the lab's own services."""
     base = bootstrap(cache)
-    inputs = [Path(__file__), str(base), *sorted(path for path in GUEST.iterdir())]
+    inputs = [Path(__file__), str(base), *sorted(GUEST.iterdir())]
     return cache.get("debian", inputs, lambda place: unpacked(base, place, _complete)) / "root.tar"
 
 
 def gateway(cache: Cache, package: Path, authority: Path) -> Path:
-    """The same with the package installed and configured as README's "Put it on a board" has it."""
+    """The same with the package installed, as for an image; what it takes for granted is so on this board."""
     base = debian(cache)
-    inputs = [Path(__file__), str(base), package, authority, GUEST / "gateway.toml"]
+    inputs = [Path(__file__), str(base), package, authority, GUEST / "board.toml"]
     return cache.get("gateway", inputs, lambda place: _install(place, base, package, authority)) / "root.tar"
 
 
@@ -54,7 +57,7 @@ def _complete(root: Path) -> None:
         "etc/fstab": "PARTLABEL=env   /boot/env          vfat  umask=0077,noatime  0 0\n"
                      "PARTLABEL=data  /var/lib/twinboot  ext4  noatime             0 2\n",
         "etc/fw_env.config": "/boot/env/uboot.env         0x0  0x4000\n/boot/env/uboot-redund.env  0x0  0x4000\n",
-        "etc/modules-load.d/lab.conf": "virtio_console\nvirtio_net\n",
+        "etc/modules-load.d/lab.conf": "virtio_pci\nvirtio_console\nvirtio_net\n",
         "etc/machine-id": "",
     }
     for name, content in write.items():
@@ -63,6 +66,9 @@ def _complete(root: Path) -> None:
     (root / "var/lib/twinboot").mkdir()
     tool("chroot", root, "passwd", "--delete", "root")
     _lab(root)
+    # As if it had been started before: what systemd does at a first start is done, and takes its time.
+    for directory in ("etc", "var"):
+        (root / directory / ".updated").touch()
 
 
 def _kernel(root: Path) -> None:
@@ -100,6 +106,9 @@ def _lab(root: Path) -> None:
             tool("systemctl", f"--root={root}", "enable", "--quiet", file.name)
         elif file.suffix != ".toml":
             shutil.copy(file, home)
+    trigger = root / "etc/systemd/system/systemd-udev-trigger.service.d"
+    trigger.mkdir()
+    (home / "udev-trigger.conf").rename(trigger / "lab.conf")
     tool("systemctl", f"--root={root}", "mask", "--quiet", *MASKED)
     tool("systemctl", f"--root={root}", "set-default", "--quiet", "multi-user.target")
 
@@ -111,9 +120,8 @@ def _install(place: Path, base: Path, package: Path, authority: Path) -> None:
         shutil.copy(package, root / "tmp/twinboot.deb")
         tool("chroot", root, "env", "DEBIAN_FRONTEND=noninteractive", "dpkg", "--install", "/tmp/twinboot.deb")
         (root / "tmp/twinboot.deb").unlink()
-        shutil.copy(GUEST / "gateway.toml", root / "etc/twinboot/conf.d/50-board.toml")
-        shutil.copy(authority, root / "usr/local/share/ca-certificates/lab.crt")
-        tool("chroot", root, "update-ca-certificates")
+        shutil.copy(GUEST / "board.toml", root / "etc/twinboot/conf.d/50-board.toml")
+        shutil.copy(authority, root / "usr/local/share/hub-ca.crt")
         tool("systemctl", f"--root={root}", "enable", "--quiet", "twinboot.service")
 
     unpacked(base, place, change)

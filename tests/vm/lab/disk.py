@@ -17,20 +17,25 @@ PARTITIONS = (("env", ENVIRONMENT), ("rootfs-a", SLOT), ("rootfs-b", SLOT), ("da
 EXT4 = ("-t", "ext4", "-b", "4096", "-O", "^metadata_csum_seed,^orphan_file")
 
 
+# What images can be made of, and files of the host that can be put into them.
+SYSTEMS = frozenset({"debian", "gateway"})
+FILES = frozenset({"twinboot.deb", "hub-ca.crt", "connection-string"})
+
+
 @dataclass(frozen=True)
 class Image:
     """What a scenario wants in an image: a system, and how it differs from it."""
 
     system: str
-    """`debian` or `gateway`."""
+    """One of SYSTEMS."""
     version: str
     """Its `IMAGE_VERSION`."""
     files: dict[str, str] = field(default_factory=dict)
     """Path and content; in place of what is there."""
     programs: dict[str, str] = field(default_factory=dict)
     """The same, and executable."""
-    copies: dict[str, Path] = field(default_factory=dict)
-    """Path, and the file of the host to put there."""
+    copies: dict[str, str] = field(default_factory=dict)
+    """Path, and which of FILES to put there."""
     without: tuple[str, ...] = ()
     """Paths of files that are removed."""
 
@@ -52,8 +57,8 @@ def file_system(cache: Cache, name: str, archive: Path) -> Path:
     return cache.get(f"{name}-image", inputs, build) / "image"
 
 
-def make_image(base: Path, image: Image, place: Path) -> None:
-    """The file system `base` changed into what a scenario wants."""
+def make_image(base: Path, image: Image, files: dict[str, Path], place: Path) -> None:
+    """The file system `base` changed into what a scenario wants; `files` are where FILES are."""
     tool("cp", "--sparse=always", "--reflink=auto", base, place)
     release = tool("debugfs", "-R", "cat /usr/lib/os-release", place)
     release = "".join(line + "\n" for line in release.splitlines() if "=" in line)
@@ -67,8 +72,8 @@ def make_image(base: Path, image: Image, place: Path) -> None:
         source = written / str(number)
         source.write_text(content, encoding="utf-8")
         commands += _put(source, path, mode)
-    for path, source in image.copies.items():
-        commands += _put(source, path, "0100644")
+    for path, name in image.copies.items():
+        commands += _put(files[name], path, "0100644")
     said = tool("debugfs", "-w", "-f", "-", place, stdin="\n".join(commands) + "\n")
     shutil.rmtree(written)
     # It goes on after a mistake, and ends with 0. The first `rm` of a file that is new is no mistake.

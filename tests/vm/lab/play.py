@@ -24,7 +24,9 @@ class Kit:
 
     loader: Path
     systems: dict[str, Path]
-    """File systems by the names that scenarios call them."""
+    """File systems by the names of SYSTEMS."""
+    files: dict[str, Path]
+    """Where FILES are, but for the connection string, which each hub has of its own."""
     emulator: Path
     hub_state: Path
 
@@ -66,17 +68,21 @@ class Play:
             self.tell(f"{number}. {step.told()}: {wall:.1f} s, {used:.1f} s of processor")
 
     def _prepare(self) -> None:
-        data = self.work / "data"
-        data.mkdir()
-        string = data / "connection-string"
+        string = self.work / "connection-string"
         string.write_text(self.hub.connection_string() + "\n", encoding="utf-8")
-        string.chmod(0o600)
-        slots = {"a": self._image(self.scenario.a)}
-        make_disk(self.work / "disk", self.work, slots, data)
+        data = self.work / "data"
+        data.mkdir(mode=0o700)
+        # Who a gateway is was laid down in the factory, where both slots find it. A fresh system has to be told.
+        if self.scenario.images[self.scenario.a].system == "gateway":
+            (data / "credentials").mkdir(mode=0o700)
+            shutil.copy(string, data / "credentials" / string.name)
+            (data / "credentials" / string.name).chmod(0o600)
+        make_disk(self.work / "disk", self.work, {"a": self._image(self.scenario.a)}, data)
 
     def _image(self, name: str) -> Path:
         image, place = self.scenario.images[name], self.work / f"{name}.ext4"
-        make_image(self.kit.systems[image.system], image, place)
+        files = self.kit.files | {"connection-string": self.work / "connection-string"}
+        make_image(self.kit.systems[image.system], image, files, place)
         return place
 
     # -- steps
@@ -144,7 +150,7 @@ class Play:
 
     def _reported(self, step: Reported) -> str | None:
         reported = self.hub.reported().get("firmware", {})
-        wrong = {name for name, value in step.reported.items() if reported.get(name) != value}
+        wrong = {name for name, value in step.reported.items() if reported.get(name, "") != value}
         return f"{sorted(wrong)} differ in {reported}" if wrong else None
 
     def _journal(self, step: Journal) -> str | None:

@@ -6,7 +6,7 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from .disk import Image
+from .disk import FILES, SYSTEMS, Image
 
 
 class Mistake(Exception):
@@ -58,7 +58,7 @@ class Wish(Told):
 
 @dataclass(frozen=True)
 class Reported(Told):
-    """`reported = {…}`: waits until the reported property `firmware` has these members."""
+    """`reported = {…}`: waits until the reported property `firmware` has these members; one that is empty may be missing."""
 
     reported: dict[str, Any]
     limit: float = 900
@@ -98,25 +98,23 @@ class Scenario:
     processors: int = 2
 
 
-def load(path: Path, files: dict[str, Path]) -> Scenario:
-    """Reads a scenario; `files` are the host's files that it may put into images, by their names."""
+def load(path: Path) -> Scenario:
+    """Reads a scenario."""
     try:
         with path.open("rb") as file:
             text = tomllib.load(file)
-        images = {name: _image(table, files) for name, table in text.pop("image", {}).items()}
+        images = {name: _filled(Image, table) for name, table in text.pop("image", {}).items()}
         steps = tuple(_step(table) for table in text.pop("step", []))
         made = _filled(Scenario, text | {"name": path.stem, "images": images, "steps": steps})
         wanted = {made.a} | {step.wish for step in steps if isinstance(step, Wish)}
-        if not steps or wanted - images.keys():
-            raise Mistake(f"no steps, or no such images: {wanted - images.keys()}")
+        if not steps or wanted != set(images):
+            raise Mistake(f"no steps, or images that are not there or not used: {wanted ^ set(images)}")
+        for image in images.values():
+            if image.system not in SYSTEMS or set(image.copies.values()) - FILES:
+                raise Mistake(f"systems are {SYSTEMS}, files are {FILES}, and not {image.system}, {image.copies}")
         return made
     except (Mistake, tomllib.TOMLDecodeError) as error:
         raise Mistake(f"{path.name}: {error}") from None
-
-
-def _image(table: dict[str, Any], files: dict[str, Path]) -> Image:
-    copies = {path: files[name] for path, name in table.pop("copies", {}).items()}
-    return _filled(Image, table | {"copies": copies})
 
 
 def _step(table: dict[str, Any]) -> Step:
