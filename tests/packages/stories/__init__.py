@@ -6,5 +6,15 @@ from stories import install, configure
 from stories import update, upgrade, conffiles
 from stories import removal, piuparts, readonly, secrets, restarts
 
-__all__ = ["STORIES", "configure", "conffiles", "install", "piuparts", "readonly", "removal", "restarts", "secrets"]
+__all__ = [
+    "STORIES",
+    "configure",
+    "conffiles",
+    "install",
+    "piuparts",
+    "readonly",
+    "removal",
+    "restarts",
+    "secrets",
+]
 __all__ += ["update", "upgrade"]

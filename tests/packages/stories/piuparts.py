@@ -15,7 +15,14 @@ def piuparts(lab: Lab) -> None:
         tree.write("etc/apt/sources.list", "")
         command = ["piuparts", f"--existing-chroot={tree.path}", f"--distribution={lab.release}"]
         # The documents of other packages are left out of the root.
-        command += ["--keep-sources-list", "--no-eatmydata", "--warn-on-debsums-errors", f"--tmpdir={lab.directory}"]
-        done = subprocess.run([*command, lab.package], stdin=subprocess.DEVNULL, stdout=out, stderr=out, check=False)
+        command += [
+            "--keep-sources-list",
+            "--no-eatmydata",
+            "--warn-on-debsums-errors",
+            f"--tmpdir={lab.directory}",
+        ]
+        done = subprocess.run(
+            [*command, lab.package], stdin=subprocess.DEVNULL, stdout=out, stderr=out, check=False
+        )
     if done.returncode:
         raise Failure(f"piuparts ended with {done.returncode}:\n{log.read_text()[-3000:]}")
