@@ -70,9 +70,9 @@ def wait_for_configuration(lab: Lab) -> None:
             "░░ Subject: Something is missing" in explained, f"no explanation by the catalog in: {explained}"
         )
 
-        board.write("/etc/fw_env.config", fw_env_config("/dev/disk/by-partlabel/env"))
         board.write("/etc/ssl/hub-ca.pem", cloud.ca.read_text())
         board.write("/etc/twinboot/conf.d/50-board.toml", '[tls]\nca_files = ["/etc/ssl/hub-ca.pem"]\n')
+        board.write("/etc/fw_env.config", fw_env_config("/dev/disk/by-partlabel/env"))
         board.wait_sh(
             "the status to say what is still missing",
             "systemctl status twinboot | grep 'Status: .*connection.string'",
