@@ -108,7 +108,8 @@ pub fn not_provisioned(file: &str) {
         NOT_PROVISIONED,
         &About::default(),
         [],
-        "no connection string: write the device's to {} (mode 0600) and restart; until then there is no hub",
+        "no connection string: write the device's to {} (mode 0600); it is looked for every few minutes, and at once by \
+         `systemctl restart twinboot`",
         Line(file)
     );
 }

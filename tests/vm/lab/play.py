@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from . import hub as hubs
-from .denials import denials
+from .denials import denials, lost
 from .disk import make_disk, make_image, sha256
 from .hub import Hub
 from .machine import Machine, Rebooted, Unexpected
@@ -167,7 +167,10 @@ class Play:
         self._must(f"echo {mark} > /dev/kmsg; auditctl -m {mark}")
         self._wait(60, lambda: None if any(mark in str(entry.get("MESSAGE")) and entry.get("_TRANSPORT") == "audit"
                                            for entry in self.machine.journal()) else "no mark in the journal")
-        found = denials(self.machine.journal())
+        entries = self.machine.journal()
+        if dropped := lost(entries):
+            raise Unexpected(f"records of the kernel were lost: {dropped}")
+        found = denials(entries)
         missing = [pattern for pattern in step.denied if not any(re.search(pattern, one) for one in found)]
         unwanted = [one for one in found if not any(re.search(pattern, one) for pattern in step.denied)]
         if missing or unwanted:
