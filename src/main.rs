@@ -1,6 +1,8 @@
 //! The program `twinboot`. This is the one place where the adapters are chosen and given their settings; see the
 //! library for what they are and how it turns.
 
+#[path = "main/programs.rs"]
+mod programs;
 #[path = "main/way_out.rs"]
 mod way_out;
 
@@ -18,6 +20,7 @@ use twinboot::config::{self, Config};
 use twinboot::control::server::{self, Call, Server};
 use twinboot::engine::{Engine, FactoryProgram, Health, Parts, Tools};
 use twinboot::health::HubMode;
+use twinboot::hooks::Hooks;
 use twinboot::host::{self, Host};
 use twinboot::hub::{self, Access, Hub, Session};
 use twinboot::image::{self, Net};
@@ -137,6 +140,7 @@ fn engine(config: &Config, machine: Machine, hub: Option<Hub>, journal: Journal)
     let store = Box::new(FileStore::new(state.clone()));
     let timeout = config.factory_reset.timeout;
     let factory_program = config.factory_reset.program.clone().map(|path| FactoryProgram { path, timeout });
+    let runner = programs::runner(config);
     let tools = Tools {
         bootloader,
         slots,
@@ -145,6 +149,14 @@ fn engine(config: &Config, machine: Machine, hub: Option<Hub>, journal: Journal)
         net,
         health,
         factory_program,
+        runner: runner.clone(),
+        hooks: Hooks {
+            directory: config.hooks.directory.clone(),
+            timeout: config.hooks.timeout,
+            ask_again: config.hooks.ask_again,
+            runner: runner.clone(),
+        },
+        complaints: Vec::new(),
         state,
         verified: None,
     };
@@ -173,6 +185,7 @@ fn engine(config: &Config, machine: Machine, hub: Option<Hub>, journal: Journal)
             state: config.state.directory.clone(),
             directory: config.properties.directory.clone(),
             timeout: config.properties.timeout,
+            runner,
         }),
         telemetry: config.report.telemetry,
     };

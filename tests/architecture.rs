@@ -18,7 +18,7 @@ type Module = (&'static str, u8, &'static [&'static str]);
 
 /// A floor may use the floors below it, and does use no more than what is named here.
 /// Above them all is `main.rs`, the only place where adapters are chosen.
-const MODULES: [Module; 23] = [
+const MODULES: [Module; 24] = [
     // Words: values that cannot be wrong.
     ("model", 0, &[]),
     // Decisions: what follows from what happened, and what is told about it.
@@ -28,6 +28,7 @@ const MODULES: [Module; 23] = [
     ("boot", 2, &["model"]),
     ("durable", 2, &[]),
     ("health", 2, &["model", "program"]),
+    ("hooks", 2, &["model", "program"]),
     ("host", 2, &["model"]),
     ("hub", 2, &["durable", "model", "proxy", "secret", "stamp", "tls"]),
     ("image", 2, &["durable", "model", "proxy", "tls"]),
@@ -51,6 +52,7 @@ const MODULES: [Module; 23] = [
             "durable",
             "events",
             "health",
+            "hooks",
             "host",
             "hub",
             "image",
@@ -70,7 +72,7 @@ const MODULES: [Module; 23] = [
 ];
 
 /// Modules that use a neighbour on their own floor, and why.
-const NEIGHBOURS: [(&str, &str); 16] = [
+const NEIGHBOURS: [(&str, &str); 17] = [
     // A report is a projection of the state.
     ("report", "update"),
     // Both keep what must survive a power cut in two generations.
@@ -90,6 +92,7 @@ const NEIGHBOURS: [(&str, &str); 16] = [
     ("tls", "stamp"),
     // Programs of the integrator are run in one way.
     ("health", "program"),
+    ("hooks", "program"),
     ("properties", "program"),
     // It answers those who ask, and tells what it does.
     ("engine", "control"),

@@ -22,6 +22,7 @@
 //! [`State::may_act_unsaved`](crate::update::State::may_act_unsaved).
 
 mod announce;
+mod hooked;
 mod inbox;
 mod keep;
 mod link;
@@ -29,6 +30,7 @@ mod live;
 mod requests;
 mod rules;
 mod settings;
+mod start;
 mod tools;
 mod watchdog;
 mod worker;
@@ -46,16 +48,19 @@ use tokio::time::Instant;
 use crate::boot::BootView;
 use crate::control::server::Call;
 use crate::events;
+use crate::hooks::Hooks;
 use crate::host::{Host, service};
 use crate::hub::{Hub, Tuned};
 use crate::image::RateLimit;
 use crate::model::{BootId, Factory, Rules, Slot, Timestamp};
 use crate::properties::Properties;
 use crate::report::Dialect;
-use crate::store::{Loaded, StateStore};
+use crate::store::StateStore;
 use crate::update::{Event, Facts, Record, State, Wish, Work};
 
+use hooked::{Asked, Word};
 use live::Live;
+use start::{look_around, recover};
 pub use tools::{FactoryProgram, Health, Tools};
 use worker::{Finished, Worker};
 
@@ -143,6 +148,11 @@ pub struct Engine {
     unsaved: bool,
     /// This work failed and is not begun again before then, or a broken device would spin.
     resting: Option<(worker::Key, Instant)>,
+    hooks: Hooks,
+    /// What the hooks of the gate said that is waited at.
+    asked: Option<Asked>,
+    /// Hooks that failed and are shown.
+    complaints: Vec<String>,
 }
 
 impl Engine {
@@ -174,6 +184,7 @@ impl Engine {
         };
         live.warnings.extend(unreadable.clone());
         let facts = look_around(&host, view.as_ref(), boot, booted, factory);
+        let hooks = tools.hooks.clone();
         let mut engine = Self {
             record,
             facts,
@@ -201,6 +212,9 @@ impl Engine {
             unreadable,
             unsaved: false,
             resting: None,
+            hooks,
+            asked: None,
+            complaints: Vec::new(),
         };
         engine.see(view);
         engine.retune();
@@ -272,7 +286,7 @@ impl Engine {
         };
         let save = (self.unsaved || self.postponed.is_some()).then_some(SAVE_PAUSE);
         let rest = self.resting.as_ref().map(|(_, until)| until.saturating_duration_since(Instant::now()));
-        [save, rest].into_iter().flatten().fold(own, Duration::min)
+        [save, rest, self.hooks_rest()].into_iter().flatten().fold(own, Duration::min)
     }
 
     /// The work that the state calls for, and no other, is being done when this returns.
@@ -292,11 +306,10 @@ impl Engine {
                     return self.begin(key).await;
                 }
                 Work::Rest => return,
-                Work::Await(_) => {
-                    if self.gate_is_closed(work) {
+                Work::Await(stage) => {
+                    if !self.wait_at_gate(stage, key).await {
                         return;
                     }
-                    let _ = self.take(Event::Proceed).await;
                 }
                 _ if self.worker.key().is_some() => return,
                 Work::Download(_)
@@ -317,14 +330,21 @@ impl Engine {
     }
 
     async fn finish(&mut self, finished: Finished) {
-        let Finished { event, view } = finished;
+        let Finished { key, word, complaints, view } = finished;
         let is_first = self.view.is_none();
         self.see(view);
+        self.complain(complaints);
         if is_first && self.view.is_some() && self.record.state == State::Idle {
             // What could not be seen at the start may call for something.
             let _ = self.take(Event::Started).await;
             return;
         }
+        let event = match word {
+            Word::Later(why) => return self.heard_at_gate(key, Some(why)),
+            // The gate is looked at once more: it may have closed while they were asked.
+            Word::Event(Event::Proceed) => return self.heard_at_gate(key, None),
+            Word::Event(event) => event,
+        };
         if event == Event::Done && matches!(self.record.state.work(), Work::Commit(_)) {
             events::slot_committed(&self.about());
         }
@@ -362,31 +382,4 @@ impl Engine {
     fn now(&self) -> Option<Timestamp> {
         self.host.wall_clock()
     }
-}
-
-/// What the machine, the bootloader and the configuration say at the start.
-fn look_around(host: &Host, view: Option<&BootView>, boot: BootId, booted: Slot, factory: Factory) -> Facts {
-    Facts {
-        boot,
-        booted,
-        default: view.map(|view| view.default),
-        trial: view.and_then(|view| view.trial),
-        version: host.image_version(),
-        booted_at: host.boot_time(),
-        factory,
-    }
-}
-
-/// The record, or whatever is left of it; what was lost is told.
-fn recover(store: &mut dyn StateStore, booted: Slot, live: &mut Live) -> Record {
-    let (record, loss) = match store.load() {
-        Loaded::Found(record, loss) => (*record, loss),
-        Loaded::Empty => (Record::default(), None),
-        Loaded::Unreadable(why) => (Record::default(), Some(why)),
-    };
-    if let Some(why) = &loss {
-        events::state_recovered(&events::About { booted: Some(booted), ..events::About::default() }, why);
-        live.warnings.insert(format!("record of updates recovered: {why}"));
-    }
-    record
 }
