@@ -3,11 +3,14 @@
 //! Every line has a `MESSAGE_ID` ([`catalog`]) with advice in `packaging/twinboot.catalog`, and the fields
 //! `UPDATE_ID UPDATE_VERSION PHASE SLOT FAILURE STEPS_LEFT BOOTED DEFAULT` as far as they are known, so that
 //! `journalctl UPDATE_ID=…` tells one update's story. The engine and `main` call these; adapters only write debug
-//! lines about their I/O. Nothing is decided here.
+//! lines about their I/O. Nothing is decided here. What may come again and again is told by [`Repeats`] and [`HubLines`],
+//! which know when it is enough.
 
+mod calm;
 pub mod catalog;
 mod hub;
 mod output;
+mod repeats;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +21,7 @@ use crate::model::{Ended, Origin, Outcome, Reason, Rules, Slot, UpdateId, Versio
 
 pub use hub::HubLines;
 pub use output::{Verbosity, init, journal_is_connected};
+pub use repeats::Repeats;
 
 /// What an event is about, as far as it is known: becomes fields of the journal entry.
 #[derive(Clone, Copy, Debug, Default)]
@@ -114,11 +118,6 @@ pub fn network_unusable(detail: &str) {
     tell!(error, NETWORK_UNUSABLE, &About::default(), [], "no hub until this is corrected: {}", Line(detail));
 }
 
-/// What connects us to the hub works, and should not stay as it is.
-pub fn hub_warning(detail: &str) {
-    tell!(warn, HUB_WARNING, &About::default(), [], "{}", Line(detail));
-}
-
 /// The configuration was read from `path` and its drop-ins, which set `values` values.
 pub fn config_loaded(path: &Path, values: usize) {
     let path = path.display().to_string();
@@ -129,6 +128,41 @@ pub fn config_loaded(path: &Path, values: usize) {
         [],
         "configuration read from {}: {values} values set",
         Line(&path)
+    );
+}
+
+/// `what` is missing, and much can be done without.
+pub fn lacking(what: &str, remedy: &str) {
+    tell!(warn, LACKING, &About::default(), [], "{}: {}", Line(what), Line(remedy));
+}
+
+/// Another configuration is in force: read from `path` and its drop-ins, which set `values` values.
+pub fn reloaded(about: &About<'_>, path: &Path, values: usize) {
+    let path = path.display().to_string();
+    let path = Line(&path);
+    match about.update {
+        Some(_) => {
+            tell!(
+                info,
+                RELOADED,
+                about,
+                [],
+                "configuration reloaded from {path}: {values} values set; {about} goes on"
+            );
+        }
+        None => tell!(info, RELOADED, about, [], "configuration reloaded from {path}: {values} values set"),
+    }
+}
+
+/// A trial in which nothing could be done ends with a reboot.
+pub fn trial_stranded(what: &str) {
+    tell!(
+        error,
+        TRIAL_STRANDED,
+        &About::default(),
+        [],
+        "the system on trial cannot be judged, rebooting until the bootloader goes back: {}",
+        Line(what)
     );
 }
 
@@ -183,11 +217,6 @@ pub fn consent_given(about: &About<'_>, by: Origin) {
 /// The program of a factory reset is done.
 pub fn data_renewed(about: &About<'_>) {
     tell!(info, DATA_RENEWED, about, [], "the data was made as new by a factory reset");
-}
-
-/// The machine was asked to reboot, because of `why`.
-pub fn reboot_requested(about: &About<'_>, why: &str) {
-    tell!(info, REBOOT_REQUESTED, about, [], "reboot asked for: {}", Line(why));
 }
 
 /// We run from a slot that is on trial.
@@ -249,19 +278,6 @@ pub fn rolled_back(about: &About<'_>, why: &Reason) {
     );
 }
 
-/// A request was not taken on; `code` and `words` are what was answered.
-pub fn refused(about: &About<'_>, origin: Origin, code: &str, words: &str) {
-    let origin = origin_in_words(origin);
-    tell!(
-        warn,
-        REQUEST_REFUSED,
-        about,
-        [FAILURE = code],
-        "request by {origin} refused: {} ({code})",
-        Line(words)
-    );
-}
-
 /// The hub changed settings; `rules` are in force now.
 pub fn tuned(rules: &Rules) {
     let window = rules.window.map_or("any time of day".to_owned(), |it| format!("{it} ({})", rules.zone));
@@ -280,55 +296,9 @@ pub fn tuned(rules: &Rules) {
     );
 }
 
-/// A setting of the hub's makes no sense; what was in force stays.
-pub fn setting_refused(detail: &str) {
-    tell!(warn, SETTING_REFUSED, &About::default(), [], "setting by the hub refused: {}", Line(detail));
-}
-
-/// The bootloader's environment survived damage.
-pub fn env_one_copy_bad(about: &About<'_>, detail: &str) {
-    tell!(warn, ENV_ONE_COPY_BAD, about, [], "bootloader environment: {}", Line(detail));
-}
-
 /// Our own record survived damage.
 pub fn state_recovered(about: &About<'_>, detail: &str) {
     tell!(warn, STATE_RECOVERED, about, [], "record of updates recovered: {}", Line(detail));
-}
-
-/// Our own record cannot be written, so nothing is done.
-pub fn state_unwritable(about: &About<'_>, detail: &str) {
-    tell!(
-        error,
-        STATE_UNWRITABLE,
-        about,
-        [],
-        "record of updates cannot be saved, updates stand still: {}",
-        Line(detail)
-    );
-}
-
-/// The hub refuses what we tell it.
-pub fn hub_refused(detail: &str) {
-    tell!(
-        error,
-        HUB_REFUSED,
-        &About::default(),
-        [],
-        "the hub refuses what this device reports: {}",
-        Line(detail)
-    );
-}
-
-/// There is no control socket.
-pub fn control_unavailable(detail: &str) {
-    tell!(
-        error,
-        CONTROL_UNAVAILABLE,
-        &About::default(),
-        [],
-        "no control socket, command line verbs will not work: {}",
-        Line(detail)
-    );
 }
 
 fn origin_in_words(origin: Origin) -> &'static str {

@@ -3,6 +3,7 @@
 //! The daemon itself is not here: `run` is given to [`main`] by the program's `main`. Everything that is printed goes
 //! through its `output` module, or the screen of `--watch`.
 
+mod check;
 mod output;
 mod progress;
 mod request;
@@ -12,20 +13,21 @@ mod tests;
 mod view;
 mod watch;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::Config;
+use crate::config::{Config, Finding};
 use crate::control::client::{Client, Error};
 use crate::control::proto::{Fault, Response};
-use output::{complain, say};
+use output::complain;
 
 const EXIT_CODES: &str = "\
 Exit status:
   0  done, or begun; with status --watch: the update succeeded
-  1  refused or failed, with the reason on standard error
+  1  refused or failed, with the reason on standard error; with status: the daemon waits
+     for something that is missing; with check-config: it cannot work like this
   2  the command line is wrong
   3  the daemon cannot be reached, with what to do about it on standard error";
 
@@ -86,6 +88,8 @@ pub enum Command {
     Retry,
     /// Reboot, unless that would cost a trial
     Reboot,
+    /// Read the configuration again and go on under it; an update under way goes on
+    Reload,
     /// Go back to what the device was made with; its data may be lost
     FactoryReset {
         /// Do not ask
@@ -98,7 +102,7 @@ pub enum Command {
         #[command(subcommand)]
         what: Option<Properties>,
     },
-    /// Check the configuration and print what results
+    /// Check the configuration and what it names, and print what results
     CheckConfig,
 }
 
@@ -106,7 +110,7 @@ pub enum Command {
 #[derive(clap::Args, Clone, Debug)]
 pub struct Image {
     /// A file on this device or an https:// address
-    #[arg(value_name = "FILE|URL")]
+    #[arg(value_name = "FILE|URL", value_hint = clap::ValueHint::FilePath)]
     pub source: String,
     /// Digest of the file as it is fetched; root need not give one for a file
     #[arg(long, value_name = "HEX")]
@@ -163,19 +167,25 @@ pub fn parse() -> Arguments {
     Arguments::parse()
 }
 
-/// The whole program but the daemon: reads the command line and the configuration, and does what is asked. `daemon` is
-/// called for `run`, with the configuration and whether to write more than usual.
-pub fn main(daemon: impl FnOnce(Config, bool) -> ExitCode) -> ExitCode {
+/// How the daemon is to be run.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// The configuration.
+    pub config: PathBuf,
+    /// Whether to write what the adapters do as well.
+    pub verbose: bool,
+}
+
+/// The whole program but what needs the adapters: reads the command line, and does what is asked. `daemon` is called
+/// for `run`, and `inspect` for `check-config`, to look at what a configuration names.
+pub fn main(
+    daemon: impl FnOnce(Launch) -> ExitCode,
+    inspect: impl FnOnce(&Config) -> Vec<Finding>,
+) -> ExitCode {
     let Arguments { config, command } = parse();
-    let config = match Config::load(&config) {
-        Ok(config) => config,
-        Err(error) => {
-            complain(&error.to_string(), "correct it, then see `twinboot check-config`");
-            return Exit::Failed.into();
-        }
-    };
     match command {
-        Command::Run { verbose } => daemon(config, verbose),
+        Command::Run { verbose } => daemon(Launch { config, verbose }),
+        Command::CheckConfig => check::show(&config, inspect).into(),
         Command::Status { .. }
         | Command::Install { .. }
         | Command::Download { .. }
@@ -185,21 +195,19 @@ pub fn main(daemon: impl FnOnce(Config, bool) -> ExitCode) -> ExitCode {
         | Command::Apply
         | Command::Retry
         | Command::Reboot
+        | Command::Reload
         | Command::FactoryReset { .. }
-        | Command::Properties { .. }
-        | Command::CheckConfig => client_command(&command, &config),
+        | Command::Properties { .. } => client_command(&command, &config),
     }
 }
 
-/// Does any command but `run`, which is a usage error here.
-pub fn client_command(command: &Command, config: &Config) -> ExitCode {
+/// Does what the daemon is to be asked for. Of the configuration only the socket counts, so nothing else in it is in
+/// the way; the daemon itself says what is wrong with it.
+fn client_command(command: &Command, path: &Path) -> ExitCode {
+    let config = Config::understood(path);
     let exit = match command {
-        Command::CheckConfig => {
-            say(config.to_toml().trim_end());
-            Exit::Done
-        }
-        Command::Run { .. } => Exit::Usage,
-        Command::Status { json, watch: false } => status::show(config, *json),
+        Command::Run { .. } | Command::CheckConfig => Exit::Usage,
+        Command::Status { json, watch: false } => status::show(&config, *json),
         Command::Status { json, watch: true } => watch::follow(&config.control.socket, *json),
         Command::FactoryReset { yes: false } if !request::is_meant() => Exit::Usage,
         Command::Install { .. }
@@ -210,8 +218,9 @@ pub fn client_command(command: &Command, config: &Config) -> ExitCode {
         | Command::Apply
         | Command::Retry
         | Command::Reboot
+        | Command::Reload
         | Command::FactoryReset { .. }
-        | Command::Properties { .. } => request::send(command, config),
+        | Command::Properties { .. } => request::send(command, &config),
     };
     exit.into()
 }

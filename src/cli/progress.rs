@@ -97,7 +97,7 @@ fn live(status: View<'_>, width: usize, colour: bool) -> String {
         let full = BAR * usize::try_from(percent).unwrap_or(100) / 100;
         format!(" [{}{}] {percent:>3} %", "#".repeat(full), "-".repeat(BAR - full))
     });
-    let gate = status.text("/gate").map(|gate| format!("  {gate}")).unwrap_or_default();
+    let gate = reason(status).map(|reason| format!("  {reason}")).unwrap_or_default();
     let amounts = status.amounts();
     let gap = if amounts.is_empty() { "" } else { "  " };
     let phase = format!("{:<12}", status.phase());
@@ -116,12 +116,17 @@ fn plain(status: View<'_>) -> String {
     let percent = status.percent().map(|percent| format!(" {percent} %")).unwrap_or_default();
     let amounts = status.amounts();
     let gap = if amounts.is_empty() { "" } else { ", " };
-    let gate = status.text("/gate").map(|gate| format!(", {gate}")).unwrap_or_default();
+    let gate = reason(status).map(|reason| format!(", {reason}")).unwrap_or_default();
     format!("{}{percent}{gap}{amounts}{gate}", status.phase())
+}
+
+/// What is waited for: by an update, or by the daemon.
+fn reason(status: View<'_>) -> Option<String> {
+    status.text("/gate").or_else(|| status.text("/waiting/what"))
 }
 
 /// Two statuses with the same key are not worth two plain lines.
 fn plain_key(status: View<'_>) -> String {
     let step = status.percent().map(|percent| percent / PLAIN_STEP);
-    format!("{} {step:?} {:?}", status.phase(), status.text("/gate"))
+    format!("{} {step:?} {:?}", status.phase(), reason(status))
 }

@@ -82,6 +82,7 @@ pub(super) fn request(command: &Command) -> Result<Request, String> {
             Request::WriteProperties([(name.clone(), scalar(value))].into())
         }
         Command::Reboot => Request::Reboot,
+        Command::Reload => Request::Reload,
         Command::Retry => Request::Retry,
         Command::Rollback => Request::Rollback,
         Command::Run { .. } | Command::Status { .. } | Command::CheckConfig => {

@@ -16,7 +16,8 @@ pub(super) fn show(config: &Config, json: bool) -> Exit {
         Err(exit) => return exit,
     };
     say(&if json { format!("{status:#}") } else { block(View(&status)) });
-    Exit::Done
+    // It answers, and that is all it can do.
+    if View(&status).waits() { Exit::Failed } else { Exit::Done }
 }
 
 /// The status as lines of `name  what`.
@@ -25,9 +26,11 @@ pub(super) fn block(status: View<'_>) -> String {
     let mut line = |name: &str, what: Option<String>| {
         lines.extend(what.filter(|what| !what.is_empty()).map(|what| format!("{name:<10}{what}")));
     };
+    line("waiting", status.text("/waiting/what"));
+    line("remedy", status.text("/waiting/remedy"));
     line("running", running(status));
     line("update", update(status));
-    line("phase", Some(phase(status)));
+    line("phase", Some(phase(status)).filter(|_| !status.waits()));
     line("gate", status.text("/gate"));
     line("allowed", consent(status));
     line("last", status.last());

@@ -30,7 +30,7 @@ fn the_command_line_is_sound_and_promises_its_exit_codes() {
     for exit in ["0  done", "1  refused", "2  the command line", "3  the daemon cannot be reached"] {
         assert!(help.contains(exit), "{help}");
     }
-    for verb in "run status install download apply cancel confirm rollback retry reboot factory-reset properties check-config".split(' ') {
+    for verb in "run status install download apply cancel confirm rollback retry reboot reload factory-reset properties check-config".split(' ') {
         assert!(help.contains(&format!("\n  {verb} ")), "{verb}: {help}");
     }
     assert_eq!(arguments("status").unwrap().config, Path::new("/etc/twinboot/twinboot.toml"));
@@ -52,6 +52,7 @@ fn verbs_become_requests() {
         ("apply", Request::Apply),
         ("retry", Request::Retry),
         ("reboot", Request::Reboot),
+        ("reload", Request::Reload),
         ("factory-reset --yes", Request::FactoryReset),
         ("properties", Request::ReadProperties(Vec::new())),
         ("properties get", Request::ReadProperties(Vec::new())),
@@ -252,8 +253,11 @@ fn a_daemon_that_is_not_there_or_does_not_come_back_is_exit_3() {
     assert_eq!(follow_on(&path, limit, &mut screen).unwrap(), Exit::Unreachable);
     daemon.join().unwrap();
 
-    let mut config = Config::default();
-    config.control.socket = directory.path().join("nobody");
+    let config = directory.path().join("twinboot.toml");
+    let nobody = directory.path().join("nobody");
+    // However wrong the rest of it is.
+    std::fs::write(&config, format!("[control]\nsocket = \"{}\"\n[policy]\nx = 1\n", nobody.display()))
+        .unwrap();
     for command in [Command::Cancel, Command::Status { json: false, watch: false }] {
         assert_eq!(format!("{:?}", client_command(&command, &config)), format!("{:?}", ExitCode::from(3)));
     }

@@ -35,6 +35,11 @@ impl View<'_> {
         self.phase() == "idle"
     }
 
+    /// Whether the daemon waits for something that is missing, and does nothing else.
+    pub(super) fn waits(self) -> bool {
+        self.phase() == "waiting"
+    }
+
     pub(super) fn warnings(self) -> Vec<String> {
         let warnings = self.0.pointer("/warnings").and_then(Value::as_array);
         warnings.into_iter().flatten().filter_map(Value::as_str).map(clean).collect()

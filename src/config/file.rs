@@ -30,6 +30,12 @@ pub(super) fn sources(main: &Path) -> Result<Vec<Source>, Error> {
     Ok(files.into_iter().map(read).collect::<Result<_, _>>()?)
 }
 
+/// The same as far as they can be read.
+pub(super) fn readable(main: &Path) -> Vec<Source> {
+    let drop_ins = drop_ins(&main.with_file_name(DROP_INS)).unwrap_or_default();
+    std::iter::once(main.to_owned()).chain(drop_ins).filter_map(|file| read(file).ok()).collect()
+}
+
 fn drop_ins(directory: &Path) -> Result<Vec<PathBuf>, Problem> {
     let unreadable =
         |error: std::io::Error| Problem::Unreadable { file: directory.to_owned(), cause: error.to_string() };

@@ -10,6 +10,7 @@
 
 mod check;
 mod file;
+mod finding;
 mod nearest;
 mod network;
 mod print;
@@ -22,6 +23,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+pub use finding::{Finding, Weight};
 pub use network::{Attestation, Hub, Provisioning, Proxy, Tls, Transport, candidates};
 pub use sections::{
     Backoff, Boot, BootOrder, Control, Download, FactoryReset, Health, Hooks, HubCheck, Loader, Policy,
@@ -85,6 +87,27 @@ impl Config {
     /// Everything that is wrong in any of the files, each with file and line, not only the first.
     pub fn load(path: &Path) -> Result<Self, Error> {
         Ok(Self { path: path.to_owned(), ..Self::from_sources(&file::sources(path)?)? })
+    }
+
+    /// As much of it as can be understood: what is wrong, or in a file that cannot be read, is as if it were not there.
+    /// For what must be done whatever the configuration is like: above all, for daemon and command line to meet at the
+    /// same socket, and say what is wrong. Nothing is ever updated by it.
+    pub fn understood(path: &Path) -> Self {
+        let mut config = Self { path: path.to_owned(), ..Self::default() };
+        for source in file::readable(path) {
+            source.apply(&mut config, &mut Vec::new());
+        }
+        let defaults = Self::default();
+        for (found, default) in [
+            (&mut config.control.socket, defaults.control.socket),
+            (&mut config.state.directory, defaults.state.directory),
+            (&mut config.boot.fw_env_config, defaults.boot.fw_env_config),
+        ] {
+            if !found.is_absolute() {
+                *found = default;
+            }
+        }
+        config
     }
 
     /// Where the value of `key` (such as `hub.keep_alive`) was set; `None` if it is the default.

@@ -55,6 +55,7 @@ pub(super) fn permit(standing: Standing, request: &Request, group: &str) -> Resu
         | Request::FactoryReset
         | Request::ReadProperties(_)
         | Request::Reboot
+        | Request::Reload
         | Request::Retry
         | Request::Rollback
         | Request::Status
@@ -135,6 +136,7 @@ mod tests {
             (Request::ReadProperties(Vec::new()), &[Root, Member]),
             (Request::WriteProperties(std::collections::BTreeMap::new()), &[Root, Member]),
             (Request::Reboot, &[Root, Member]),
+            (Request::Reload, &[Root, Member]),
             (Request::Retry, &[Root, Member]),
             (Request::Rollback, &[Root, Member]),
             (install(url, None), &[Root, Member]),

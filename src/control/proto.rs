@@ -55,6 +55,7 @@ enum Verb {
     Install,
     ReadProperties,
     Reboot,
+    Reload,
     Retry,
     Rollback,
     #[default]
@@ -94,6 +95,7 @@ pub fn parse(line: &[u8]) -> Result<Request, Reason> {
         Verb::Install => Request::Install(Box::new(wire.install()?)),
         Verb::ReadProperties => Request::ReadProperties(wire.names.unwrap_or_default()),
         Verb::Reboot => Request::Reboot,
+        Verb::Reload => Request::Reload,
         Verb::Retry => Request::Retry,
         Verb::Rollback => Request::Rollback,
         Verb::Status => Request::Status,
@@ -116,6 +118,7 @@ pub fn to_line(request: &Request) -> Vec<u8> {
         Request::Install(install) => Wire::of(install),
         Request::ReadProperties(names) => Wire { names: Some(names.clone()), ..bare(Verb::ReadProperties) },
         Request::Reboot => bare(Verb::Reboot),
+        Request::Reload => bare(Verb::Reload),
         Request::Retry => bare(Verb::Retry),
         Request::Rollback => bare(Verb::Rollback),
         Request::Status => bare(Verb::Status),

@@ -2,11 +2,13 @@
 //! daemon, and everybody is told why not.
 //!
 //! It answers `status` and `watch` by itself from the engine's watch channel, so that they work whatever the engine is
-//! doing, and passes on everything else as a [`Call`].
+//! doing, passes `reload` on to whoever holds the engines, and everything else to the engine, as a [`Call`]. Both outlive
+//! an engine, and so does whoever waits for an answer or watches.
 
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -28,7 +30,7 @@ use crate::model::{Answer, Request};
 pub type Call = (Request, Peer, oneshot::Sender<Answer>);
 
 /// Where to listen, and to whom.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Settings {
     /// The socket.
     pub socket: PathBuf,
@@ -56,6 +58,29 @@ pub struct Server {
     group: String,
 }
 
+/// To whom requests go, and what the status is.
+#[derive(Clone, Debug)]
+pub struct Wiring {
+    /// The engine, whichever it is.
+    pub engine: mpsc::Sender<Call>,
+    /// Who holds the engines.
+    pub keeper: mpsc::Sender<Call>,
+    /// What the engine last said of itself.
+    pub status: watch::Receiver<Value>,
+}
+
+/// The clients that were there when a server was closed.
+#[derive(Debug)]
+pub struct Guests(JoinSet<()>);
+
+impl Guests {
+    /// Serves them until the last has gone. Each is given the answer it waits for, and whoever watches goes on
+    /// watching; further requests belong to the server that took the place of this one.
+    pub async fn leave(mut self) {
+        while self.0.join_next().await.is_some() {}
+    }
+}
+
 impl Server {
     /// Opens the socket: mode 0660, for the group if there is one. A socket that nobody listens to any more is
     /// replaced; anything else in its place is left alone.
@@ -67,14 +92,19 @@ impl Server {
         Ok(Self { socket, group: settings.group.clone() })
     }
 
-    /// Serves clients until it is dropped, each in a task of its own. `status` holds what the engine last said of
-    /// itself.
-    pub async fn serve(self, engine: mpsc::Sender<Call>, status: watch::Receiver<Value>) {
-        let context = Arc::new(Context { group: self.group, engine, status });
+    /// Serves clients until `close` is ready, each in a task of its own. Then nobody listens any more, and the file is
+    /// removed.
+    pub async fn serve(self, wiring: Wiring, close: impl Future<Output = ()>) -> Guests {
+        let context = Arc::new(Context { group: self.group, wiring, is_closed: AtomicBool::new(false) });
         // Dropped with this future, and all clients with it.
         let mut clients = JoinSet::new();
+        tokio::pin!(close);
         loop {
             tokio::select! {
+                () = &mut close => {
+                    context.is_closed.store(true, Ordering::Relaxed);
+                    return Guests(clients);
+                }
                 accepted = self.socket.listener.accept() => match accepted {
                     Ok((stream, _)) => admit(stream, &context, &mut clients),
                     Err(error) => {
@@ -91,8 +121,9 @@ impl Server {
 
 struct Context {
     group: String,
-    engine: mpsc::Sender<Call>,
-    status: watch::Receiver<Value>,
+    wiring: Wiring,
+    /// The configuration that decided who may do what is not in force any more.
+    is_closed: AtomicBool,
 }
 
 fn admit(stream: UnixStream, context: &Arc<Context>, clients: &mut JoinSet<()>) {
@@ -127,7 +158,11 @@ struct Gone;
 
 impl Client {
     async fn serve(mut self) {
-        while let Ok(()) = self.one_request().await {}
+        while let Ok(()) = self.one_request().await {
+            if self.context.is_closed.load(Ordering::Relaxed) {
+                return;
+            }
+        }
     }
 
     async fn one_request(&mut self) -> Result<(), Gone> {
@@ -159,7 +194,7 @@ impl Client {
         let response = match access::permit(self.standing, &request, &self.context.group) {
             Err(fault) => fault.into(),
             Ok(()) => match request {
-                Request::Status => Response::status(self.context.status.borrow().clone()),
+                Request::Status => Response::status(self.context.wiring.status.borrow().clone()),
                 Request::Watch => return self.watch().await,
                 Request::Apply
                 | Request::Cancel
@@ -170,7 +205,8 @@ impl Client {
                 | Request::Reboot
                 | Request::Retry
                 | Request::Rollback
-                | Request::WriteProperties(_) => self.ask_engine(request).await,
+                | Request::WriteProperties(_) => self.ask(&self.context.wiring.engine, request).await,
+                Request::Reload => self.ask(&self.context.wiring.keeper, request).await,
             },
         };
         self.write(&response).await
@@ -196,10 +232,10 @@ impl Client {
         }
     }
 
-    async fn ask_engine(&self, request: Request) -> Response {
+    async fn ask(&self, whom: &mpsc::Sender<Call>, request: Request) -> Response {
         let ask = async {
             let (sender, answer) = oneshot::channel();
-            self.context.engine.send((request, self.peer, sender)).await.ok()?;
+            whom.send((request, self.peer, sender)).await.ok()?;
             answer.await.ok()
         };
         match timeout(ANSWER_LIMIT, ask).await {
@@ -216,7 +252,7 @@ impl Client {
 
     /// Tells the status now and at every change, until one side goes.
     async fn watch(&mut self) -> Result<(), Gone> {
-        let mut status = self.context.status.clone();
+        let mut status = self.context.wiring.status.clone();
         loop {
             let value = status.borrow_and_update().clone();
             self.write(&Response::status(value)).await?;

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::client::{self, Client};
 use super::proto::{self, Response};
-use super::server::{Error, Server, Settings};
+use super::server::{Error, Server, Settings, Wiring};
 use crate::model::{Artifact, Granted, Install, Location, Origin, Request, Sha256, Terms};
 
 /// A daemon in a thread of its own, whose engine answers every request with its name.
@@ -35,6 +35,14 @@ impl Daemon {
                 let server = Server::bind(&settings).await.unwrap();
                 up.send(()).unwrap();
                 let (calls, mut engine) = mpsc::channel::<super::server::Call>(1);
+                let (keeper, mut reloads) = mpsc::channel::<super::server::Call>(1);
+                let wiring = Wiring { engine: calls, keeper, status: receiver };
+                let reload = async {
+                    while let Some((request, _, reply)) = reloads.recv().await {
+                        assert_eq!(request, Request::Reload);
+                        let _ = reply.send(Ok(Granted::Done("reloaded".into())));
+                    }
+                };
                 let answer = async {
                     while let Some((request, peer, reply)) = engine.recv().await {
                         assert_eq!(peer.uid, rustix::process::geteuid().as_raw());
@@ -45,7 +53,8 @@ impl Daemon {
                     }
                 };
                 tokio::select! {
-                    () = server.serve(calls, receiver) => {}
+                    _ = server.serve(wiring, std::future::pending()) => {}
+                    () = reload => {}
                     () = answer => {}
                     _ = stopped => {}
                 }

@@ -1,7 +1,9 @@
 //! The operator's journal: one line for each thing that changed.
 
+use std::time::Duration;
+
 use super::Engine;
-use crate::events::{self, About};
+use crate::events::{self, About, Repeats};
 use crate::report::lifecycle;
 use crate::update::{Phase, Record};
 
@@ -18,6 +20,13 @@ impl Engine {
             booted: Some(self.facts.booted),
             default: self.view.as_ref().map(|view| view.default),
         }
+    }
+
+    /// Tells what may come again and again, if it is time to.
+    pub(super) fn repeat(&mut self, tell: impl FnOnce(&mut Repeats, Duration, &About<'_>)) {
+        let mut repeats = std::mem::take(&mut self.repeats);
+        tell(&mut repeats, self.host.since_boot(), &self.about());
+        self.repeats = repeats;
     }
 
     /// Tells, once, that a download goes on where an earlier process left it.

@@ -21,7 +21,7 @@ use super::tools::{self, Order};
 use super::worker::Key;
 use super::{Engine, Tools};
 use crate::events;
-use crate::hooks::{self, Said};
+use crate::hooks::{self, Hooks, Said};
 use crate::model::{Failure, Reason, Slot};
 use crate::update::{self, Event, Gate, Job, Plan, Wait, Work};
 
@@ -33,8 +33,17 @@ pub(super) enum Word {
     Later(String),
 }
 
-/// What the hooks of the gate said that the update waits at. Forgotten whenever the record changes.
-pub(super) struct Asked {
+/// What the engine knows of hooks.
+pub(super) struct Hooked {
+    hooks: Hooks,
+    /// What those of the gate said that the update waits at.
+    asked: Option<Asked>,
+    /// What did not go well beside an update, as long as it is shown.
+    complaints: Vec<String>,
+}
+
+/// What the hooks of a gate said.
+struct Asked {
     key: Key,
     answer: Answer,
 }
@@ -42,6 +51,17 @@ pub(super) struct Asked {
 enum Answer {
     Go,
     Later { why: String, again: Instant },
+}
+
+impl Hooked {
+    pub(super) fn new(hooks: Hooks) -> Self {
+        Self { hooks, asked: None, complaints: Vec::new() }
+    }
+
+    /// The record changed: whatever they said, they are asked anew.
+    pub(super) fn forget(&mut self) {
+        self.asked = None;
+    }
 }
 
 /// The hooks' stage of a gate.
@@ -142,13 +162,13 @@ impl Engine {
     pub(super) async fn wait_at_gate(&mut self, at: update::Stage, key: Key) -> bool {
         if self.gate_is_closed(Work::Await(at)) {
             // What was said before will be long ago when it opens again.
-            self.asked = None;
+            self.hooked.forget();
             return false;
         }
         if self.worker.key().is_some() {
             return false;
         }
-        match &self.asked {
+        match &self.hooked.asked {
             Some(Asked { key: of, answer: Answer::Go }) if *of == key => {}
             Some(Asked { key: of, answer: Answer::Later { again, .. } })
                 if *of == key && *again > Instant::now() =>
@@ -174,19 +194,19 @@ impl Engine {
             // Else it is not armed next, but read back, and then it waits here again.
             update::Stage::Apply => job.verified,
         };
-        concerns && self.hooks.exist(stage(at))
+        concerns && self.hooked.hooks.exist(stage(at))
     }
 
     /// Notes what the hooks of the gate said.
     pub(super) fn heard_at_gate(&mut self, key: Key, why: Option<String>) {
-        let again = Instant::now() + self.hooks.ask_again;
+        let again = Instant::now() + self.hooked.hooks.ask_again;
         let answer = why.map_or(Answer::Go, |why| Answer::Later { why, again });
-        self.asked = Some(Asked { key, answer });
+        self.hooked.asked = Some(Asked { key, answer });
     }
 
     /// What hooks are waited for, if policy waits for nothing.
     pub(super) fn gate_of_hooks(&self) -> Option<Gate> {
-        match &self.asked {
+        match &self.hooked.asked {
             Some(Asked { answer: Answer::Later { why, .. }, .. }) => {
                 Some(Gate { wait: Wait::Hook(why.clone()), until: None })
             }
@@ -196,7 +216,7 @@ impl Engine {
 
     /// When hooks are to be asked again.
     pub(super) fn hooks_rest(&self) -> Option<Duration> {
-        match &self.asked {
+        match &self.hooked.asked {
             Some(Asked { answer: Answer::Later { again, .. }, .. }) => {
                 Some(again.saturating_duration_since(Instant::now()))
             }
@@ -209,13 +229,13 @@ impl Engine {
         for complaint in complaints {
             events::hook_failed(&self.about(), &complaint);
             self.live.warnings.insert(complaint.clone());
-            self.complaints.push(complaint);
+            self.hooked.complaints.push(complaint);
         }
     }
 
     /// Another update begins.
     pub(super) fn forget_complaints(&mut self) {
-        for complaint in self.complaints.drain(..) {
+        for complaint in self.hooked.complaints.drain(..) {
             self.live.warnings.remove(&complaint);
         }
     }

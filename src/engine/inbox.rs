@@ -2,7 +2,6 @@
 
 use super::Engine;
 use super::requests::Asker;
-use crate::events;
 use crate::hub::{Desired, Hub, HubEvent, Introduction, Parsed};
 use crate::update::{Event, Refused, Wish};
 
@@ -24,7 +23,7 @@ impl Engine {
             HubEvent::Introduced(Introduction { hub, device: _, way, warnings }) => {
                 self.hub_name = format!("{hub}{way}");
                 for warning in self.live.warn_of_hub(warnings) {
-                    events::hub_warning(&warning);
+                    self.repeat(|repeats, now, _| repeats.hub_warning(now, &warning));
                 }
             }
             HubEvent::Desired(parsed) => self.wanted(parsed).await,
@@ -35,7 +34,8 @@ impl Engine {
             },
             HubEvent::ReportDelivered(_) => {}
             HubEvent::ReportRefused { generation, status } => {
-                events::hub_refused(&format!("report {generation} was refused with status {status}"));
+                let detail = format!("report {generation} was refused with status {status}");
+                self.repeat(|repeats, now, _| repeats.hub_refused(now, &detail));
             }
         }
     }

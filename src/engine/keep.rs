@@ -1,7 +1,6 @@
 //! Keeping the record: what follows from an event is made durable before anything is done because of it.
 
 use super::Engine;
-use crate::events;
 use crate::model::Reason;
 use crate::update::{Event, Record, Refused, State};
 
@@ -18,7 +17,7 @@ impl Engine {
             return answer;
         }
         if let Err(why) = self.save().await {
-            events::state_unwritable(&self.about(), &why.detail);
+            self.repeat(|repeats, now, about| repeats.state_unwritable(now, about, &why.detail));
             let may_go_on = self.record.state.may_act_unsaved();
             // What is over, or goes on all the same, is held up by nothing.
             self.live.blocked = (!may_go_on).then_some(why);
@@ -30,7 +29,8 @@ impl Engine {
         if self.record.tuning != before.tuning {
             self.retune();
         }
-        (self.live.gate, self.asked) = (None, None);
+        self.live.gate = None;
+        self.hooked.forget();
         if self.record.state.job().is_none() {
             self.warn_of_zone(None);
         }

@@ -42,12 +42,12 @@ struct Told {
 }
 
 impl Live {
-    pub(super) fn new(status: watch::Sender<Value>, dialects: Vec<Dialect>) -> Self {
+    pub(super) fn new(status: watch::Sender<Value>, dialects: Vec<Dialect>, warnings: Vec<String>) -> Self {
         Self {
             hub: HubLink::default(),
             gate: None,
             blocked: None,
-            warnings: BTreeSet::new(),
+            warnings: warnings.into_iter().collect(),
             settings: None,
             access_warnings: Vec::new(),
             hub_warning: String::new(),

@@ -12,7 +12,8 @@
 //! ```
 //!
 //! It holds no rule about updates and touches no device: rules are `update`'s, devices are the adapters', which
-//! [`Tools`] brings together. After a start nothing is special: the first event is [`Event::Started`].
+//! [`Tools`] brings together. After a start nothing is special: the first event is [`Event::Started`]. An engine may be
+//! left for another one in the same process, under another configuration: see [`Left`] and `leave.rs`.
 //!
 //! # If the record cannot be saved
 //!
@@ -22,23 +23,24 @@
 //! [`State::may_act_unsaved`](crate::update::State::may_act_unsaved).
 
 mod announce;
+mod facts;
 mod hooked;
 mod inbox;
 mod keep;
+mod leave;
 mod link;
 mod live;
 mod requests;
 mod rules;
 mod settings;
-mod start;
 mod tools;
-mod watchdog;
 mod worker;
 
 #[cfg(test)]
 mod tests;
 
 use std::future::Future;
+use std::pin::Pin;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -48,8 +50,7 @@ use tokio::time::Instant;
 use crate::boot::BootView;
 use crate::control::server::Call;
 use crate::events;
-use crate::hooks::Hooks;
-use crate::host::{Host, service};
+use crate::host::Host;
 use crate::hub::{Hub, Tuned};
 use crate::image::RateLimit;
 use crate::model::{BootId, Factory, Rules, Slot, Timestamp};
@@ -58,16 +59,15 @@ use crate::report::Dialect;
 use crate::store::StateStore;
 use crate::update::{Event, Facts, Record, State, Wish, Work};
 
-use hooked::{Asked, Word};
+use hooked::{Hooked, Word};
+use leave::Beginning;
+pub use leave::{Carried, Left};
 use live::Live;
-use start::{look_around, recover};
 pub use tools::{FactoryProgram, Health, Tools};
 use worker::{Finished, Worker};
 
 /// How long a reboot that was asked for through the hub waits for the answer to arrive there.
 const FAREWELL: Duration = Duration::from_secs(5);
-/// How long the work may take to stop when the daemon is stopped.
-const STOP_LIMIT: Duration = Duration::from_secs(4);
 /// How often a save that failed is tried again, and a request that could not be begun because of it.
 const SAVE_PAUSE: Duration = Duration::from_secs(10);
 /// How long a work that failed and is called for again has to wait.
@@ -87,8 +87,6 @@ pub struct Parts {
     pub host: Host,
     /// The hub, if this device has an identity for one.
     pub hub: Option<Hub>,
-    /// What it is called.
-    pub hub_name: String,
     /// What the control socket hands on.
     pub control: mpsc::Receiver<Call>,
     /// Where the status is shown.
@@ -109,6 +107,10 @@ pub struct Parts {
     pub properties: Properties,
     /// Whether lifecycle events are sent as telemetry.
     pub telemetry: bool,
+    /// What is missing on this machine, for whoever looks at the status.
+    pub warnings: Vec<String>,
+    /// What the engine before this one in this process was about; `None` in the first.
+    pub before: Option<Carried>,
 }
 
 /// The loop and all it knows.
@@ -120,8 +122,10 @@ pub struct Engine {
     worker: Worker,
     host: Host,
     hub: Option<Hub>,
+    /// What it is called, once that is known.
     hub_name: String,
     hub_lines: events::HubLines,
+    repeats: events::Repeats,
     control: mpsc::Receiver<Call>,
     reached: watch::Sender<bool>,
     /// The rules that hold.
@@ -138,6 +142,10 @@ pub struct Engine {
     tuned: Option<Tuned>,
     telemetry: bool,
     live: Live,
+    /// What the first step is about.
+    first: Event,
+    /// It is the first engine of this process.
+    is_first: bool,
     /// A wish that could not be begun because the record could not be saved.
     postponed: Option<Wish>,
     /// Where the download went on that was last told of.
@@ -148,11 +156,7 @@ pub struct Engine {
     unsaved: bool,
     /// This work failed and is not begun again before then, or a broken device would spin.
     resting: Option<(worker::Key, Instant)>,
-    hooks: Hooks,
-    /// What the hooks of the gate said that is waited at.
-    asked: Option<Asked>,
-    /// Hooks that failed and are shown.
-    complaints: Vec<String>,
+    hooked: Hooked,
 }
 
 impl Engine {
@@ -164,7 +168,6 @@ impl Engine {
             mut tools,
             host,
             hub,
-            hub_name,
             control,
             status,
             reached,
@@ -175,16 +178,16 @@ impl Engine {
             dialects,
             properties,
             telemetry,
+            warnings,
+            before,
         } = parts;
-        let mut live = Live::new(status, dialects);
-        let record = recover(&mut *store, booted, &mut live);
-        let (view, unreadable) = match tools.look(&record.state, booted) {
-            Ok(view) => (Some(view), None),
-            Err(error) => (None, Some(error.to_string())),
-        };
+        let mut live = Live::new(status, dialects, warnings);
+        let Beginning { record, unsaved, first, is_first } =
+            Beginning::new(before, &mut *store, booted, &mut live);
+        let (view, unreadable) = facts::first_look(&mut tools, &record, booted);
         live.warnings.extend(unreadable.clone());
-        let facts = look_around(&host, view.as_ref(), boot, booted, factory);
-        let hooks = tools.hooks.clone();
+        let facts = facts::look_around(&host, view.as_ref(), boot, booted, factory);
+        let hooked = Hooked::new(tools.hooks.clone());
         let mut engine = Self {
             record,
             facts,
@@ -193,8 +196,9 @@ impl Engine {
             worker: Worker::new(tools),
             host,
             hub,
-            hub_name,
+            hub_name: String::new(),
             hub_lines: events::HubLines::default(),
+            repeats: events::Repeats::default(),
             control,
             reached,
             configured: rules.clone(),
@@ -207,14 +211,14 @@ impl Engine {
             tuned: None,
             telemetry,
             live,
+            first,
+            is_first,
             postponed: None,
             resumed_at: 0,
             unreadable,
-            unsaved: false,
+            unsaved,
             resting: None,
-            hooks,
-            asked: None,
-            complaints: Vec::new(),
+            hooked,
         };
         engine.see(view);
         engine.retune();
@@ -223,35 +227,55 @@ impl Engine {
         engine
     }
 
-    /// Turns until `stop` is ready; then the work is stopped where it is, within seconds, to be resumed.
-    pub async fn run(mut self, stop: impl Future<Output = ()>) {
-        let alive = watchdog::stay_alive();
-        tokio::pin!(stop, alive);
-        events::daemon_started(&self.about(), env!("CARGO_PKG_VERSION"));
-        tokio::select! {
-            _ = self.take(Event::Started) => {}
-            () = &mut stop => return,
-            never = &mut alive => match never {},
+    /// Turns until `stop` is ready: then the work is stopped where it is, within seconds, to be resumed by another
+    /// process. Or until `reload` is ready, which is waited for only between two turns: then the work is stopped
+    /// altogether, and what an engine after this one needs is given back, with what `reload` brought.
+    ///
+    /// `begun` is called once, as soon as what was going on goes on.
+    pub async fn run<T>(
+        mut self,
+        begun: impl FnOnce(&events::About<'_>),
+        stop: impl Future<Output = ()>,
+        reload: impl Future<Output = T>,
+    ) -> Option<(Left, T)> {
+        tokio::pin!(stop, reload);
+        if self.is_first {
+            events::daemon_started(&self.about(), env!("CARGO_PKG_VERSION"));
         }
-        service::ready();
-        loop {
+        tokio::select! {
+            () = self.begin_with() => {}
+            () = &mut stop => return None,
+        }
+        begun(&self.about());
+        let reloaded = loop {
             tokio::select! {
                 biased;
-                () = &mut stop => break,
-                never = &mut alive => match never {},
-                () = self.turn() => {}
+                () = &mut stop => break None,
+                reloaded = self.turn(reload.as_mut()) => if reloaded.is_some() { break reloaded },
+            }
+        };
+        if let Some(reloaded) = reloaded {
+            tokio::select! {
+                left = self.leave() => return Some((left, reloaded)),
+                () = &mut stop => return None,
             }
         }
-        service::stopping();
-        self.worker.abandon(STOP_LIMIT).await;
-        events::daemon_stopping(&self.about());
-        if let Some(hub) = &self.hub {
-            let _ = tokio::time::timeout(Duration::from_millis(500), hub.commands.shut_down()).await;
-        }
+        self.stop().await;
+        None
     }
 
-    /// One turn: see to the work, tell, and wait for one thing to happen. May be dropped while it waits.
-    async fn turn(&mut self) {
+    /// The first step. What an earlier engine could not save is saved now, or the works would wait for that.
+    async fn begin_with(&mut self) {
+        if self.unsaved {
+            self.tick().await;
+        }
+        let first = self.first.clone();
+        let _ = self.take(first).await;
+    }
+
+    /// One turn: see to the work, tell, and wait for one thing to happen. May be dropped while it waits. The reload,
+    /// if that is what happened.
+    async fn turn<T>(&mut self, reload: Pin<&mut impl Future<Output = T>>) -> Option<T> {
         if self.live.hub.connected && self.record.state.job().is_some_and(|job| !job.hub_reached) {
             // Here and nowhere else: an update may also begin because another one ended.
             let _ = self.take(Event::HubReached).await;
@@ -266,8 +290,10 @@ impl Engine {
             finished = self.worker.finished() => self.finish(finished).await,
             Some(event) = inbox::next_event(&mut self.hub) => self.hear(event).await,
             Some(call) = self.control.recv() => self.answer(call).await,
+            reloaded = reload => return Some(reloaded),
             () = tokio::time::sleep(pause) => self.tick().await,
         }
+        None
     }
 
     /// How long nothing may happen.
@@ -348,35 +374,20 @@ impl Engine {
         if event == Event::Done && matches!(self.record.state.work(), Work::Commit(_)) {
             events::slot_committed(&self.about());
         }
-        let failed = matches!(event, Event::Failed(_));
-        if let (State::Restarting { .. }, Event::Failed(why)) = (&self.record.state, &event) {
-            tracing::warn!(%why, "the reboot that was asked for did not happen");
-        }
+        let failed = if let Event::Failed(why) = &event { Some(why.clone()) } else { None };
         let before = self.record.state.work();
+        let is_restart = matches!(self.record.state, State::Restarting { .. });
         // A work's word is never refused.
         let _ = self.take(event).await;
-        if failed && before == self.record.state.work() {
+        let Some(why) = failed else { return };
+        let holds = before == self.record.state.work();
+        if (holds && before != Work::Rest) || is_restart {
+            self.repeat(|repeats, now, about| repeats.work_failed(now, about, &why));
+        }
+        if holds {
             let job = self.record.state.job().map(|job| job.intent.clone());
             self.resting = Some(((job, before), Instant::now() + WORK_PAUSE));
         }
-    }
-
-    /// Notes what the bootloader says now.
-    fn see(&mut self, view: Option<BootView>) {
-        let Some(view) = view else { return };
-        if let Some(unreadable) = self.unreadable.take() {
-            self.live.warnings.remove(&unreadable);
-        }
-        (self.facts.default, self.facts.trial) = (Some(view.default), view.trial);
-        if self.view.as_ref().is_none_or(|known| known.warnings != view.warnings) {
-            for warning in &view.warnings {
-                events::env_one_copy_bad(&self.about(), warning);
-            }
-        }
-        let old = self.view.take().map(|view| view.warnings).unwrap_or_default();
-        self.live.warnings.retain(|warning| !old.contains(warning));
-        self.live.warnings.extend(view.warnings.iter().cloned());
-        self.view = Some(view);
     }
 
     fn now(&self) -> Option<Timestamp> {

@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use super::Engine;
 use crate::control::server::Call;
-use crate::events;
+use crate::events::About;
 use crate::hub::{Method, MethodReply, Replier};
 use crate::model::{
     Answer, Failure, Granted, Install, Kind, Location, Origin, Outcome, Reason, Refusal, Request, UpdateId,
@@ -58,6 +58,8 @@ impl Engine {
                 tokio::spawn(async move { asker.tell(properties.write(values, known).await) });
                 return;
             }
+            // Whoever holds the engines sees to that; here it arrives only by mistake.
+            Request::Reload => Err(Refusal::new(Kind::Undeclared, "request.invalid", "not for an engine")),
             Request::Status | Request::Watch => Ok(Granted::Status(self.live.status.borrow().clone())),
             Request::Install(install) => self.install(*install).await,
             Request::Cancel => self.cancel().await,
@@ -74,7 +76,9 @@ impl Engine {
             Request::Rollback => self.start(Event::GoBack(origin), "Rollback started").await,
         };
         if let Err(refusal) = &answer {
-            events::refused(&self.about(), origin, &refusal.code, &refusal.words);
+            self.repeat(|repeats, now, about| {
+                repeats.refused(now, about, origin, &refusal.code, &refusal.words);
+            });
         }
         // Whoever asks for the status next must not find what was before.
         self.live.tell(&self.record, &self.facts, self.worker.snapshot(), None);
@@ -85,7 +89,9 @@ impl Engine {
     /// be, too.
     pub(super) async fn decline(&mut self, reason: Reason, method: Method, reply: Replier) {
         let refusal = Refusal::from(&reason);
-        events::refused(&events::About::default(), Origin::Method, &refusal.code, &refusal.words);
+        self.repeat(|repeats, now, _| {
+            repeats.refused(now, &About::default(), Origin::Method, &refusal.code, &refusal.words);
+        });
         if method.is_update() {
             let id = UpdateId(format!("method-{}", reason.failure));
             let _ = self.take(Event::Declined(id, reason)).await;

@@ -11,7 +11,7 @@ impl Engine {
     pub(super) async fn tuned(&mut self, mut tuned: Tuned) {
         tuned.check_zone(|zone| self.host.knows(zone));
         for complaint in tuned.complaints() {
-            events::setting_refused(&complaint);
+            self.repeat(|repeats, now, _| repeats.setting_refused(now, &complaint));
         }
         let tuning = tuned.tuning(&self.record.tuning);
         if tuning != self.record.tuning {

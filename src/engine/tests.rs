@@ -4,6 +4,7 @@
 
 mod hooks;
 mod policy;
+mod reload;
 
 use std::fs;
 use std::path::PathBuf;
@@ -48,7 +49,8 @@ struct Daemon {
     control: mpsc::Sender<Call>,
     port: Port,
     stop: oneshot::Sender<()>,
-    engine: JoinHandle<()>,
+    reload: oneshot::Sender<()>,
+    engine: JoinHandle<Option<(Left, ())>>,
 }
 
 impl Device {
@@ -83,6 +85,17 @@ impl Device {
     }
 
     fn start(&self) -> Daemon {
+        self.start_after(None)
+    }
+
+    /// Another engine in the same process, under whatever the configuration is by now.
+    async fn reload(&self, daemon: Daemon) -> Daemon {
+        let _ = daemon.reload.send(());
+        let (left, ()) = within(60, daemon.engine).await.unwrap().expect("it was not stopped");
+        self.start_after(Some(left.carried))
+    }
+
+    fn start_after(&self, before: Option<Carried>) -> Daemon {
         let (hub, port) = hub::channels();
         let (control, calls) = mpsc::channel(8);
         let (shown, status) = watch::channel(Value::Null);
@@ -125,7 +138,6 @@ impl Device {
             tools,
             host,
             hub: Some(hub),
-            hub_name: "hub".into(),
             control: calls,
             status: shown,
             reached,
@@ -142,13 +154,16 @@ impl Device {
                 runner: Runner::Direct,
             }),
             telemetry: false,
+            warnings: Vec::new(),
+            before,
         };
         let engine = Engine::new(parts, BootId(self.boots.to_string()), self.booted);
-        let (stop, stopped) = oneshot::channel();
-        let engine = tokio::spawn(engine.run(async {
-            let _ = stopped.await;
-        }));
-        Daemon { status, control, port, stop, engine }
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (reload, reloaded) = oneshot::channel::<()>();
+        let stop_wanted = async { drop(stopped.await) };
+        let reload_wanted = async { drop(reloaded.await) };
+        let engine = tokio::spawn(engine.run(|_| (), stop_wanted, reload_wanted));
+        Daemon { status, control, port, stop, reload, engine }
     }
 
     /// Waits for the reboot that was asked for, and plays it.
@@ -230,7 +245,8 @@ impl Daemon {
 
     async fn stop(self) {
         let _ = self.stop.send(());
-        within(5, self.engine).await.unwrap();
+        assert!(within(5, self.engine).await.unwrap().is_none());
+        drop(self.reload);
     }
 }
 

@@ -302,7 +302,7 @@ impl Tools {
                     return Err(error.reason());
                 }
                 Err(error) => {
-                    tracing::warn!(attempt, %error, "the bootloader could not be told, trying again")
+                    tracing::debug!(attempt, %error, "the bootloader could not be told, trying again")
                 }
             }
             attempt += 1;

@@ -8,7 +8,6 @@ use super::hooked::Word;
 use super::tools::{Order, Tools};
 use super::{Engine, FAREWELL};
 use crate::boot::BootView;
-use crate::events;
 use crate::image::{Cancel, Progress, Snapshot};
 use crate::model::IntentId;
 use crate::update::{Phase, State, Work};
@@ -117,7 +116,8 @@ impl Engine {
             if let Some(commands) = commands.filter(|_| self.live.hub.connected) {
                 commands.flush(FAREWELL).await;
             }
-            events::reboot_requested(&self.about(), self.why_reboot());
+            let why = self.why_reboot();
+            self.repeat(|repeats, now, about| repeats.reboot_requested(now, about, why));
         }
         let order = Order {
             work: key.1,

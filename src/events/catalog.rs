@@ -73,6 +73,19 @@ pub const SETTING_REFUSED: &str = "6e1c5fd1526fb9e72fea9e89d0b8d3ed";
 /// Cloud-to-device messages were ignored.
 pub const MESSAGES_IGNORED: &str = "4c2d29ec0d4e16434544327d6438b3a4";
 
+/// What an update has to do now failed, and is tried again.
+pub const WORK_FAILED: &str = "a4a740de2f161a29440186c66323e327";
+/// Something is missing, and twinboot waits for it.
+pub const WAITING: &str = "1ed1eadc6bcba27c7f34e9bd819ec9d0";
+/// Something is missing, and twinboot does what it can without.
+pub const LACKING: &str = "ce07b79c63fc7114f940a55c404aac32";
+/// Another configuration is in force.
+pub const RELOADED: &str = "37cd8801af66193170e98a78f1cbc983";
+/// The configuration was read again and cannot be used.
+pub const RELOAD_REFUSED: &str = "ba5c045e8ce75ccf398f4b3a81f9f51c";
+/// A system on trial that cannot be judged is given up.
+pub const TRIAL_STRANDED: &str = "ab691b9412e1d5bd191de66c5245bceb";
+
 /// All of them, by name.
 pub const ALL: &[(&str, &str)] = &[
     ("DAEMON_STARTED", DAEMON_STARTED),
@@ -108,4 +121,10 @@ pub const ALL: &[(&str, &str)] = &[
     ("TUNED", TUNED),
     ("SETTING_REFUSED", SETTING_REFUSED),
     ("MESSAGES_IGNORED", MESSAGES_IGNORED),
+    ("WORK_FAILED", WORK_FAILED),
+    ("WAITING", WAITING),
+    ("LACKING", LACKING),
+    ("RELOADED", RELOADED),
+    ("RELOAD_REFUSED", RELOAD_REFUSED),
+    ("TRIAL_STRANDED", TRIAL_STRANDED),
 ];

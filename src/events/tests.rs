@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
+mod journal;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -90,6 +92,7 @@ fn tell_all() {
     let update = Update::new();
     let about = &update.about();
     let why = &Failure::Unhealthy.because("check 'x' failed");
+    let (mut repeats, now) = (Repeats::default(), Duration::ZERO);
     daemon_started(about, "0.1.0");
     daemon_stopping(about);
     config_loaded(Path::new("/etc/twinboot/twinboot.toml"), 3);
@@ -100,30 +103,36 @@ fn tell_all() {
     hook_failed(about, "hook post-commit/10-migrate ended with exit status: 1");
     consent_given(about, Origin::Method);
     data_renewed(about);
-    reboot_requested(about, "to try slot b");
+    repeats.reboot_requested(now, about, "to try slot b");
     trial_started(about, Some(2));
     slot_committed(about);
     update_succeeded(about);
     update_up_to_date(about);
     update_failed(about, why);
     rolled_back(about, why);
-    refused(about, Origin::Method, why.failure.code(), &why.detail);
-    env_one_copy_bad(about, "copy 1");
+    repeats.refused(now, about, Origin::Method, why.failure.code(), &why.detail);
+    repeats.env_one_copy_bad(now, about, "copy 1");
     state_recovered(about, "copy 2");
-    state_unwritable(about, "disk full");
+    repeats.state_unwritable(now, about, "disk full");
     let mut hub = HubLines::default();
     hub.connected("hub.example");
     hub.lost(Duration::ZERO, "timed out");
     hub.contested(Duration::ZERO, "duplicate identity?");
-    hub_refused("bad user name or password");
-    hub_warning("the device's certificate ends soon");
-    control_unavailable("in use");
+    repeats.hub_refused(now, "bad user name or password");
+    repeats.hub_warning(now, "the device's certificate ends soon");
+    repeats.control_unavailable(now, "in use");
     daemon_failed("no such slot");
     not_provisioned("/etc/twinboot/connection-string");
     network_unusable("no certificate authority is trusted");
     tuned(&Rules::default());
-    setting_refused("twinboot.window must be two different times of day");
+    repeats.setting_refused(now, "twinboot.window must be two different times of day");
     hub.ignored(Duration::ZERO, 3);
+    repeats.work_failed(now, about, why);
+    repeats.waiting(now, "no A/B slot is booted", "edit the configuration");
+    lacking("slot b is not there", "see [slots] b");
+    reloaded(about, Path::new("/etc/twinboot/twinboot.toml"), 3);
+    repeats.reload_refused(now, "unknown key", "correct it");
+    trial_stranded("unknown key");
 }
 
 #[test]
@@ -233,6 +242,53 @@ fn a_flapping_link_does_not_fill_the_journal() {
             connected,
         ]
     );
+}
+
+/// A day of everything that can go wrong, once a second.
+#[test]
+fn what_is_so_again_and_again_is_told_now_and_then() {
+    let entries = written(|| {
+        let mut repeats = Repeats::default();
+        let about = &About::default();
+        for second in 0..86_400 {
+            let now = Duration::from_secs(second);
+            repeats.state_unwritable(now, about, "disk full");
+            repeats.refused(now, about, Origin::Method, "request.busy", &format!("busy for {second} s"));
+            repeats.work_failed(now, about, &Failure::BootUnwritable.because("read-only"));
+            repeats.reboot_requested(now, about, "to try the new system");
+            repeats.env_one_copy_bad(now, about, "copy 1");
+            repeats.hub_refused(now, &format!("report {second}"));
+            repeats.hub_warning(now, "the certificate ends soon");
+            repeats.setting_refused(now, "nonsense");
+            repeats.control_unavailable(now, "in use");
+            repeats.waiting(now, "no slot", "edit");
+            repeats.reload_refused(now, "unknown key", "edit");
+        }
+    });
+    let mut lines = BTreeMap::<&str, usize>::new();
+    for entry in &entries {
+        *lines.entry(&entry["MESSAGE_ID"]).or_default() += 1;
+    }
+    assert_eq!(lines.len(), 11);
+    assert!(lines.values().all(|count| *count == 29), "{lines:?}");
+    assert!(entries[11]["message"].ends_with(" (59 more since the last such line)"), "{:?}", entries[11]);
+}
+
+/// A new one is told at once, but not however many different ones somebody sends.
+#[test]
+fn different_lines_are_told_apart() {
+    let entries = written(|| {
+        let mut repeats = Repeats::default();
+        for n in 0..1000 {
+            repeats.setting_refused(Duration::from_secs(n), &format!("nonsense {}", n % 10));
+        }
+        for n in 0..1000 {
+            repeats.setting_refused(Duration::from_secs(1000), &format!("other nonsense {n}"));
+        }
+        repeats.setting_refused(Duration::from_secs(1000), "other nonsense 999");
+    });
+    // Ten of them in a quarter of an hour: five lines each. Then a flood of different ones.
+    assert_eq!(entries.len(), 10 * 5 + 22 + 1);
 }
 
 #[test]

@@ -38,6 +38,10 @@ pub enum Stage {
 }
 
 impl Stage {
+    /// All there are, in the order of an update's life.
+    pub const ALL: [Self; 5] =
+        [Self::PreDownload, Self::PreArm, Self::PostBoot, Self::PostCommit, Self::PostRollback];
+
     /// The name of its directory.
     pub fn name(self) -> &'static str {
         match self {

@@ -40,8 +40,8 @@ impl Token {
         ))))
     }
 
-    /// The whole token: the password of the connection and nothing else.
-    pub(super) fn expose(&self) -> &str {
+    /// The whole token: the password of a connection, or the authorization of a request, and nothing else.
+    pub fn expose(&self) -> &str {
         &self.0
     }
 }
@@ -53,7 +53,7 @@ impl fmt::Debug for Token {
 }
 
 /// All but RFC 3986's unreserved characters as `%XX`, upper case, as the vendor's libraries send it.
-pub(super) fn percent_encoded(text: &str) -> String {
+pub fn percent_encoded(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {

@@ -57,13 +57,26 @@ pub(crate) fn identity(config: &Config, root: &Path) -> Option<Source> {
             let registration = match registration::resolve(registration, root) {
                 Ok(registration) => registration,
                 Err(error) => {
-                    events::network_unusable(&format!("{error}; correct it and restart twinboot"));
+                    events::network_unusable(&error);
                     return None;
                 }
             };
             Some(provisioned(config, id_scope.clone(), registration))
         }
         (None, _) | (_, None) => connection_string(config),
+    }
+}
+
+/// Whether [`identity`] would find something, by now.
+pub(crate) fn has_identity(config: &Config, root: &Path) -> bool {
+    match (&config.provisioning.id_scope, &config.provisioning.registration_id) {
+        (Some(_), Some(registration)) => registration::resolve(registration, root).is_ok(),
+        (None, _) | (_, None) => {
+            let credentials = guard().credentials;
+            config::candidates(&config.hub.connection_string_file, credentials.as_deref())
+                .iter()
+                .any(|path| is_there(path))
+        }
     }
 }
 

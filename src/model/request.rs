@@ -26,6 +26,8 @@ pub enum Request {
     ReadProperties(Vec<String>),
     /// Reboot.
     Reboot,
+    /// Read the configuration again, and go on under it: for the control socket alone.
+    Reload,
     /// Try again what failed.
     Retry,
     /// Go back to the previous system.
@@ -50,6 +52,7 @@ impl Request {
             | Self::Install(_)
             | Self::ReadProperties(_)
             | Self::Reboot
+            | Self::Reload
             | Self::Retry
             | Self::Rollback
             | Self::WriteProperties(_) => false,

@@ -12,10 +12,12 @@ mod lwm2m;
 mod status;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 pub use lifecycle::lifecycle;
 pub use lwm2m::Lwm2m;
 pub use status::{Activity, Ending, HubLink, JobView, LastView, Progress, Status, Versions};
+pub use waiting::Waiting;
 
 use serde_json::{Map, Value};
 

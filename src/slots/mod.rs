@@ -70,6 +70,14 @@ impl SlotMap {
         probe::booted(self, root)
     }
 
+    /// Looks whether the device of `slot` is there.
+    ///
+    /// # Errors
+    /// If it is not, or is none.
+    pub fn check(&self, slot: Slot) -> Result<(), Error> {
+        self.find(slot).map(drop)
+    }
+
     /// Follows the links of `slot`'s name to what it is now.
     fn find(&self, slot: Slot) -> Result<Found, Error> {
         let name = self.path(slot);

@@ -99,6 +99,7 @@ impl Record {
     pub fn step(&mut self, now: &Facts, at: Option<Timestamp>, event: Event) -> Result<(), Refused> {
         match event {
             Event::Started => self.started(now, at),
+            Event::Reloaded => self.reloaded(now, at),
             Event::Desired(wish) => self.desired(at, wish),
             Event::DesiredCleared => self.desired_cleared(now, at),
             Event::Declined(id, reason) => self.declined(at, Origin::Method, id, None, reason),
@@ -160,6 +161,15 @@ impl Record {
                 // Waking up is never refused.
                 let _ = self.advance(now, at, Event::Started);
             }
+        }
+    }
+
+    fn reloaded(&mut self, now: &Facts, at: Option<Timestamp>) {
+        if let State::Busy(job) = &mut self.state {
+            // What the works under the earlier configuration read back, those under this one have not.
+            job.verified = false;
+            // Going on is never refused.
+            let _ = self.advance(now, at, Event::Reloaded);
         }
     }
 

@@ -112,6 +112,7 @@ impl Record {
             Event::Cancel | Event::GoBack(_) => return Err(Refused::Busy),
             Event::Confirm => return Err(Refused::NotOnTrial),
             Event::Started
+            | Event::Reloaded
             | Event::Desired(_)
             | Event::DesiredCleared
             | Event::Declined(..)

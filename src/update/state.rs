@@ -175,6 +175,8 @@ impl Facts {
 pub enum Event {
     /// The process started: the facts are fresh.
     Started,
+    /// The same process goes on under another configuration, with no work begun.
+    Reloaded,
     /// The hub's newest desired property, new or delivered again.
     Desired(super::Wish),
     /// The hub's desired property is gone.

@@ -28,6 +28,7 @@ impl Job {
     pub fn decide(&self, now: &Facts, event: &Event) -> Step {
         match event {
             Event::Started => self.started(now),
+            Event::Reloaded => self.reloaded(),
             Event::Proceed => self.proceed(now),
             Event::Written(_) | Event::Done => self.done(now, event),
             Event::Failed(why) => self.failed(now, why),
@@ -93,6 +94,27 @@ impl Job {
             Returning { since, .. } if *since == now.boot => Step::Enter(self.phase.clone()),
             // Whichever slot it is now: look at the bootloader once more, and end or return from there.
             Returning { why, .. } => Self::roll_back(why.clone()),
+        }
+    }
+
+    /// The works were stopped between two steps, and the world is as it was: what was going on goes on, and nothing is
+    /// paid for it, or a device whose configuration is changed often enough would fail its update. Only the witness of
+    /// the read-back is gone, and what needs it reads back again.
+    fn reloaded(&self) -> Step {
+        use Phase::*;
+        match &self.phase {
+            Applying => Step::Enter(Verifying),
+            Accepted
+            | Downloading
+            | Verifying
+            | Staged
+            | Rebooting { .. }
+            | Confirming
+            | Committing
+            | Resetting
+            | Finishing { .. }
+            | RollingBack { .. }
+            | Returning { .. } => Step::Stay,
         }
     }
 

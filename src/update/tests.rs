@@ -126,6 +126,7 @@ fn events() -> Vec<(&'static str, Event, Option<Facts>)> {
     let declined = Event::Declined(UpdateId("nonsense".into()), Failure::RequestInvalid.because("no"));
     vec![
         ("process restarts", Event::Started, None),
+        ("is reloaded", Event::Reloaded, None),
         ("boots into old", Event::Started, Some(facts("next", OLD))),
         ("boots into new", Event::Started, Some(facts("next", NEW))),
         ("gate opens", Event::Proceed, None),

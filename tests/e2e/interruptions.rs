@@ -32,7 +32,7 @@ impl Dice {
 }
 
 /// Every request goes on where the one before it was cut off, less what may be fetched twice.
-fn resumed_close_by(bench: &Bench, image: &Published) {
+pub(super) fn resumed_close_by(bench: &Bench, image: &Published) {
     let requests = bench.cloud.requests(image);
     println!("{requests:?}");
     for pair in requests.windows(2) {

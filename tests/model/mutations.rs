@@ -265,6 +265,25 @@ pub const ALL: &[Mutation] = &[
         },
     },
     Mutation {
+        name: "a waiting update is armed after a reload without reading back",
+        spoil: |before, _, event, after| {
+            let verified = before.state.job().is_some_and(|job| job.verified);
+            if *event == Event::Reloaded && verified {
+                if let Some(job) = job(after) {
+                    job.verified = true;
+                }
+            }
+        },
+    },
+    Mutation {
+        name: "a reload costs a step",
+        spoil: |_, _, event, after| {
+            if let (Event::Reloaded, Some(job)) = (event, job(after)) {
+                job.steps_left = job.steps_left.saturating_sub(1);
+            }
+        },
+    },
+    Mutation {
         name: "a committed update is told as failed",
         spoil: |before, _, event, after| {
             if phase(before) == Some(&Phase::Committing) && *event == Event::Done {

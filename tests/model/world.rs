@@ -262,6 +262,18 @@ impl World {
         self.connect(mutation);
     }
 
+    /// The process goes on under another configuration, and connects to the hub anew.
+    fn reload(&mut self, mutation: Mutation) {
+        let paid = |world: &Self| world.state().job().map(|job| (job.phase.clone(), job.steps_left));
+        let before = paid(self);
+        self.witness = false;
+        self.deliver(mutation, Event::Reloaded);
+        // Reading back anew what was about to be armed is the only thing that counts as a step.
+        let is_free = !matches!(before, Some((Phase::Applying, _)));
+        assert!(!is_free || before == paid(self), "a reload was paid for: {self:?}");
+        self.connect(mutation);
+    }
+
     /// Power goes and comes back: the bootloader chooses by its own rules.
     fn power_cycle(&mut self) {
         self.boot = self.other_boot();
@@ -503,6 +515,9 @@ impl World {
                 ask(Event::GoBack(Origin::Local));
                 ask(Event::DesiredCleared);
             }
+            let mut reloaded = self.clone();
+            reloaded.reload(mutation);
+            worlds.push(reloaded);
         }
         let wishes = if self.factory.is_some() { 1 } else { 2 };
         if self.newest < wishes {

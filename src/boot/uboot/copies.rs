@@ -22,7 +22,7 @@
 
 use std::io;
 
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::env::{self, Damage, Decoded, Env, Layout, Scheme};
 
@@ -176,7 +176,7 @@ impl Copies {
                 Ok(_) => "it does not hold what was written".to_owned(),
                 Err(error) => error.to_string(),
             };
-            warn!(copy = %self.labels[target], attempt, "writing the U-Boot environment failed: {failure}");
+            debug!(copy = %self.labels[target], attempt, "writing the U-Boot environment failed: {failure}");
         }
         Err(failure)
     }

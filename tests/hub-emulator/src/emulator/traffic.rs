@@ -1,4 +1,5 @@
-//! The part of the handle that concerns messages, both ways.
+//! The part of the handle that concerns what devices and cloud tell each other: messages, and reports of devices that
+//! are only played.
 
 use serde_json::Value;
 
@@ -15,6 +16,15 @@ impl Emulator {
     pub fn send_message(&self, id: &str, message: &Value) -> Result<u64, Error> {
         let sent = self.shared.with(|hub| hub.send_message(id, message))?;
         Ok(sent["pending"].as_u64().unwrap_or_default())
+    }
+
+    /// Merges into a device's reported properties as if it had reported that itself, as nobody else can: for devices
+    /// that are only played, a hundred thousand of them if need be. Their new version.
+    ///
+    /// # Errors
+    /// If there is no such device, or the patch is no object or breaks a limit.
+    pub fn report(&self, id: &str, patch: &Value) -> Result<u64, Error> {
+        self.shared.with(|hub| hub.report(id, patch.to_string().as_bytes(), None))
     }
 
     /// The cloud-to-device messages that wait for a device or for its acknowledgement.

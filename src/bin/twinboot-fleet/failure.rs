@@ -1,0 +1,75 @@
+//! Why a command ends early, in words for the operator, and the exit status that goes with it.
+
+use std::process::ExitCode;
+
+/// How a command ended; the numbers are promised in `--help`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Exit {
+    /// 0
+    Done,
+    /// 1
+    Failed,
+    /// 2
+    Usage,
+    /// 3
+    Unreachable,
+    /// 4
+    TimedOut,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Done => 0,
+            Exit::Failed => 1,
+            Exit::Usage => 2,
+            Exit::Unreachable => 3,
+            Exit::TimedOut => 4,
+        })
+    }
+}
+
+/// Why a command ends early. Never holds a secret.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Failure {
+    /// The exit status.
+    pub(crate) exit: Exit,
+    /// What is wrong; empty if there is nobody to tell.
+    pub(crate) text: String,
+    /// What to do about it, or nothing.
+    pub(crate) remedy: String,
+    /// The hub's HTTP status, if it is the hub that refused.
+    pub(crate) status: Option<u16>,
+}
+
+impl Failure {
+    /// Exit status 1.
+    pub(crate) fn failed(text: impl Into<String>) -> Self {
+        Self { exit: Exit::Failed, text: text.into(), remedy: String::new(), status: None }
+    }
+
+    /// Exit status 2: the operator can correct it.
+    pub(crate) fn usage(text: impl Into<String>) -> Self {
+        Self { exit: Exit::Usage, ..Self::failed(text) }
+    }
+
+    /// Exit status 3.
+    pub(crate) fn unreachable(text: impl Into<String>) -> Self {
+        Self { exit: Exit::Unreachable, ..Self::failed(text) }
+    }
+
+    /// What to do about it: which flag or variable to set, if it is one.
+    pub(crate) fn remedy(self, remedy: impl Into<String>) -> Self {
+        Self { remedy: remedy.into(), ..self }
+    }
+}
+
+/// The reader of our output has gone (`… | head -1`): nothing is left to do, and nobody to tell.
+impl From<std::io::Error> for Failure {
+    fn from(_: std::io::Error) -> Self {
+        Self::failed("")
+    }
+}
+
+/// What most functions here give.
+pub(crate) type Outcome<T = ()> = Result<T, Failure>;

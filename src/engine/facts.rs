@@ -1,0 +1,58 @@
+//! What the machine, the bootloader and the configuration say: the facts that outrank the record.
+
+use super::{Engine, Tools};
+use crate::boot::BootView;
+use crate::host::Host;
+use crate::model::{BootId, Factory, Slot};
+use crate::update::{Facts, Record};
+
+impl Engine {
+    /// Notes what the bootloader says now.
+    pub(super) fn see(&mut self, view: Option<BootView>) {
+        let Some(view) = view else { return };
+        if let Some(unreadable) = self.unreadable.take() {
+            self.live.warnings.remove(&unreadable);
+        }
+        (self.facts.default, self.facts.trial) = (Some(view.default), view.trial);
+        if self.view.as_ref().is_none_or(|known| known.warnings != view.warnings) {
+            for warning in &view.warnings {
+                self.repeat(|repeats, now, about| repeats.env_one_copy_bad(now, about, warning));
+            }
+        }
+        let old = self.view.take().map(|view| view.warnings).unwrap_or_default();
+        self.live.warnings.retain(|warning| !old.contains(warning));
+        self.live.warnings.extend(view.warnings.iter().cloned());
+        self.view = Some(view);
+    }
+}
+
+/// What the bootloader says, or why it cannot be asked.
+pub(super) fn first_look(
+    tools: &mut Tools,
+    record: &Record,
+    booted: Slot,
+) -> (Option<BootView>, Option<String>) {
+    match tools.look(&record.state, booted) {
+        Ok(view) => (Some(view), None),
+        Err(error) => (None, Some(error.to_string())),
+    }
+}
+
+/// What the machine, the bootloader and the configuration say at the start.
+pub(super) fn look_around(
+    host: &Host,
+    view: Option<&BootView>,
+    boot: BootId,
+    booted: Slot,
+    factory: Factory,
+) -> Facts {
+    Facts {
+        boot,
+        booted,
+        default: view.map(|view| view.default),
+        trial: view.and_then(|view| view.trial),
+        version: host.image_version(),
+        booted_at: host.boot_time(),
+        factory,
+    }
+}

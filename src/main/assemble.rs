@@ -1,0 +1,228 @@
+//! From a configuration to an engine: what it is about is looked for, then everything is put together.
+//!
+//! What must be there, or nothing can be done at all, is in [`Ready`]; what can be done without is a [`Lack`].
+
+use anyhow::Context as _;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
+
+use serde_json::Value;
+use twinboot::boot::uboot::UBoot;
+use twinboot::boot::{Bootloader, Unavailable};
+use twinboot::config::Config;
+use twinboot::control::server::Call;
+use twinboot::engine::{Carried, Engine, FactoryProgram, Parts, Tools};
+use twinboot::events;
+use twinboot::host::Host;
+use twinboot::hub::{self, Access, Hub, Session};
+use twinboot::image::Net;
+use twinboot::model::{BootId, Slot, Timestamp};
+use twinboot::properties::Properties;
+use twinboot::proxy::Proxy;
+use twinboot::report::Waiting;
+use twinboot::slots::SlotMap;
+use twinboot::store::FileStore;
+use twinboot::tls::Trust;
+
+use crate::programs::Runners;
+use crate::{settings, way_out};
+
+/// How much is written to the journal, and how to change it.
+#[derive(Clone)]
+pub(crate) struct Journal {
+    pub(crate) verbosity: events::Verbosity,
+    pub(crate) verbose: bool,
+}
+
+/// A configuration, and all that it is about and nothing can be done without.
+pub(crate) struct Ready {
+    pub(crate) config: Config,
+    host: Host,
+    slots: SlotMap,
+    booted: Slot,
+    boot: BootId,
+    floor: Timestamp,
+    trust: Trust,
+    proxy: Option<Proxy>,
+    net: Net,
+}
+
+/// Something that much can be done without.
+pub(crate) struct Lack {
+    pub(crate) what: Waiting,
+    /// Whether the engine says it by itself.
+    is_told: bool,
+    is_healed: Box<dyn Fn() -> bool>,
+}
+
+impl Lack {
+    /// Looks whether it is there by now.
+    pub(crate) fn is_healed(&self) -> bool {
+        (self.is_healed)()
+    }
+}
+
+/// An engine with what belongs to it.
+pub(crate) struct Assembled {
+    pub(crate) engine: Engine,
+    pub(crate) session: Option<Session>,
+    pub(crate) lacks: Vec<Lack>,
+}
+
+/// What outlives an engine.
+pub(crate) struct Inlet {
+    pub(crate) control: mpsc::Receiver<Call>,
+    pub(crate) status: watch::Sender<Value>,
+    pub(crate) before: Option<Carried>,
+    pub(crate) runners: Runners,
+}
+
+impl Ready {
+    /// Looks for what `config` is about. Changes nothing.
+    pub(crate) fn look(config: Config) -> Result<Self, Waiting> {
+        let host = Host::new(config.simulator.root.clone());
+        let slots = SlotMap::new(settings::slots(&config));
+        let booted = slots.booted(&settings::root(&config)).map_err(|error| Waiting {
+            what: format!("no A/B slot is booted: {}", error.reason().detail),
+            remedy: format!(
+                "name this system's two root file systems by [slots] a and b in {}, see man twinboot.toml",
+                config.path.display()
+            ),
+        })?;
+        let boot = host.boot_id().map_err(|error| Waiting {
+            what: format!("the kernel does not tell which boot this is: {}", error.reason().detail),
+            remedy: "see that /proc is mounted".into(),
+        })?;
+        let floor = way_out::clock_floor(&config.state.directory);
+        let proxy = way_out::proxy(&config.proxy);
+        let network = way_out::trust(&config.tls, floor).and_then(|trust| {
+            let net =
+                Net::new(trust.clone(), proxy.clone(), &settings::image(&config.download), Handle::current());
+            Ok((trust, net.context("setting up the download client")?))
+        });
+        let (trust, net) = network.map_err(|error| Waiting {
+            what: format!("{error:#}"),
+            remedy: "see [tls] and [proxy] of the configuration".into(),
+        })?;
+        Ok(Self { config, host, slots, booted, boot, floor, trust, proxy, net })
+    }
+
+    /// Puts everything together. Opens the record and looks at the bootloader, blocking.
+    pub(crate) fn assemble(self, inlet: Inlet, journal: &Journal) -> Assembled {
+        let mut lacks = Vec::new();
+        let (bootloader, lack) = bootloader(&self.config);
+        lacks.extend(lack);
+        lacks.extend(self.other_slot());
+        let (hub, session) = self.session(&mut lacks);
+        let told = lacks.iter().filter(|lack| !lack.is_told);
+        let warnings = told.map(|lack| format!("{}: {}", lack.what.what, lack.what.remedy)).collect();
+        let engine = self.engine(bootloader, hub, inlet, journal, warnings);
+        Assembled { engine, session, lacks }
+    }
+
+    /// One slot is enough to run, but not to be updated.
+    fn other_slot(&self) -> Option<Lack> {
+        let (slots, other) = (self.slots.clone(), !self.booted);
+        let error = slots.check(other).err()?;
+        let what = Waiting {
+            what: format!("slot {} cannot be written: {}", other.letter(), error.reason().detail),
+            remedy: format!("see [slots] {} of the configuration", other.letter()),
+        };
+        let is_healed = Box::new(move || slots.check(other).is_ok());
+        Some(Lack { what, is_told: false, is_healed })
+    }
+
+    fn session(&self, lacks: &mut Vec<Lack>) -> (Option<Hub>, Option<Session>) {
+        let root = settings::root(&self.config);
+        let Some(source) = way_out::identity(&self.config, &root) else {
+            let config = self.config.clone();
+            lacks.push(Lack {
+                what: Waiting {
+                    what: "there is no hub, since nothing says who this device is".into(),
+                    remedy: "write its connection string to the file that [hub] connection_string_file names (mode \
+                             0600), or set [provisioning]"
+                        .into(),
+                },
+                is_told: false,
+                is_healed: Box::new(move || way_out::has_identity(&config, &root)),
+            });
+            return (None, None);
+        };
+        let (hub, port) = hub::channels();
+        let clock = {
+            let (host, floor) = (self.host.clone(), self.floor);
+            move || host.wall_clock().filter(|now| *now >= hub::CLOCK_FLOOR).unwrap_or(floor)
+        };
+        let access = Access::new(source, self.trust.clone(), self.proxy.clone());
+        (Some(hub), Some(Session::new(port, access, settings::hub(&self.config), clock)))
+    }
+
+    fn engine(
+        self,
+        bootloader: Box<dyn Bootloader>,
+        hub: Option<Hub>,
+        inlet: Inlet,
+        journal: &Journal,
+        warnings: Vec<String>,
+    ) -> Engine {
+        let Self { config, host, slots, booted, boot, net, .. } = self;
+        let (reached, is_reached) = watch::channel(false);
+        let state = config.state.directory.clone();
+        let timeout = config.factory_reset.timeout;
+        let factory_program =
+            config.factory_reset.program.clone().map(|path| FactoryProgram { path, timeout });
+        let runner = inlet.runners.of(&config);
+        let tools = Tools {
+            bootloader,
+            slots,
+            host: host.clone(),
+            image: settings::image(&config.download),
+            net,
+            health: settings::health(&config, is_reached),
+            factory_program,
+            runner: runner.clone(),
+            hooks: settings::hooks(&config, runner.clone()),
+            complaints: Vec::new(),
+            state: state.clone(),
+            verified: None,
+        };
+        let parts = Parts {
+            store: Box::new(FileStore::new(state)),
+            tools,
+            host,
+            hub,
+            control: inlet.control,
+            status: inlet.status,
+            reached,
+            rules: settings::rules(&config, journal.verbose),
+            verbosity: journal.verbosity.clone(),
+            factory: settings::factory(&config.factory_reset),
+            allow_undigested: config.trust.allow_undigested,
+            dialects: settings::dialects(&config),
+            properties: Properties::new(settings::properties(&config, runner)),
+            telemetry: config.report.telemetry,
+            warnings,
+            before: inlet.before,
+        };
+        Engine::new(parts, boot, booted)
+    }
+}
+
+/// A device that cannot be updated must still be reached, and say why.
+fn bootloader(config: &Config) -> (Box<dyn Bootloader>, Option<Lack>) {
+    let settings = settings::uboot(config);
+    match UBoot::open(settings.clone()) {
+        Ok(uboot) => (Box::new(uboot), None),
+        Err(error) => {
+            let what = Waiting {
+                what: format!("the bootloader cannot be asked: {}", error.reason().detail),
+                remedy: format!(
+                    "say in {} where U-Boot's environment is, as for fw_printenv",
+                    config.boot.fw_env_config.display()
+                ),
+            };
+            let is_healed = Box::new(move || UBoot::open(settings.clone()).is_ok());
+            (Box::new(Unavailable::new(&error)), Some(Lack { what, is_told: true, is_healed }))
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! From the configuration to the adapters' own settings, section by section. Nothing is opened or looked for here.
+
+use std::path::PathBuf;
+
+use tokio::sync::watch;
+
+use twinboot::boot::uboot;
+use twinboot::config::{self, Config};
+use twinboot::engine::Health;
+use twinboot::health::HubMode;
+use twinboot::hooks::Hooks;
+use twinboot::model::{Artifact, Factory, Location, LogLevel, Rules};
+use twinboot::program::Runner;
+use twinboot::report::Dialect;
+use twinboot::{hub, image, properties, slots};
+
+/// How to behave, as far as the hub may change it.
+pub(crate) fn rules(config: &Config, verbose: bool) -> Rules {
+    Rules {
+        window: config.policy.window,
+        zone: config.policy.timezone.clone(),
+        consent: config.policy.consent,
+        rate_limit: config.download.rate_limit,
+        progress_every: config.report.progress_every,
+        log_level: if verbose { LogLevel::Debug } else { LogLevel::Info },
+        ..Rules::default()
+    }
+}
+
+/// What a factory reset is on this device.
+pub(crate) fn factory(reset: &config::FactoryReset) -> Factory {
+    let image = reset.image.clone().map(|file| Artifact {
+        version: None,
+        location: Location::File(file),
+        sha256: reset.sha256,
+        size: None,
+    });
+    Factory { image, program: reset.program.is_some() }
+}
+
+/// The bootloader, and which of its variables choose the slot.
+pub(crate) fn uboot(config: &Config) -> uboot::Settings {
+    let boot = &config.boot;
+    let dialect = match boot.dialect {
+        config::UbootDialect::UpgradeAvailable => uboot::Dialect::UpgradeAvailable {
+            slot_variable: boot.upgrade_available.slot_variable.clone(),
+            values: boot.upgrade_available.values.clone(),
+        },
+        config::UbootDialect::BootOrder => uboot::Dialect::BootOrder { names: boot.boot_order.names.clone() },
+    };
+    // A simulated device must not contend for the lock of the machine it is simulated on.
+    let lock_file = config.simulator.root.as_ref().map(|root| root.join("fw_printenv.lock"));
+    uboot::Settings { fw_env_config: boot.fw_env_config.clone(), dialect, tries: boot.tries, lock_file }
+}
+
+/// Where the two slots are.
+pub(crate) fn slots(config: &Config) -> slots::Settings {
+    slots::Settings {
+        a: config.slots.devices.a.clone(),
+        b: config.slots.devices.b.clone(),
+        allow_files: config.simulator.root.is_some(),
+    }
+}
+
+/// How a new system proves itself; `reached` tells whether the hub is connected.
+pub(crate) fn health(config: &Config, reached: watch::Receiver<bool>) -> Health {
+    Health {
+        deadline: config.health.deadline,
+        directory: config.health.directory.clone(),
+        timeout: config.health.check_timeout,
+        hub: match config.health.hub {
+            config::HubCheck::Auto => HubMode::Auto,
+            config::HubCheck::Required => HubMode::Required,
+            config::HubCheck::Ignored => HubMode::Ignored,
+        },
+        reached,
+    }
+}
+
+/// What can be read and set of the device.
+pub(crate) fn properties(config: &Config, runner: Runner) -> properties::Settings {
+    properties::Settings {
+        root: root(config),
+        state: config.state.directory.clone(),
+        directory: config.properties.directory.clone(),
+        timeout: config.properties.timeout,
+        runner,
+    }
+}
+
+/// Programs that take part in an update.
+pub(crate) fn hooks(config: &Config, runner: Runner) -> Hooks {
+    let config::Hooks { directory, timeout, ask_again } = config.hooks.clone();
+    Hooks { directory, timeout, ask_again, runner }
+}
+
+/// The shapes of the reported properties.
+pub(crate) fn dialects(config: &Config) -> Vec<Dialect> {
+    let dialect = |dialect: &config::ReportDialect| match dialect {
+        config::ReportDialect::Firmware => Dialect::Firmware,
+        config::ReportDialect::Flat => Dialect::Flat,
+        config::ReportDialect::IothubDm => Dialect::IothubDm,
+        config::ReportDialect::Lwm2m => Dialect::Lwm2m,
+    };
+    config.report.dialects.iter().map(dialect).collect()
+}
+
+/// The machine's root directory: that of the simulated one, if it is one.
+pub(crate) fn root(config: &Config) -> PathBuf {
+    config.simulator.root.clone().unwrap_or_else(|| "/".into())
+}
+
+/// The session with the hub.
+pub(crate) fn hub(config: &Config) -> hub::Settings {
+    hub::Settings {
+        keep_alive: config.hub.keep_alive,
+        transport: match config.hub.transport {
+            config::Transport::Auto => hub::Transport::Auto,
+            config::Transport::Mqtt => hub::Transport::Mqtt,
+            config::Transport::WebSocket => hub::Transport::WebSocket,
+        },
+        websocket_port: u16::try_from(config.hub.websocket_port).unwrap_or(443),
+        token_lifetime: config.hub.token_lifetime,
+        backoff: [config.hub.backoff.first, config.hub.backoff.last],
+        allow_undigested: config.trust.allow_undigested,
+        take_messages: true,
+        ..hub::Settings::default()
+    }
+}
+
+/// How images are fetched.
+pub(crate) fn image(download: &config::Download) -> image::Settings {
+    image::Settings {
+        connect_timeout: download.connect_timeout,
+        idle_timeout: download.idle_timeout,
+        minimum_rate: download.minimum_rate,
+        attempts: download.attempts,
+        time_limit: download.time_limit,
+        backoff: [download.backoff.first, download.backoff.last],
+        retry_after_limit: download.retry_after_limit,
+        redirects: download.redirects,
+        decoder_memory: download.decoder_memory,
+        checkpoint_every: download.checkpoint_every,
+        data_cap: download.data_cap,
+        ..image::Settings::default()
+    }
+}

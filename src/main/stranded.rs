@@ -1,0 +1,78 @@
+//! A system on trial whose twinboot cannot do its work, for want of a configuration that it understands, or of slots that
+//! it finds. Nobody would judge it, and with a bootloader that counts boots it would stay until it is booted too often:
+//! a bad image, kept. So its time is kept as if it were judged: when `[health] deadline` is over since the boot, the
+//! machine reboots, again and again until the bootloader has tried often enough and goes back by itself. The old system
+//! then reports `boot.fallback`.
+//!
+//! This is done only where our record and the bootloader both say that a trial is going on, as far as they can be read
+//! by what is understood of the configuration; so a committed system with a broken configuration never reboots. What this
+//! cannot see (a bootloader that cannot be asked) is for the trial guard of `packaging/README.md`.
+
+use std::time::Duration;
+
+use twinboot::boot::Bootloader as _;
+use twinboot::boot::uboot::UBoot;
+use twinboot::config::Config;
+use twinboot::host::Host;
+use twinboot::model::{BootId, Slot};
+use twinboot::store::{FileStore, Loaded, StateStore as _};
+use twinboot::update::{Phase, State};
+
+use crate::settings;
+
+/// How long a reboot that was asked for may take before it is asked for again.
+const REBOOT_LIMIT: Duration = Duration::from_secs(300);
+
+/// Looks after a trial for as long as nothing else can be done.
+#[derive(Default)]
+pub(crate) struct Guard {
+    /// When a reboot was asked for last, since the boot.
+    asked: Option<Duration>,
+}
+
+impl Guard {
+    /// Asks for a reboot if the trial's time is over; `true` if it was asked for now. Blocking.
+    pub(crate) fn is_due(&mut self, config: &Config) -> bool {
+        let host = Host::new(config.simulator.root.clone());
+        let now = host.since_boot();
+        let waits = self.asked.is_some_and(|asked| now.saturating_sub(asked) < REBOOT_LIMIT);
+        if waits || now < config.health.deadline || !is_on_trial(config, &host) {
+            return false;
+        }
+        self.asked = Some(now);
+        true
+    }
+}
+
+fn is_on_trial(config: &Config, host: &Host) -> bool {
+    let target = host.boot_id().ok().and_then(|boot| remembered(config, &boot));
+    let Some(target) = target else { return false };
+    let view = UBoot::open(settings::uboot(config)).and_then(|mut uboot| uboot.view());
+    view.is_ok_and(|view| view.trial == Some(target))
+}
+
+/// The slot that runs on trial in this boot, by our record.
+fn remembered(config: &Config, boot: &BootId) -> Option<Slot> {
+    // Where there is none, looking must not make one.
+    if !config.state.directory.join("record").exists() {
+        return None;
+    }
+    let Loaded::Found(record, _) = FileStore::new(config.state.directory.clone()).load() else { return None };
+    match &record.state {
+        State::Idle | State::Restarting { .. } => None,
+        State::Busy(job) => match &job.phase {
+            Phase::Rebooting { since } if since != boot => Some(job.target),
+            Phase::Confirming | Phase::Committing => Some(job.target),
+            Phase::Accepted
+            | Phase::Downloading
+            | Phase::Verifying
+            | Phase::Staged
+            | Phase::Applying
+            | Phase::Rebooting { .. }
+            | Phase::Resetting
+            | Phase::Finishing { .. }
+            | Phase::RollingBack { .. }
+            | Phase::Returning { .. } => None,
+        },
+    }
+}

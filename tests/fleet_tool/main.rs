@@ -1,0 +1,11 @@
+//! `twinboot-fleet` against the hub emulator: the real programs on both sides, and where devices are needed, simulated
+//! ones with the real daemon.
+#![allow(clippy::unwrap_used)]
+
+mod act;
+mod connection;
+mod examples;
+mod job;
+mod look;
+mod rollout;
+mod tool;

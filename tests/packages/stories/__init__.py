@@ -1,0 +1,10 @@
+"""The stories, in the order in which they are told: that of these imports."""
+
+# isort: skip_file
+from harness import STORIES
+from stories import install, configure
+from stories import update, upgrade, conffiles
+from stories import removal, readonly, secrets, restarts
+
+__all__ = ["STORIES", "configure", "conffiles", "install", "readonly", "removal", "restarts", "secrets"]
+__all__ += ["update", "upgrade"]

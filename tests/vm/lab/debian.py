@@ -1,0 +1,127 @@
+"""The systems that the machines run: a small Debian for arm64, once as it comes and once with twinboot installed."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from .bootstrap import bootstrap, foreign_programs
+from .cache import Cache
+from .tool import tool
+
+GUEST = Path(__file__).resolve().parent.parent / "guest"
+
+# Modules besides what is built into Debian's kernel for virtual machines (PCI, NVMe, ext4, GPT, serial console).
+MODULES = ("virtio_pci", "virtio_net", "virtio_console", "vfat", "nls_cp437", "nls_ascii", "autofs4", "loop", "squashfs",
+           "overlay")
+# Nobody waits for these, and each costs a second where a processor is emulated.
+MASKED = ("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer",
+          "e2scrub_reap.service", "fstrim.timer", "auditd.service", "systemd-pcrphase.service",
+          "systemd-pcrphase-sysinit.service", "systemd-random-seed.service", "systemd-update-utmp.service",
+          "systemd-update-utmp-runlevel.service", "systemd-binfmt.service", "kmod-static-nodes.service",
+          "getty@tty1.service", "dev-hugepages.mount", "dev-mqueue.mount", "sys-kernel-debug.mount",
+          "sys-kernel-tracing.mount", "sys-kernel-config.mount", "sys-fs-fuse-connections.mount",
+          *(f"modprobe@{module}.service" for module in ("configfs", "dm_mod", "drm", "efi_pstore", "fuse", "loop")))
+
+
+def debian(cache: Cache) -> Path:
+    """A file tree in an archive: Debian with its kernel and the lab's own services."""
+    base = bootstrap(cache)
+    inputs = [Path(__file__), str(base), *sorted(GUEST.iterdir())]
+    return cache.get("debian", inputs, lambda place: unpacked(base, place, _complete)) / "root.tar"
+
+
+def gateway(cache: Cache, package: Path, authority: Path) -> Path:
+    """The same with the package installed, as for an image; what it takes for granted is so on this board."""
+    base = debian(cache)
+    inputs = [Path(__file__), str(base), package, authority, GUEST / "board.toml"]
+    return cache.get("gateway", inputs, lambda place: _install(place, base, package, authority)) / "root.tar"
+
+
+def unpacked(archive: Path, place: Path, change: Callable[[Path], None]) -> None:
+    """Unpacks a tree, changes it, and packs it again as root.tar in `place`."""
+    root = place / "root"
+    root.mkdir()
+    tool("tar", "-C", root, "--numeric-owner", "--xattrs", "-xf", archive)
+    change(root)
+    tool("tar", "-C", root, "--numeric-owner", "--xattrs", "-cf", place / "root.tar", ".")
+    shutil.rmtree(root)
+
+
+def _complete(root: Path) -> None:
+    """From what Debian's packages make of a directory to a system that boots in the lab."""
+    _kernel(root)
+    # A package that is installed later shall come with everything it has.
+    (root / "etc/dpkg/dpkg.cfg.d/99mmdebstrap").unlink()
+    write = {
+        "etc/hostname": "gateway\n",
+        "etc/fstab": "PARTLABEL=env   /boot/env          vfat  umask=0077,noatime  0 0\n"
+                     "PARTLABEL=data  /var/lib/twinboot  ext4  noatime             0 2\n",
+        "etc/fw_env.config": "/boot/env/uboot.env         0x0  0x4000\n/boot/env/uboot-redund.env  0x0  0x4000\n",
+        "etc/modules-load.d/lab.conf": "virtio_pci\nvirtio_console\nvirtio_net\n",
+        "etc/machine-id": "",
+    }
+    for name, content in write.items():
+        (root / name).write_text(content, encoding="utf-8")
+    (root / "boot/env").mkdir()
+    (root / "var/lib/twinboot").mkdir()
+    tool("chroot", root, "passwd", "--delete", "root")
+    _lab(root)
+    # As if it had been started before: what systemd does at a first start is done, and takes its time.
+    for directory in ("etc", "var"):
+        (root / directory / ".updated").touch()
+
+
+def _kernel(root: Path) -> None:
+    """Debian's kernel for virtual machines, which needs no initrd here, and a few of its modules."""
+    package = next((root / "boot").glob("linux-image-*.deb"))
+    unpacked_to = root / "kernel"
+    tool("dpkg-deb", "--extract", package, unpacked_to)
+    package.unlink()
+    next((unpacked_to / "boot").glob("vmlinuz-*")).rename(root / "boot/vmlinuz")
+    release = next((unpacked_to / "lib/modules").iterdir())
+    target = root / "usr/lib/modules" / release.name
+    tool("depmod", "--basedir", unpacked_to, release.name)
+    needed = tool("modprobe", "--dirname", unpacked_to, "--set-version", release.name, "--all", "--show-depends",
+                  *MODULES)
+    for line in needed.splitlines():
+        if line.startswith("insmod "):
+            module = Path(line.split()[1])
+            kept = target / module.relative_to(release)
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(module, kept)
+    for listing in release.glob("modules.*"):
+        if listing.name in ("modules.builtin", "modules.builtin.modinfo", "modules.order"):
+            shutil.copy(listing, target)
+    tool("depmod", "--basedir", root / "usr", release.name)
+    shutil.rmtree(unpacked_to)
+
+
+def _lab(root: Path) -> None:
+    """The lab's own services, and what is left out of Debian's for the time they take."""
+    home = root / "usr/local/lib/lab"
+    home.mkdir(parents=True)
+    for file in sorted(GUEST.iterdir()):
+        if file.suffix == ".service":
+            shutil.copy(file, root / "etc/systemd/system" / file.name)
+            tool("systemctl", f"--root={root}", "enable", "--quiet", file.name)
+        elif file.suffix != ".toml":
+            shutil.copy(file, home)
+    trigger = root / "etc/systemd/system/systemd-udev-trigger.service.d"
+    trigger.mkdir()
+    (home / "udev-trigger.conf").rename(trigger / "lab.conf")
+    tool("systemctl", f"--root={root}", "mask", "--quiet", *MASKED)
+    tool("systemctl", f"--root={root}", "set-default", "--quiet", "multi-user.target")
+
+
+def _install(place: Path, base: Path, package: Path, authority: Path) -> None:
+    foreign_programs()
+
+    def change(root: Path) -> None:
+        shutil.copy(package, root / "tmp/twinboot.deb")
+        tool("chroot", root, "env", "DEBIAN_FRONTEND=noninteractive", "dpkg", "--install", "/tmp/twinboot.deb")
+        (root / "tmp/twinboot.deb").unlink()
+        shutil.copy(GUEST / "board.toml", root / "etc/twinboot/conf.d/50-board.toml")
+        shutil.copy(authority, root / "usr/local/share/hub-ca.crt")
+        tool("systemctl", f"--root={root}", "enable", "--quiet", "twinboot.service")
+
+    unpacked(base, place, change)

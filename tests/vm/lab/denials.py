@@ -1,0 +1,45 @@
+"""What the kernel denied twinboot: records of its audit, as journald writes them into the journal.
+
+Two kinds, from two sources that do not see each other's (guest/denials.rules, and SYSTEMD_LOG_SECCOMP on the kernel's
+command line): a filter of system calls, and everything else that answers with EPERM, EACCES or EROFS.
+"""
+
+import errno
+import re
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+PROGRAM = "/usr/bin/twinboot"
+# Linux' own table of arm64's system calls, which comes with the cross compiler.
+TABLE = Path("/usr/aarch64-linux-gnu/include/asm-generic/unistd.h")
+
+
+def denials(entries: Iterable[dict[str, object]]) -> list[str]:
+    """The records among the journal's entries, in words: `filter openat`, `EACCES openat /etc/shadow`."""
+    audit = [(str(entry.get("_AUDIT_ID")), str(entry.get("MESSAGE"))) for entry in entries
+             if entry.get("_TRANSPORT") == "audit"]
+    paths: dict[str, list[str]] = {}
+    for record, message in audit:
+        if message.startswith("PATH ") and (name := _field(message, "name")):
+            paths.setdefault(record, []).append(name)
+    found = []
+    for record, message in audit:
+        kind = message.split(" ", 1)[0]
+        if kind not in ("SECCOMP", "SYSCALL") or _field(message, "exe") != PROGRAM:
+            continue
+        call = _calls().get(int(_field(message, "syscall") or -1), "?")
+        code = "filter" if kind == "SECCOMP" else errno.errorcode.get(-int(_field(message, "exit") or 0), "?")
+        found.append(" ".join([code, call, *paths.get(record, [])]))
+    return found
+
+
+@cache
+def _calls() -> dict[int, str]:
+    lines = re.findall(r"^#define __NR(?:3264)?_(\w+)\s+(\d+)$", TABLE.read_text(encoding="utf-8"), re.MULTILINE)
+    return {int(number): name for name, number in lines}
+
+
+def _field(message: str, name: str) -> str | None:
+    value = re.search(rf'\b{name}=("[^"]*"|\S+)', message)
+    return value[1].strip('"') if value else None

@@ -1,0 +1,128 @@
+"""Images of root file systems, and the disk of a machine: environment, two slots, data. Nothing is ever mounted."""
+
+import hashlib
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .cache import Cache
+from .loader import HERE as LOADER
+from .tool import ToolError, tool
+
+MIB = 1024 * 1024
+ENVIRONMENT, SLOT, DATA = 32 * MIB, 384 * MIB, 64 * MIB
+# Partition numbers, names and sizes; loader/ab.env counts on the numbers.
+PARTITIONS = (("env", ENVIRONMENT), ("rootfs-a", SLOT), ("rootfs-b", SLOT), ("data", DATA))
+# What U-Boot 2023.01 cannot read.
+EXT4 = ("-t", "ext4", "-b", "4096", "-O", "^metadata_csum_seed,^orphan_file")
+
+
+# What images can be made of, and files of the host that can be put into them.
+SYSTEMS = frozenset({"debian", "gateway"})
+FILES = frozenset({"twinboot.deb", "hub-ca.crt", "connection-string"})
+
+
+@dataclass(frozen=True)
+class Image:
+    """What a scenario wants in an image: a system, and how it differs from it."""
+
+    system: str
+    """One of SYSTEMS."""
+    version: str
+    """Its `IMAGE_VERSION`."""
+    files: dict[str, str] = field(default_factory=dict)
+    """Path and content; in place of what is there."""
+    programs: dict[str, str] = field(default_factory=dict)
+    """The same, and executable."""
+    copies: dict[str, str] = field(default_factory=dict)
+    """Path, and which of FILES to put there."""
+    without: tuple[str, ...] = ()
+    """Paths of files that are removed."""
+
+
+def file_system(cache: Cache, name: str, archive: Path) -> Path:
+    """A file system with the tree of an archive, no larger than it must be to work with."""
+    inputs = [Path(__file__), name, str(archive)]
+
+    def build(place: Path) -> None:
+        root = place / "root"
+        root.mkdir()
+        tool("tar", "-C", root, "--numeric-owner", "--xattrs", "-xf", archive)
+        used = int(tool("du", "--summarize", "--block-size=1", root).split()[0])
+        blocks = (used * 5 // 4 + 32 * MIB) // 4096
+        tool("mke2fs", "-q", *EXT4, "-J", "size=8", "-E", "lazy_itable_init=0,lazy_journal_init=0", "-d", root,
+             place / "image", str(blocks))
+        shutil.rmtree(root)
+
+    return cache.get(f"{name}-image", inputs, build) / "image"
+
+
+def make_image(base: Path, image: Image, files: dict[str, Path], place: Path) -> None:
+    """The file system `base` changed into what a scenario wants; `files` are where FILES are."""
+    tool("cp", "--sparse=always", "--reflink=auto", base, place)
+    release = tool("debugfs", "-R", "cat /usr/lib/os-release", place)
+    release = "".join(line + "\n" for line in release.splitlines() if "=" in line)
+    changes = [*image.files.items(), ("/usr/lib/os-release", f'{release}IMAGE_VERSION="{image.version}"\n')]
+    commands = [f"rm {path}" for path in image.without]
+    written = place.with_suffix(".files")
+    written.mkdir()
+    for number, (path, content, mode) in enumerate(
+            [(path, content, "0100644") for path, content in changes]
+            + [(path, content, "0100755") for path, content in image.programs.items()]):
+        source = written / str(number)
+        source.write_text(content, encoding="utf-8")
+        commands += _put(source, path, mode)
+    for path, name in image.copies.items():
+        commands += _put(files[name], path, "0100644")
+    said = tool("debugfs", "-w", "-f", "-", place, stdin="\n".join(commands) + "\n")
+    shutil.rmtree(written)
+    # It goes on after a mistake, and ends with 0. The first `rm` of a file that is new is no mistake.
+    bad = [line for line in said.splitlines() if ": " in line and not line.startswith(("debugfs", "Allocated"))
+           and not line.startswith("rm: File not found by ext2_lookup while trying to resolve filename")]
+    if bad:
+        raise ToolError(f"debugfs: {bad}")
+
+
+def _put(source: Path, path: str, mode: str) -> list[str]:
+    """Its directory must be there."""
+    return [f"rm {path}", f"write {source} {path}", f"sif {path} mode {mode}", f"sif {path} uid 0", f"sif {path} gid 0"]
+
+
+def sha256(path: Path) -> str:
+    """The digest of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def make_disk(place: Path, work: Path, slots: dict[str, Path], data: Path) -> None:
+    """A disk as it leaves the factory: `slots` by their letters, `data` a directory, the loader's variables saved."""
+    offset, table = MIB, ["sgdisk", "--clear"]
+    at = {}
+    for number, (name, size) in enumerate(PARTITIONS, 1):
+        table += [f"--new={number}:{offset // 512}:+{size // 1024}K", f"--change-name={number}:{name}"]
+        at[name] = offset
+        offset += size
+    with place.open("wb") as disk:
+        disk.truncate(offset + MIB)
+    tool(*table, place)
+    parts = {"env": work / "env.img", "data": work / "data.img"}
+    _environment(parts["env"], work)
+    tool("mke2fs", "-q", *EXT4, "-d", data, parts["data"], f"{DATA // 1024}K")
+    parts |= {f"rootfs-{letter}": image for letter, image in slots.items()}
+    for name, source in parts.items():
+        tool("dd", f"if={source}", f"of={place}", "bs=1M", f"seek={at[name] // MIB}", "conv=notrunc,sparse",
+             "status=none")
+    parts["env"].unlink()
+    parts["data"].unlink()
+
+
+def _environment(place: Path, work: Path) -> None:
+    """A FAT file system with both copies of the loader's variables, good ones, as after `saveenv; saveenv`."""
+    with place.open("wb") as file:
+        file.truncate(ENVIRONMENT)
+    tool("mformat", "-i", place, "-c", "4", "-v", "ENV", "::")
+    saved = work / "uboot.env"
+    tool("mkenvimage", "-r", "-s", "0x4000", "-o", saved, LOADER / "ab.env")
+    for name in ("uboot.env", "uboot-redund.env"):
+        tool("mcopy", "-i", place, saved, f"::{name}")
+    saved.unlink()

@@ -1,0 +1,139 @@
+"""Scenarios: what scenarios/*.toml may say. Anything else in them is refused, so that a slip of the pen is no test."""
+
+import tomllib
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from .disk import FILES, SYSTEMS, Image
+
+
+class Mistake(Exception):
+    """A scenario that cannot be understood."""
+
+
+class Told:
+    """What people read of a step: its verb, and the beginning of what that is told."""
+
+    def told(self) -> str:
+        """In one line."""
+        verb = fields(self)[0].name  # type: ignore[arg-type]
+        text = " ".join(str(getattr(self, verb)).split())
+        return f"{verb} {text if len(text) <= 80 else text[:79] + '…'}"
+
+
+@dataclass(frozen=True)
+class Boots(Told):
+    """`boots = "a"`: the machine comes up, from this slot, once more; by itself, or switched on if it is off."""
+
+    boots: str
+    limit: float = 900
+
+
+@dataclass(frozen=True)
+class Run(Told):
+    """`run = "script"`: a script of bash in the machine; `set -eu` holds."""
+
+    run: str
+    status: int = 0
+    """The exit status it must have."""
+    prints: tuple[str, ...] = ()
+    """Regular expressions that must be found in what it writes; `^` and `$` match at lines."""
+    never: tuple[str, ...] = ()
+    """Regular expressions that must not."""
+    until: bool = False
+    """Again and again, until all this is so."""
+    limit: float = 300
+
+
+@dataclass(frozen=True)
+class Wish(Told):
+    """`wish = "image"`: the hub wants this image of the scenario on the device."""
+
+    wish: str
+    job: str = ""
+    """`jobId`, if it is not empty."""
+
+
+@dataclass(frozen=True)
+class Reported(Told):
+    """`reported = {…}`: waits until the reported property `firmware` has these members; one that is empty may be missing."""
+
+    reported: dict[str, Any]
+    limit: float = 900
+
+
+@dataclass(frozen=True)
+class Journal(Told):
+    """`journal = ["…"]`: waits until the journal of all boots so far has these lines of twinboot, in this order."""
+
+    journal: tuple[str, ...]
+    """Regular expressions, each found in the message of an entry."""
+    limit: float = 120
+
+
+@dataclass(frozen=True)
+class Denied(Told):
+    """`denied = []`: all that the kernel has denied twinboot since the machine was made: exactly these kinds."""
+
+    denied: tuple[str, ...]
+    """Regular expressions for records as `denials` words them; each must be found, and each record match one."""
+
+
+Step = Boots | Run | Wish | Reported | Journal | Denied
+STEPS: tuple[type[Step], ...] = (Boots, Run, Wish, Reported, Journal, Denied)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A scenario."""
+
+    name: str
+    about: str
+    a: str
+    """The image in slot A; B is empty."""
+    images: dict[str, Image]
+    steps: tuple[Step, ...]
+    processors: int = 2
+
+
+def load(path: Path) -> Scenario:
+    """Reads a scenario."""
+    try:
+        with path.open("rb") as file:
+            text = tomllib.load(file)
+        images = {name: _filled(Image, table) for name, table in text.pop("image", {}).items()}
+        steps = tuple(_step(table) for table in text.pop("step", []))
+        made = _filled(Scenario, text | {"name": path.stem, "images": images, "steps": steps})
+        wanted = {made.a} | {step.wish for step in steps if isinstance(step, Wish)}
+        if not steps or wanted != set(images):
+            raise Mistake(f"no steps, or images that are not there or not used: {wanted ^ set(images)}")
+        for image in images.values():
+            if image.system not in SYSTEMS or set(image.copies.values()) - FILES:
+                raise Mistake(f"systems are {SYSTEMS}, files are {FILES}, and not {image.system}, {image.copies}")
+        return made
+    except (Mistake, tomllib.TOMLDecodeError) as error:
+        raise Mistake(f"{path.name}: {error}") from None
+
+
+def _step(table: dict[str, Any]) -> Step:
+    kinds = [kind for kind in STEPS if fields(kind)[0].name in table]
+    if len(kinds) != 1:
+        raise Mistake(f"a step does one of {[fields(kind)[0].name for kind in STEPS]}, not {table}")
+    return _filled(kinds[0], table)
+
+
+def _filled(kind: Callable[..., Any], table: dict[str, Any]) -> Any:
+    """An object of a data class, made of a table with its members and no others."""
+    known = {one.name: one for one in fields(kind)}  # type: ignore[arg-type]
+    values = {}
+    for name, value in table.items():
+        if name not in known:
+            raise Mistake(f"{kind.__name__} has no {name!r}, but {sorted(known)}")
+        values[name] = tuple(value) if isinstance(value, list) else value
+    missing = [name for name, one in known.items()
+               if one.default is MISSING and one.default_factory is MISSING and name not in values]
+    if missing:
+        raise Mistake(f"{kind.__name__} needs {missing}: {table}")
+    return kind(**values)
