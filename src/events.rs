@@ -108,7 +108,7 @@ pub fn not_provisioned(file: &str) {
         NOT_PROVISIONED,
         &About::default(),
         [],
-        "no connection string: write the device's to {} (mode 0600) and restart; until then there is no hub",
+        "no connection string: write the device's to {} (mode 0600), and twinboot goes on by itself",
         Line(file)
     );
 }
@@ -201,6 +201,12 @@ pub fn download_resumed(about: &About<'_>, at: u64) {
 /// An update stands still until `gate` opens.
 pub fn gate_waiting(about: &About<'_>, gate: &str) {
     tell!(info, GATE_WAITING, about, [], "{about} waits: {}", Line(gate));
+}
+
+/// A hook failed that nothing depended on any more.
+pub fn hook_failed(about: &About<'_>, detail: &str) {
+    let code = crate::model::Failure::HookFailed.code();
+    tell!(error, HOOK_FAILED, about, [FAILURE = code], "{about} goes on all the same: {}", Line(detail));
 }
 
 /// Somebody allowed switching over.

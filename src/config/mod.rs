@@ -26,8 +26,9 @@ use std::path::{Path, PathBuf};
 pub use finding::{Finding, Weight};
 pub use network::{Attestation, Hub, Provisioning, Proxy, Tls, Transport, candidates};
 pub use sections::{
-    Backoff, Boot, BootOrder, Control, Download, FactoryReset, Health, HubCheck, Loader, Policy, Properties,
-    Report, ReportDialect, Simulator, Slots, State, Trust, UbootDialect, UpgradeAvailable,
+    Backoff, Boot, BootOrder, Control, Download, FactoryReset, Health, Hooks, HubCheck, Loader, Policy,
+    ProgramRunner, Programs, Properties, Report, ReportDialect, Simulator, Slots, State, Trust, UbootDialect,
+    UpgradeAvailable,
 };
 use value::Value;
 
@@ -52,6 +53,8 @@ pub struct Config {
     pub trust: Trust,
     /// How a new system proves itself.
     pub health: Health,
+    /// Programs that take part in an update.
+    pub hooks: Hooks,
     /// When to switch over.
     pub policy: Policy,
     /// The way back to the factory's state.
@@ -60,6 +63,8 @@ pub struct Config {
     pub report: Report,
     /// What can be read and set of the device.
     pub properties: Properties,
+    /// How all programs of the integrator are run.
+    pub programs: Programs,
     /// The local control socket.
     pub control: Control,
     /// Where twinboot remembers.
@@ -82,6 +87,14 @@ impl Config {
     /// Everything that is wrong in any of the files, each with file and line, not only the first.
     pub fn load(path: &Path) -> Result<Self, Error> {
         Ok(Self { path: path.to_owned(), ..Self::from_sources(&file::sources(path)?)? })
+    }
+
+    /// Reads a configuration that is one text, such as [`Config::to_toml`] makes.
+    ///
+    /// # Errors
+    /// As for [`Config::load`].
+    pub fn from_toml(text: &str) -> Result<Self, Error> {
+        Self::from_sources(&[file::Source { file: PathBuf::new(), text: text.to_owned() }])
     }
 
     /// As much of it as can be understood: what is wrong, or in a file that cannot be read, is as if it were not there.
@@ -173,6 +186,9 @@ impl Config {
         f("health.directory", &mut self.health.directory);
         f("health.check_timeout", &mut self.health.check_timeout);
         f("health.hub", &mut self.health.hub);
+        f("hooks.directory", &mut self.hooks.directory);
+        f("hooks.timeout", &mut self.hooks.timeout);
+        f("hooks.ask_again", &mut self.hooks.ask_again);
         f("policy.window", &mut self.policy.window);
         f("policy.timezone", &mut self.policy.timezone);
         f("policy.consent", &mut self.policy.consent);
@@ -185,6 +201,7 @@ impl Config {
         f("report.telemetry", &mut self.report.telemetry);
         f("properties.directory", &mut self.properties.directory);
         f("properties.timeout", &mut self.properties.timeout);
+        f("programs.runner", &mut self.programs.runner);
         f("control.socket", &mut self.control.socket);
         f("control.group", &mut self.control.group);
         f("state.directory", &mut self.state.directory);
