@@ -108,8 +108,7 @@ pub fn not_provisioned(file: &str) {
         NOT_PROVISIONED,
         &About::default(),
         [],
-        "no connection string: write the device's to {} (mode 0600); it is looked for every few minutes, and at once by \
-         `systemctl restart twinboot`",
+        "no connection string: write the device's to {} (mode 0600), and twinboot goes on by itself",
         Line(file)
     );
 }

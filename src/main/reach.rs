@@ -1,6 +1,7 @@
 //! Who has the network: this process, or another one.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::runtime::Handle;
@@ -13,6 +14,9 @@ use twinboot::wire::{Setup, Side};
 
 use crate::settings;
 use crate::way_out::WayOut;
+
+/// How long the network side may take to leave: nothing else is done meanwhile.
+const LEAVE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Whoever has it.
 #[derive(Clone)]
@@ -38,11 +42,11 @@ impl Reach {
         match self {
             // Here everything is read again when it changed.
             Self::Here(_) => {}
-            Self::Apart(side) => {
-                if let Err(error) = side.leave().await {
-                    tracing::debug!(%error, "the network side was not told to leave");
-                }
-            }
+            Self::Apart(side) => match tokio::time::timeout(LEAVE_LIMIT, side.leave()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(%error, "the network side was not told to leave"),
+                Err(_) => tracing::debug!("the network side does not leave"),
+            },
         }
     }
 

@@ -240,3 +240,24 @@ fn a_network_side_that_is_silent_or_not_there_is_told() {
     assert_eq!(failure, Failure::DownloadUnreachable);
     assert!(words.contains("twinboot-net.service") && words.contains("net.sock"), "{words}");
 }
+
+/// The best of three each, as other things go on on this machine.
+#[test]
+#[ignore = "deep: fetches 768 MiB"]
+fn deep_the_way_through_the_network_side_is_not_the_bottleneck() {
+    const LEN: usize = 128 << 20;
+    let image = image(LEN);
+    let rate = |is_apart: bool| {
+        let rates = (0..3).map(|_| {
+            let bench = Bench::new(&image, LEN as u64);
+            let (bench, _apart) = if is_apart { Some(apart(bench)).unzip() } else { (Some(bench), None) };
+            let began = std::time::Instant::now();
+            bench.unwrap().write().unwrap();
+            (LEN as f64 / f64::from(1 << 20) / began.elapsed().as_secs_f64()) as u64
+        });
+        rates.max().unwrap()
+    };
+    let (here, there) = (rate(false), rate(true));
+    println!("{here} MiB/s by one process, {there} MiB/s through the network side");
+    assert!(there * 2 > here, "{here} MiB/s by one process, {there} MiB/s through the network side");
+}

@@ -34,8 +34,8 @@ class Kit:
 class Play:
     """A scenario that is being played. Its `with` takes everything away again but the logs."""
 
-    def __init__(self, kit: Kit, scenario: Scenario, logs: Path, tell: Callable[[str], None]) -> None:
-        self.kit, self.scenario, self.logs, self.tell = kit, scenario, logs, tell
+    def __init__(self, kit: Kit, scenario: Scenario, logs: Path) -> None:
+        self.kit, self.scenario, self.logs = kit, scenario, logs
         shutil.rmtree(logs, ignore_errors=True)
         logs.mkdir(parents=True)
         self._work = tempfile.TemporaryDirectory(prefix="lab-", dir=logs)
@@ -63,9 +63,16 @@ class Play:
             try:
                 self._do(step)
             except Unexpected as error:
-                raise Unexpected(f"step {number}, {step.told()}: {error}") from None
+                wrong = f"step {number}, {step.told()}: {error}"
+                self.tell(f"FAILED: {wrong}")
+                raise Unexpected(wrong) from None
             wall, used = time.monotonic() - began[0], self.machine.processor_seconds() - began[1]
             self.tell(f"{number}. {step.told()}: {wall:.1f} s, {used:.1f} s of processor")
+
+    def tell(self, line: str) -> None:
+        """Adds to the story as it went."""
+        with (self.logs / "steps.log").open("a", encoding="utf-8") as steps:
+            print(line, file=steps)
 
     def _prepare(self) -> None:
         string = self.work / "connection-string"
@@ -126,7 +133,8 @@ class Play:
                 if step.until:
                     return "it rebooted"
                 raise
-            self.tell("".join(f"    {line}\n" for line in said.splitlines())[:-1])
+            for line in said.splitlines():
+                self.tell(f"    {line}")
             missing = [pattern for pattern in step.prints if not re.search(pattern, said, re.MULTILINE)]
             present = [pattern for pattern in step.never if re.search(pattern, said, re.MULTILINE)]
             if status == step.status and not missing and not present:
