@@ -140,8 +140,8 @@ const WRITERS: [&str; 4] = [
 /// Lines of a file that is not a test.
 const CAP: usize = 400;
 
-/// The tiers of tests/run that run what `cargo test` does not.
-const TIERS: [&str; 3] = ["deep", "peers", "vm"];
+/// The tiers of tests/run that run what `cargo test` leaves out.
+const TIERS: [&str; 2] = ["deep", "peers"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -467,7 +467,7 @@ fn the_rule_about_ignored_tests_finds_what_it_is_for() {
         "#[test] #[ignore = \"deep: \"] fn deep_x() {}",
         "#[ignore = \"slow: \"] #[tokio::test(start_paused = true)] pub async fn x() {}",
         "#[test] #[cfg_attr(miri, ignore = \"deep: takes minutes\")] fn deep_x() {}",
-        "#[test] fn vm_x() {}",
+        "#[test] fn deep_x() {}",
     ] {
         assert_eq!(ignored("tests/x.rs", bad).len(), 1, "{bad}");
     }
