@@ -19,7 +19,7 @@ use crate::boot::fake::FakeBootloader;
 use crate::control::Peer;
 use crate::health::HubMode;
 use crate::hub::{self, Desired, HubEvent, Parsed, Port};
-use crate::image::{self, Net};
+use crate::image::{self, Direct, Net};
 use crate::model::{Answer, Artifact, BootId, Install, Location, Origin, Outcome, Request};
 use crate::properties;
 use crate::slots::{self, SlotMap};
@@ -109,7 +109,7 @@ impl Device {
             bootloader: Box::new(self.rom.clone()),
             slots: SlotMap::new(slots),
             host: host.clone(),
-            net: Net::new(trust, None, &image, Handle::current()).unwrap(),
+            net: Net::new(Direct::new(trust, None, image.connect_timeout), Handle::current()).unwrap(),
             image,
             health,
             factory_program: Some(FactoryProgram {
