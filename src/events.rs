@@ -203,6 +203,12 @@ pub fn gate_waiting(about: &About<'_>, gate: &str) {
     tell!(info, GATE_WAITING, about, [], "{about} waits: {}", Line(gate));
 }
 
+/// A hook failed that nothing depended on any more.
+pub fn hook_failed(about: &About<'_>, detail: &str) {
+    let code = crate::model::Failure::HookFailed.code();
+    tell!(error, HOOK_FAILED, about, [FAILURE = code], "{about} goes on all the same: {}", Line(detail));
+}
+
 /// Somebody allowed switching over.
 pub fn consent_given(about: &About<'_>, by: Origin) {
     tell!(info, CONSENT_GIVEN, about, [], "{about} was allowed to switch over by {}", origin_in_words(by));

@@ -22,7 +22,7 @@
 //!   │  work   State → Work                                   update   (pure)    │
 //!   └──────────▲─────────────────────────────────────────────────────┬──────────┘
 //!              │ Written, Done, Failed                               ▼ one at a time, on its own thread
-//!              └──────────── image · slots · boot · health · host ───┘
+//!              └──────── image · slots · boot · health · hooks · host ┘
 //! ```
 //!
 //! One work belongs to each state ([`State::work`](update::State::work)), and it may begin again from any prefix of
@@ -57,7 +57,7 @@
 //! | --- | --- | --- |
 //! | 4 doors | `main`, [`cli`] | everything; `main` is the one place where adapters are chosen |
 //! | 3 engine | [`engine`] [`control`] [`config`] [`events`] [`net`] | tasks, channels, time, and the floors below |
-//! | 2 adapters | [`boot`] [`slots`] [`image`] [`health`] [`hub`] [`host`] [`program`] [`properties`] [`store`] [`durable`] [`tls`] [`proxy`] [`secret`] [`stamp`] [`wire`] | one part of the world each |
+//! | 2 adapters | [`boot`] [`slots`] [`image`] [`health`] [`hooks`] [`hub`] [`host`] [`program`] [`properties`] [`store`] [`durable`] [`tls`] [`proxy`] [`secret`] [`stamp`] [`wire`] | one part of the world each |
 //! | 1 decisions | [`update`] [`report`] | nothing: no clock, no files, no randomness, no async |
 //! | 0 words | [`model`] | nothing; its values cannot be wrong |
 //!
@@ -110,6 +110,7 @@ pub mod durable;
 pub mod engine;
 pub mod events;
 pub mod health;
+pub mod hooks;
 pub mod host;
 pub mod hub;
 pub mod image;

@@ -13,6 +13,8 @@ mod inspect;
 mod network;
 #[path = "main/orders.rs"]
 mod orders;
+#[path = "main/programs.rs"]
+mod programs;
 #[path = "main/reach.rs"]
 mod reach;
 #[path = "main/settings.rs"]

@@ -18,7 +18,7 @@ type Module = (&'static str, u8, &'static [&'static str]);
 
 /// A floor may use the floors below it, and does use no more than what is named here.
 /// Above them all is `main.rs`, the only place where adapters are chosen.
-const MODULES: [Module; 25] = [
+const MODULES: [Module; 26] = [
     // Words: values that cannot be wrong.
     ("model", 0, &[]),
     // Decisions: what follows from what happened, and what is told about it.
@@ -28,6 +28,7 @@ const MODULES: [Module; 25] = [
     ("boot", 2, &["model"]),
     ("durable", 2, &[]),
     ("health", 2, &["model", "program"]),
+    ("hooks", 2, &["model", "program"]),
     ("host", 2, &["model"]),
     ("hub", 2, &["durable", "model", "proxy", "secret", "stamp", "tls", "wire"]),
     ("image", 2, &["durable", "model", "proxy", "tls", "wire"]),
@@ -52,6 +53,7 @@ const MODULES: [Module; 25] = [
             "durable",
             "events",
             "health",
+            "hooks",
             "host",
             "hub",
             "image",
@@ -73,7 +75,7 @@ const MODULES: [Module; 25] = [
 ];
 
 /// Modules that use a neighbour on their own floor, and why.
-const NEIGHBOURS: [(&str, &str); 18] = [
+const NEIGHBOURS: [(&str, &str); 19] = [
     // A report is a projection of the state.
     ("report", "update"),
     // Both keep what must survive a power cut in two generations.
@@ -96,6 +98,7 @@ const NEIGHBOURS: [(&str, &str); 18] = [
     ("tls", "stamp"),
     // Programs of the integrator are run in one way.
     ("health", "program"),
+    ("hooks", "program"),
     ("properties", "program"),
     // It answers those who ask, and tells what it does.
     ("engine", "control"),

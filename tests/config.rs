@@ -138,3 +138,25 @@ fn peers_the_units_are_what_systemd_understands_and_keep_their_walls() {
     analyze(&["security", "--offline=true", "--threshold=20"], "twinboot.service");
     analyze(&["security", "--offline=true", "--threshold=15"], "twinboot-net.service");
 }
+
+/// The examples that people copy: each is a configuration that loads, and sets something.
+#[test]
+fn the_examples_are_configurations() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = |file: &str| fs::read_to_string(root.join(file)).expect(file);
+    let between = |file: &str, from: &str, to: &str| {
+        let parts: Vec<_> =
+            text(file).split(from).skip(1).map(|it| it.split(to).next().unwrap_or(it).to_owned()).collect();
+        assert!(!parts.is_empty(), "{file}");
+        parts
+    };
+    let mut examples = between("README.md", "```toml\n", "```");
+    let page = between("packaging/manual/pages/twinboot.toml.5", "\n.EX\n", ".EE");
+    examples.extend(page.iter().map(|example| example.replace("\\-", "-")));
+    examples.push(text("packaging/yocto/examples/twinboot/edison/50-board.toml"));
+    for example in examples {
+        let (_directory, main) = installed(&[("50-example.toml", &example)]);
+        let config = Config::load(&main).unwrap_or_else(|error| panic!("{example}\n{error}"));
+        assert!(config.to_toml().contains("conf.d/50-example.toml:"), "{example}");
+    }
+}

@@ -19,29 +19,17 @@ cross_cargo() {
         flags+=("--remap-path-prefix=$registry=$CRATES")
         c+=" -ffile-prefix-map=$registry=$CRATES"
     done
-    env CARGO_TARGET_DIR="$build" CARGO_ENCODED_RUSTFLAGS="$(encoded "${flags[@]}")" CARGO_TERM_PROGRESS_WHEN=never \
+    env CARGO_TARGET_DIR="$build" CARGO_BUILD_TARGET="$target" CARGO_BUILD_JOBS="$jobs" CARGO_TERM_PROGRESS_WHEN=never \
+        CARGO_ENCODED_RUSTFLAGS="$(encoded "${flags[@]}")" \
         "CARGO_TARGET_${variable^^}_LINKER=$gnu-gcc" "CC_$variable=$gnu-gcc" "AR_$variable=$gnu-ar" "CFLAGS_$variable=$c" \
-        "$CARGO" "$@" --locked --target "$target" --jobs "$jobs"
+        "$CARGO" "$@"
 }
 
-# Builds the programs for ARCH, each for itself: features that one needs are not in the other.
+# Builds the programs for ARCH. Together, for they are of one library: the feature only says that there is a second one.
 compile() {
-    local arch=$1 program
+    local arch=$1
     "$CARGO" fetch --locked --quiet
     PATH=$root/target/tools/cargo-auditable-$CARGO_AUDITABLE/bin:$PATH
     say "compiling for $arch"
-    for program in "${programs[@]}"; do
-        cross_cargo "$arch" auditable build --profile "$profile" --bin "$program" --features "$(features_of "$program")"
-    done
-}
-
-has_fleet() { grep -q '^fleet = ' Cargo.toml; }
-
-# Puts what was built for ARCH into DIRECTORY, as packaging/debian looks for it.
-collect() {
-    local arch=$1 directory=$2 program
-    for program in "${programs[@]}"; do
-        # The profile dev has its files in debug.
-        install -D -m 755 -t "$directory/bin" "$build/$(rust_target "$arch")/${profile/#dev/debug}/$program"
-    done
+    cross_cargo "$arch" auditable build --locked --profile "$profile" --bin twinboot --bin twinboot-fleet --features fleet
 }

@@ -29,7 +29,7 @@ struct Checks<'a> {
 
 impl Checks<'_> {
     fn times(&mut self) {
-        let Config { hub, download, health, factory_reset, report, properties, .. } = self.config;
+        let Config { hub, download, health, hooks, factory_reset, report, properties, .. } = self.config;
         // IoT Hub drops a connection after one and a half times the keep-alive, or 1767 s: more than 1177 s is never
         // honoured. Below ten seconds it is all pings.
         self.time("hub.keep_alive", hub.keep_alive, 10 * SECOND..=1177 * SECOND);
@@ -42,6 +42,8 @@ impl Checks<'_> {
         self.backoff("download.backoff", download.backoff);
         self.time("health.deadline", health.deadline, SECOND..=DAY);
         self.time("health.check_timeout", health.check_timeout, Duration::from_millis(1)..=DAY);
+        self.time("hooks.timeout", hooks.timeout, SECOND..=DAY);
+        self.time("hooks.ask_again", hooks.ask_again, Duration::from_millis(100)..=DAY);
         self.time("factory_reset.timeout", factory_reset.timeout, SECOND..=DAY);
         // Whoever calls a method waits for its answer, for half a minute if nothing else was said.
         self.time("properties.timeout", properties.timeout, Duration::from_millis(100)..=5 * MINUTE);
@@ -110,13 +112,14 @@ impl Checks<'_> {
 
     /// A relative name would depend on where somebody happened to start us.
     fn paths(&mut self) {
-        let Config { slots, boot, health, factory_reset, properties, control, state, tls, simulator, .. } =
-            self.config;
+        let Config { slots, boot, health, hooks, factory_reset, properties, control, .. } = self.config;
+        let Config { state, tls, simulator, .. } = self.config;
         let one = [
             ("slots.a", &slots.devices.a),
             ("slots.b", &slots.devices.b),
             ("boot.fw_env_config", &boot.fw_env_config),
             ("health.directory", &health.directory),
+            ("hooks.directory", &hooks.directory),
             ("properties.directory", &properties.directory),
             ("control.socket", &control.socket),
             ("state.directory", &state.directory),

@@ -26,8 +26,9 @@ use std::path::{Path, PathBuf};
 pub use finding::{Finding, Weight};
 pub use network::{Attestation, Hub, Provisioning, Proxy, Tls, Transport, candidates};
 pub use sections::{
-    Backoff, Boot, BootOrder, Control, Download, FactoryReset, Health, HubCheck, Loader, Policy, Properties,
-    Report, ReportDialect, Simulator, Slots, State, Trust, UbootDialect, UpgradeAvailable,
+    Backoff, Boot, BootOrder, Control, Download, FactoryReset, Health, Hooks, HubCheck, Loader, Policy,
+    ProgramRunner, Programs, Properties, Report, ReportDialect, Simulator, Slots, State, Trust, UbootDialect,
+    UpgradeAvailable,
 };
 use value::Value;
 
@@ -52,6 +53,8 @@ pub struct Config {
     pub trust: Trust,
     /// How a new system proves itself.
     pub health: Health,
+    /// Programs that take part in an update.
+    pub hooks: Hooks,
     /// When to switch over.
     pub policy: Policy,
     /// The way back to the factory's state.
@@ -60,6 +63,8 @@ pub struct Config {
     pub report: Report,
     /// What can be read and set of the device.
     pub properties: Properties,
+    /// How all programs of the integrator are run.
+    pub programs: Programs,
     /// The local control socket.
     pub control: Control,
     /// Where twinboot remembers.
@@ -181,6 +186,9 @@ impl Config {
         f("health.directory", &mut self.health.directory);
         f("health.check_timeout", &mut self.health.check_timeout);
         f("health.hub", &mut self.health.hub);
+        f("hooks.directory", &mut self.hooks.directory);
+        f("hooks.timeout", &mut self.hooks.timeout);
+        f("hooks.ask_again", &mut self.hooks.ask_again);
         f("policy.window", &mut self.policy.window);
         f("policy.timezone", &mut self.policy.timezone);
         f("policy.consent", &mut self.policy.consent);
@@ -193,6 +201,7 @@ impl Config {
         f("report.telemetry", &mut self.report.telemetry);
         f("properties.directory", &mut self.properties.directory);
         f("properties.timeout", &mut self.properties.timeout);
+        f("programs.runner", &mut self.programs.runner);
         f("control.socket", &mut self.control.socket);
         f("control.group", &mut self.control.group);
         f("state.directory", &mut self.state.directory);

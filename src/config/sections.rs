@@ -284,6 +284,51 @@ impl Default for Properties {
     }
 }
 
+/// `[hooks]`: programs that take part in an update.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hooks {
+    /// The directory of the stages' directories.
+    pub directory: PathBuf,
+    /// How long one may take.
+    pub timeout: Duration,
+    /// How long after a "not now" a stage is asked again.
+    pub ask_again: Duration,
+}
+
+impl Default for Hooks {
+    fn default() -> Self {
+        Self {
+            directory: "/etc/twinboot/hooks.d".into(),
+            timeout: minutes(5),
+            ask_again: Duration::from_secs(30),
+        }
+    }
+}
+
+/// `[programs]`: how all programs of the integrator are run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Programs {
+    /// By whom.
+    pub runner: ProgramRunner,
+}
+
+impl Default for Programs {
+    fn default() -> Self {
+        Self { runner: ProgramRunner::Auto }
+    }
+}
+
+/// Who runs the integrator's programs.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ProgramRunner {
+    /// The service manager, if we are a service of its.
+    Auto,
+    /// The service manager.
+    Systemd,
+    /// We ourselves.
+    Direct,
+}
+
 /// `[control]`: the local control socket.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Control {

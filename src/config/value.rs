@@ -8,7 +8,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::network::{Attestation, Transport};
-use super::sections::{Backoff, HubCheck, Loader, ReportDialect, UbootDialect};
+use super::sections::{Backoff, HubCheck, Loader, ProgramRunner, ReportDialect, UbootDialect};
 use crate::hub::identity::HubName;
 use crate::model::{Hours, Sha256, Window, Zone};
 use crate::proxy::{Address, Exception};
@@ -50,6 +50,11 @@ impl Words for Attestation {
 impl Words for HubCheck {
     const WORDS: &'static [(&'static str, Self)] =
         &[("auto", Self::Auto), ("required", Self::Required), ("ignored", Self::Ignored)];
+}
+
+impl Words for ProgramRunner {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("auto", Self::Auto), ("systemd", Self::Systemd), ("direct", Self::Direct)];
 }
 
 impl Words for ReportDialect {

@@ -2,7 +2,7 @@
 
 use super::Engine;
 use crate::model::Reason;
-use crate::update::{Event, Refused, State};
+use crate::update::{Event, Record, Refused, State};
 
 impl Engine {
     /// Steps, saves, announces. The record is what it was if the answer is a refusal.
@@ -30,8 +30,13 @@ impl Engine {
             self.retune();
         }
         self.live.gate = None;
+        self.hooked.forget();
         if self.record.state.job().is_none() {
             self.warn_of_zone(None);
+        }
+        let intent = |record: &Record| record.state.job().map(|job| job.intent.clone());
+        if self.record.state.job().is_some() && intent(&self.record) != intent(&before) {
+            self.forget_complaints();
         }
         self.announce(&before);
         answer

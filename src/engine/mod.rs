@@ -24,6 +24,7 @@
 
 mod announce;
 mod facts;
+mod hooked;
 mod inbox;
 mod keep;
 mod leave;
@@ -58,6 +59,7 @@ use crate::report::Dialect;
 use crate::store::StateStore;
 use crate::update::{Event, Facts, Record, State, Wish, Work};
 
+use hooked::{Hooked, Word};
 use leave::Beginning;
 pub use leave::{Carried, Left};
 use live::Live;
@@ -154,6 +156,7 @@ pub struct Engine {
     unsaved: bool,
     /// This work failed and is not begun again before then, or a broken device would spin.
     resting: Option<(worker::Key, Instant)>,
+    hooked: Hooked,
 }
 
 impl Engine {
@@ -185,6 +188,7 @@ impl Engine {
         let unreadable = view.as_ref().err().cloned();
         live.warnings.extend(unreadable.clone());
         let facts = facts::look_around(&host, view.as_ref().ok(), boot, booted, factory);
+        let hooked = Hooked::new(tools.hooks.clone());
         let mut engine = Self {
             record,
             facts,
@@ -215,6 +219,7 @@ impl Engine {
             unreadable,
             unsaved,
             resting: None,
+            hooked,
         };
         engine.see(view.ok());
         engine.retune();
@@ -308,7 +313,7 @@ impl Engine {
         };
         let save = (self.unsaved || self.postponed.is_some()).then_some(SAVE_PAUSE);
         let rest = self.resting.as_ref().map(|(_, until)| until.saturating_duration_since(Instant::now()));
-        [save, rest].into_iter().flatten().fold(own, Duration::min)
+        [save, rest, self.hooks_rest()].into_iter().flatten().fold(own, Duration::min)
     }
 
     /// The work that the state calls for, and no other, is being done when this returns.
@@ -328,11 +333,10 @@ impl Engine {
                     return self.begin(key).await;
                 }
                 Work::Rest => return,
-                Work::Await(_) => {
-                    if self.gate_is_closed(work) {
+                Work::Await(stage) => {
+                    if !self.wait_at_gate(stage, key).await {
                         return;
                     }
-                    let _ = self.take(Event::Proceed).await;
                 }
                 _ if self.worker.key().is_some() => return,
                 Work::Download(_)
@@ -353,14 +357,21 @@ impl Engine {
     }
 
     async fn finish(&mut self, finished: Finished) {
-        let Finished { event, view } = finished;
+        let Finished { key, word, complaints, view } = finished;
         let is_first = self.view.is_none();
         self.see(view);
+        self.complain(complaints);
         if is_first && self.view.is_some() && self.record.state == State::Idle {
             // What could not be seen at the start may call for something.
             let _ = self.take(Event::Started).await;
             return;
         }
+        let event = match word {
+            Word::Later(why) => return self.heard_at_gate(key, Some(why)),
+            // The gate is looked at once more: it may have closed while they were asked.
+            Word::Event(Event::Proceed) => return self.heard_at_gate(key, None),
+            Word::Event(event) => event,
+        };
         if event == Event::Done && matches!(self.record.state.work(), Work::Commit(_)) {
             events::slot_committed(&self.about());
         }

@@ -29,13 +29,15 @@ impl Engine {
         let now = self.conditions(&mut rules);
         let (Work::Await(stage), Some(job)) = (work, self.record.state.job()) else { return false };
         let closed = gate(stage, job, &rules, &now);
-        if let Some(gate) = &closed
+        let is_closed = closed.is_some();
+        let waits = closed.or_else(|| self.gate_of_hooks());
+        if let Some(gate) = &waits
             && self.live.gate.as_ref() != Some(gate)
         {
             events::gate_waiting(&self.about(), &gate.to_string());
         }
-        self.live.gate = closed;
-        self.live.gate.is_some()
+        self.live.gate = waits;
+        is_closed
     }
 
     /// What holds now. Where the time zone cannot be found out, the window is in UTC, and the operator is told: never

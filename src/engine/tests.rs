@@ -2,6 +2,7 @@
 //! that really chooses, and a hub that is the test. Time stands still unless nothing else can happen.
 #![allow(clippy::unwrap_used)]
 
+mod hooks;
 mod policy;
 mod reload;
 
@@ -18,9 +19,11 @@ use super::*;
 use crate::boot::fake::FakeBootloader;
 use crate::control::Peer;
 use crate::health::HubMode;
+use crate::hooks::Hooks;
 use crate::hub::{self, Desired, HubEvent, Parsed, Port};
 use crate::image::{self, Direct, Net};
 use crate::model::{Answer, Artifact, BootId, Install, Location, Origin, Outcome, Request};
+use crate::program::Runner;
 use crate::properties;
 use crate::slots::{self, SlotMap};
 use crate::store::fake::FakeStore;
@@ -36,6 +39,8 @@ struct Device {
     booted: Slot,
     rules: Rules,
     factory: Factory,
+    /// How long after a "not now" hooks are asked again.
+    ask_again: Duration,
 }
 
 /// One life of the daemon.
@@ -56,7 +61,8 @@ impl Device {
         }
         let (store, rom) = (FakeStore::default(), FakeBootloader::new(Slot::A, 2));
         let factory = Factory::default();
-        Self { directory, store, rom, boots: 1, booted: Slot::A, rules: Rules::default(), factory }
+        let ask_again = Duration::from_secs(30);
+        Self { directory, store, rom, boots: 1, booted: Slot::A, rules: Rules::default(), factory, ask_again }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -116,6 +122,14 @@ impl Device {
                 path: self.path("reset"),
                 timeout: Duration::from_secs(10),
             }),
+            runner: Runner::Direct,
+            hooks: Hooks {
+                directory: self.path("hooks.d"),
+                timeout: Duration::from_secs(10),
+                ask_again: self.ask_again,
+                runner: Runner::Direct,
+            },
+            complaints: Vec::new(),
             state: self.directory.path().into(),
             verified: None,
         };
@@ -137,6 +151,7 @@ impl Device {
                 state: self.directory.path().into(),
                 directory: self.path("properties.d"),
                 timeout: Duration::from_secs(10),
+                runner: Runner::Direct,
             }),
             telemetry: false,
             warnings: Vec::new(),

@@ -10,13 +10,15 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
+use super::hooked::Word;
 use crate::boot::{BootView, Bootloader};
 use crate::durable::Generations;
 use crate::health::{self, Check, HubMode};
+use crate::hooks::{self, Hooks};
 use crate::host::Host;
 use crate::image::{self, Cancel, Progress, RateLimit};
 use crate::model::{Artifact, Failure, Image, Reason, Slot, TargetSlot, VerifiedSlot};
-use crate::program::Declared;
+use crate::program::{Keep, Purpose, Runner, Task, is_trusted};
 use crate::slots::{SlotMap, TargetDevice};
 use crate::update::{Event, Facts, Job, Plan, State, Work};
 
@@ -27,6 +29,8 @@ const BOOT_PAUSE: Duration = Duration::from_secs(2);
 const REBOOT_LIMIT: Duration = Duration::from_secs(300);
 /// How often health checks that have no verdict yet are asked again.
 const HEALTH_PAUSE: Duration = Duration::from_millis(500);
+/// How long the program of a factory reset may take to end when it is asked to, before it is made to.
+const RESET_GRACE: Duration = Duration::from_secs(5);
 /// Where the position of a download is kept, in the state directory.
 const CHECKPOINT: &str = "download";
 
@@ -46,6 +50,12 @@ pub struct Tools {
     pub health: Health,
     /// How a factory reset makes the data as new, if it has a program for that.
     pub factory_program: Option<FactoryProgram>,
+    /// Who runs the integrator's programs.
+    pub runner: Runner,
+    /// Programs that take part in an update.
+    pub hooks: Hooks,
+    /// What hooks failed that nothing depended on, until it is told.
+    pub complaints: Vec<String>,
     /// Where the position of a download is kept.
     pub state: PathBuf,
     /// What this process has read back and found right; forgotten when the slot is written again.
@@ -77,7 +87,7 @@ pub struct FactoryProgram {
 }
 
 /// What a work needs to know besides.
-pub struct Order {
+pub(super) struct Order {
     /// What to do.
     pub work: Work,
     /// For which job; none for a reboot that was asked for.
@@ -96,26 +106,26 @@ pub struct Order {
 
 impl Tools {
     /// Does the work, blocking, and says how it went. After a cancelled work nobody listens.
-    pub fn perform(&mut self, order: &Order) -> Event {
+    pub(super) fn perform(&mut self, order: &Order) -> Word {
         let done = match order.work {
             Work::Rest => self.look(&State::Idle, order.facts.booted).map(drop),
-            Work::Await(_) => Ok(()),
+            Work::Await(stage) => return self.ask_at_gate(order, stage),
             Work::Download(slot) => match self.download(order, slot) {
-                Ok(image) => return Event::Written(image),
+                Ok(image) => return Word::Event(Event::Written(image)),
                 Err(why) => Err(why),
             },
             Work::Verify(slot) => self.verify(order, slot),
             Work::Arm(slot) => self.arm(order, slot),
             Work::Reboot => self.reboot(order),
-            Work::CheckHealth => self.check_health(order),
-            Work::Commit(slot) => self.tell_bootloader(order, |bootloader| bootloader.commit(slot)),
-            Work::Revert(slot) => self.tell_bootloader(order, |bootloader| bootloader.revert(slot)),
+            Work::CheckHealth => self.prepare_trial(order).and_then(|()| self.check_health(order)),
+            Work::Commit(slot) => self.commit(order, slot),
+            Work::Revert(slot) => self.revert(order, slot),
             Work::Reset => self.reset(order),
         };
-        match done {
+        Word::Event(match done {
             Ok(()) => Event::Done,
             Err(why) => Event::Failed(why),
-        }
+        })
     }
 
     /// The first look at the bootloader in this process. In a boot of the default system with nothing under way, it
@@ -216,6 +226,7 @@ impl Tools {
             directory: self.health.directory.clone(),
             timeout: self.health.timeout,
             environment: environment(job),
+            runner: self.runner.clone(),
         };
         let mut checks: Vec<Box<dyn Check>> = Vec::new();
         if let Some(check) = health::RightVersion::new(job.version.clone(), self.host.image_version()) {
@@ -237,6 +248,12 @@ impl Tools {
         })
     }
 
+    fn commit(&mut self, order: &Order, slot: Slot) -> Result<(), Reason> {
+        self.tell_bootloader(order, |bootloader| bootloader.commit(slot))?;
+        self.tell_hooks(order, hooks::Stage::PostCommit);
+        Ok(())
+    }
+
     /// Runs the program that makes the data as new. The last look at the bootloader is here, right before it: data is
     /// not given up for a system that may be gone after the next boot.
     fn reset(&mut self, order: &Order) -> Result<(), Reason> {
@@ -250,16 +267,29 @@ impl Tools {
         let FactoryProgram { path, timeout } = self.factory_program.clone().ok_or_else(|| {
             failed("the running system declares no program: [factory_reset] program".to_owned())
         })?;
-        let program = Declared { path, timeout, environment: environment(job(order)?) };
-        Handle::current().block_on(async {
+        is_trusted(&path).map_err(failed)?;
+        let (shown, environment) = (path.display().to_string(), environment(job(order)?));
+        let task = Task {
+            purpose: Purpose::FactoryReset,
+            name: &shown,
+            path: &path,
+            argument: None,
+            environment: &environment,
+            input: None,
+            keep: Keep::Tail,
+            limit: timeout,
+            grace: RESET_GRACE,
+        };
+        let ran = Handle::current().block_on(async {
             tokio::select! {
-                done = program.run() => done.map_err(failed),
+                ran = self.runner.run(&task) => ran.map_err(|why| failed(format!("{shown} {why}"))),
                 () = order.cancel.cancelled() => Err(Failure::Internal.because("stopped")),
             }
-        })
+        })?;
+        ran.trouble(timeout).map_or(Ok(()), |trouble| Err(failed(format!("{shown} {trouble}"))))
     }
 
-    fn tell_bootloader(
+    pub(super) fn tell_bootloader(
         &mut self,
         order: &Order,
         mut verb: impl FnMut(&mut dyn Bootloader) -> Result<(), crate::boot::Error>,
@@ -303,7 +333,7 @@ impl Tools {
     }
 }
 
-fn job(order: &Order) -> Result<&Job, Reason> {
+pub(super) fn job(order: &Order) -> Result<&Job, Reason> {
     order.job.as_ref().ok_or_else(|| Failure::Internal.because("a work without a job"))
 }
 
@@ -312,8 +342,8 @@ fn artifact(order: &Order) -> Result<&Artifact, Reason> {
     artifact.ok_or_else(|| Failure::Internal.because("there is nothing to download"))
 }
 
-/// What a health program is told.
-fn environment(job: &Job) -> Vec<(String, String)> {
+/// What the integrator's programs are told.
+pub(super) fn environment(job: &Job) -> Vec<(String, String)> {
     let version = job.version.as_ref().map_or(String::new(), ToString::to_string);
     vec![
         ("TWINBOOT_UPDATE_ID".into(), job.id.to_string()),

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
+use super::hooked::Word;
 use super::tools::{Order, Tools};
 use super::{Engine, FAREWELL};
 use crate::boot::BootView;
 use crate::image::{Cancel, Progress, Snapshot};
 use crate::model::IntentId;
-use crate::update::{Event, Phase, State, Work};
+use crate::update::{Phase, State, Work};
 
 /// The tools, resting or in use.
 pub(super) struct Worker {
@@ -34,8 +35,12 @@ pub(super) type Key = (Option<IntentId>, Work);
 
 /// How a work ended.
 pub(super) struct Finished {
+    /// Which.
+    pub key: Key,
     /// What it says.
-    pub event: Event,
+    pub word: Word,
+    /// What did not go well beside it.
+    pub complaints: Vec<String>,
     /// What the bootloader says afterwards, if it can be asked.
     pub view: Option<BootView>,
 }
@@ -66,10 +71,11 @@ impl Worker {
         self.hand = match std::mem::replace(&mut self.hand, Hand::Between) {
             Hand::Resting(mut tools) => {
                 let (cancel, progress) = (order.cancel.clone(), order.progress.clone());
+                let of = key.clone();
                 let thread = tokio::task::spawn_blocking(move || {
-                    let event = tools.perform(&order);
-                    let view = tools.view();
-                    (tools, Finished { event, view })
+                    let word = tools.perform(&order);
+                    let (view, complaints) = (tools.view(), std::mem::take(&mut tools.complaints));
+                    (tools, Finished { key: of, word, complaints, view })
                 });
                 Hand::Working { key, cancel, progress, thread }
             }

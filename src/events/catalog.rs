@@ -17,6 +17,8 @@ pub const TRANSITION: &str = "652a65151ada521338ac132c4eda5a62";
 pub const DOWNLOAD_RESUMED: &str = "ed04638716c16373643844bd6d27023e";
 /// An update waits.
 pub const GATE_WAITING: &str = "9745c8b50424a3920951a77c3f817763";
+/// A hook failed, and the update goes on.
+pub const HOOK_FAILED: &str = "a2bc3573974246158abc3cf4665d863f";
 /// Somebody allowed an update to switch over.
 pub const CONSENT_GIVEN: &str = "291f5b9765be9e02c6d0c827a238826b";
 /// The program of a factory reset has made the data as new.
@@ -93,6 +95,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("TRANSITION", TRANSITION),
     ("DOWNLOAD_RESUMED", DOWNLOAD_RESUMED),
     ("GATE_WAITING", GATE_WAITING),
+    ("HOOK_FAILED", HOOK_FAILED),
     ("CONSENT_GIVEN", CONSENT_GIVEN),
     ("DATA_RENEWED", DATA_RENEWED),
     ("REBOOT_REQUESTED", REBOOT_REQUESTED),

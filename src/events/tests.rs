@@ -100,6 +100,7 @@ fn tell_all() {
     transition(about, "applying", "rebooting", None);
     download_resumed(about, 4096);
     gate_waiting(about, "consent");
+    hook_failed(about, "hook post-commit/10-migrate ended with exit status: 1");
     consent_given(about, Origin::Method);
     data_renewed(about);
     repeats.reboot_requested(now, about, "to try slot b");

@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::program::Program;
 use super::{Answer, Check, Verdict};
 use crate::model::Failure;
-use crate::program::{Found, list};
+use crate::program::{Found, Runner, list};
 
 /// What to run, and how.
 #[derive(Clone, Debug)]
@@ -23,6 +23,8 @@ pub struct Settings {
     pub timeout: Duration,
     /// `TWINBOOT_…` variables: with a fixed `PATH`, all of a program's environment.
     pub environment: Vec<(String, String)>,
+    /// Who runs them.
+    pub runner: Runner,
 }
 
 /// The checks of the directory, in the order of their names.
@@ -36,7 +38,10 @@ pub fn programs(settings: &Settings) -> Vec<Box<dyn Check>> {
 
 fn check(settings: &Settings, (name, found): Found) -> Box<dyn Check> {
     match found {
-        Ok(path) => Box::new(Program::new(name, path, settings.timeout, settings.environment.clone())),
+        Ok(path) => {
+            let environment = settings.environment.clone();
+            Box::new(Program::new(name, path, settings.timeout, environment, settings.runner.clone()))
+        }
         Err(why) => Box::new(Untrusted { name, why }),
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Answer, Check, Verdict};
 use crate::model::{Failure, Reason};
-use crate::program::{Group, Keep, command};
+use crate::program::{Keep, NotRun, Purpose, Runner, Task};
 
 /// `EX_TEMPFAIL` of sysexits.h: ask again.
 const ASK_AGAIN: i32 = 75;
@@ -20,6 +20,7 @@ pub(super) struct Program {
     path: PathBuf,
     timeout: Duration,
     environment: Vec<(String, String)>,
+    runner: Runner,
     grace: Duration,
 }
 
@@ -29,8 +30,9 @@ impl Program {
         path: PathBuf,
         timeout: Duration,
         environment: Vec<(String, String)>,
+        runner: Runner,
     ) -> Self {
-        Self { name, path, timeout, environment, grace: GRACE }
+        Self { name, path, timeout, environment, runner, grace: GRACE }
     }
 
     /// With another time for ending than the usual one.
@@ -40,20 +42,28 @@ impl Program {
     }
 
     async fn ask(&self, left: Duration) -> Verdict {
-        let mut group = match Group::start(command(&self.path, &self.environment), None, Keep::Tail) {
-            Ok(group) => group,
-            Err(error) => return self.fail(Failure::Unhealthy, &format!("cannot be run: {error}"), ""),
-        };
         let limit = self.timeout.min(left);
-        let in_time = group.exited_within(limit).await;
-        if !in_time {
-            group.stop(self.grace).await;
-        }
-        let status = group.finish();
-        let tail = group.tail();
-        match status.filter(|_| in_time) {
-            Some(status) => self.verdict(status, &tail),
-            None => self.fail(Failure::HealthTimeout, &format!("had no verdict within {limit:?}"), &tail),
+        let task = Task {
+            purpose: Purpose::Health,
+            name: &self.name,
+            path: &self.path,
+            argument: None,
+            environment: &self.environment,
+            input: None,
+            keep: Keep::Tail,
+            limit,
+            grace: self.grace,
+        };
+        match self.runner.run(&task).await {
+            Ok(ran) => match ran.status {
+                Some(status) => self.verdict(status, &ran.tail),
+                None => {
+                    self.fail(Failure::HealthTimeout, &format!("had no verdict within {limit:?}"), &ran.tail)
+                }
+            },
+            // A machine that goes down says nothing about the health of its system.
+            Err(why @ NotRun::NotNow(_)) => Verdict::Wait(why.to_string()),
+            Err(why @ NotRun::Never(_)) => self.fail(Failure::Unhealthy, &why.to_string(), ""),
         }
     }
 

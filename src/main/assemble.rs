@@ -23,6 +23,7 @@ use twinboot::report::Waiting;
 use twinboot::slots::SlotMap;
 use twinboot::store::FileStore;
 
+use crate::programs::Runners;
 use crate::reach::Reach;
 use crate::{settings, way_out};
 
@@ -87,6 +88,7 @@ pub(crate) struct Inlet {
     pub(crate) control: mpsc::Receiver<Call>,
     pub(crate) status: watch::Sender<Value>,
     pub(crate) before: Option<Carried>,
+    pub(crate) runners: Runners,
 }
 
 impl Ready {
@@ -184,6 +186,7 @@ impl Ready {
         let timeout = config.factory_reset.timeout;
         let factory_program =
             config.factory_reset.program.clone().map(|path| FactoryProgram { path, timeout });
+        let runner = inlet.runners.of(&config);
         let tools = Tools {
             bootloader,
             slots,
@@ -192,6 +195,9 @@ impl Ready {
             net,
             health: settings::health(&config, is_reached),
             factory_program,
+            runner: runner.clone(),
+            hooks: settings::hooks(&config, runner.clone()),
+            complaints: Vec::new(),
             state: state.clone(),
             verified: None,
         };
@@ -208,7 +214,7 @@ impl Ready {
             factory: settings::factory(&config.factory_reset),
             allow_undigested: config.trust.allow_undigested,
             dialects: settings::dialects(&config),
-            properties: Properties::new(settings::properties(&config)),
+            properties: Properties::new(settings::properties(&config, runner)),
             telemetry: config.report.telemetry,
             warnings,
             before: inlet.before,

@@ -25,7 +25,7 @@ use tokio::sync::{mpsc, watch};
 use twinboot::cli::Launch;
 use twinboot::config::{self, Config};
 use twinboot::control::server::{Call, Wiring};
-use twinboot::engine::Left;
+use twinboot::engine::{Carried, Left};
 use twinboot::events;
 use twinboot::host::{self, Host, service};
 use twinboot::model::{Granted, Kind, Refusal};
@@ -34,6 +34,7 @@ use twinboot::report::Waiting;
 use crate::assemble::{Assembled, Inlet, Journal, Lack, Ready};
 use crate::door::Door;
 use crate::orders::{Asker, Reloads, Stop};
+use crate::programs::Runners;
 use crate::stranded;
 
 /// How often what is missing is looked for.
@@ -67,7 +68,8 @@ fn live(launch: &Launch, journal: Journal) -> anyhow::Result<()> {
         let (reloads, stop) = (Reloads::new(reloads)?, Stop::new()?);
         let door = Door::new(Wiring { engine, keeper, status: shown });
         let (lacking, repeats) = (Vec::new(), events::Repeats::default());
-        let daemon = Daemon { launch, journal, door, reloads, stop, status, lacking, repeats };
+        let runners = Runners::default();
+        let daemon = Daemon { launch, journal, door, reloads, stop, status, runners, lacking, repeats };
         tokio::select! {
             () = daemon.live(control) => Ok(()),
             never = service::stay_alive() => match never {},
@@ -86,6 +88,7 @@ struct Daemon<'a> {
     reloads: Reloads,
     stop: Stop,
     status: watch::Sender<Value>,
+    runners: Runners,
     /// What was told to be missing, and can be done without.
     lacking: Vec<Waiting>,
     repeats: events::Repeats,
@@ -101,14 +104,18 @@ enum Cause {
 
 impl Daemon<'_> {
     async fn live(mut self, control: mpsc::Receiver<Call>) {
-        let mut inlet = Inlet { control, status: self.status.clone(), before: None };
+        let mut inlet = self.inlet(control, None);
         let Some((mut ready, mut cause)) = self.wait(&mut inlet.control).await else { return };
         events::config_loaded(&self.launch.config, ready.config.values_set());
         loop {
             let Some((left, next)) = self.work(ready, cause, inlet).await else { return };
-            inlet = Inlet { control: left.control, status: self.status.clone(), before: Some(left.carried) };
+            inlet = self.inlet(left.control, Some(left.carried));
             (ready, cause) = next;
         }
+    }
+
+    fn inlet(&self, control: mpsc::Receiver<Call>, before: Option<Carried>) -> Inlet {
+        Inlet { control, status: self.status.clone(), before, runners: self.runners.clone() }
     }
 
     /// Waits until all is there that nothing can be done without, which most often it is; `None` if it is to stop.
@@ -165,7 +172,7 @@ impl Daemon<'_> {
     async fn work(&mut self, ready: Ready, cause: Cause, inlet: Inlet) -> Option<(Left, (Ready, Cause))> {
         let config = ready.config.clone();
         self.door.fit(&config.control);
-        if matches!(cause, Cause::Asked(_)) {
+        if inlet.before.is_some() {
             ready.refresh().await;
         }
         let Assembled { engine, session, lacks } = ready.assemble(inlet, &self.journal);

@@ -13,6 +13,7 @@ use nix::unistd::Group;
 use twinboot::boot::Bootloader as _;
 use twinboot::boot::uboot::UBoot;
 use twinboot::config::{self, Attestation, Config, Finding};
+use twinboot::hooks::Stage;
 use twinboot::hub::credential::Keeper;
 use twinboot::hub::keyfile::KeyFile;
 use twinboot::hub::pair::PairFiles;
@@ -194,16 +195,20 @@ impl Inspection<'_> {
     }
 
     fn programs(&mut self) {
-        let Config { health, properties, factory_reset, .. } = self.config;
+        let Config { health, hooks, properties, factory_reset, .. } = self.config;
         if !health.directory.is_dir() {
             let what = format!("{} is not there: no program judges a new system", health.directory.display());
             let remedy = "make it, and a program in it that knows whether the gateway does its work";
             self.found.push(Finding::warning("health.directory", what, remedy));
         }
-        for (key, directory) in
-            [("health.directory", &health.directory), ("properties.directory", &properties.directory)]
-        {
-            let programs = match program::list(directory) {
+        let stages = Stage::ALL.map(|stage| ("hooks.directory", hooks.directory.join(stage.name())));
+        let others = [
+            ("health.directory", health.directory.clone()),
+            ("properties.directory", properties.directory.clone()),
+        ];
+        self.unknown_stages(&hooks.directory);
+        for (key, directory) in others.into_iter().chain(stages) {
+            let programs = match program::list(&directory) {
                 Ok(programs) => programs,
                 Err(why) => {
                     self.found.push(Finding::error(key, why, "it and what is above it are root's alone"));
@@ -220,6 +225,19 @@ impl Inspection<'_> {
         }
         if let Some(image) = &factory_reset.image {
             self.readable("factory_reset.image", image);
+        }
+    }
+
+    /// A hook in a directory that is no stage's would never run.
+    fn unknown_stages(&mut self, directory: &Path) {
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            if Stage::ALL.iter().all(|stage| name != stage.name()) {
+                let what =
+                    format!("{} is no stage of an update: nothing in it is run", entry.path().display());
+                let remedy = format!("the stages are {}", Stage::ALL.map(Stage::name).join(", "));
+                self.found.push(Finding::warning("hooks.directory", what, remedy));
+            }
         }
     }
 

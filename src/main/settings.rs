@@ -8,7 +8,9 @@ use twinboot::boot::uboot;
 use twinboot::config::{self, Config};
 use twinboot::engine::Health;
 use twinboot::health::HubMode;
+use twinboot::hooks::Hooks;
 use twinboot::model::{Artifact, Factory, Location, LogLevel, Rules};
+use twinboot::program::Runner;
 use twinboot::report::Dialect;
 use twinboot::{hub, image, properties, slots};
 
@@ -76,13 +78,20 @@ pub(crate) fn health(config: &Config, reached: watch::Receiver<bool>) -> Health 
 }
 
 /// What can be read and set of the device.
-pub(crate) fn properties(config: &Config) -> properties::Settings {
+pub(crate) fn properties(config: &Config, runner: Runner) -> properties::Settings {
     properties::Settings {
         root: root(config),
         state: config.state.directory.clone(),
         directory: config.properties.directory.clone(),
         timeout: config.properties.timeout,
+        runner,
     }
+}
+
+/// Programs that take part in an update.
+pub(crate) fn hooks(config: &Config, runner: Runner) -> Hooks {
+    let config::Hooks { directory, timeout, ask_again } = config.hooks.clone();
+    Hooks { directory, timeout, ask_again, runner }
 }
 
 /// The shapes of the reported properties.

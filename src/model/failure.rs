@@ -107,6 +107,9 @@ pub enum Failure {
     /// The new system says it is another version than was asked for.
     #[serde(rename = "health.wrong-version")]
     WrongVersion,
+    /// A program of the integrator that takes part in updates failed, or could not be run.
+    #[serde(rename = "hook.failed")]
+    HookFailed,
     /// The program that was to make the data as new failed, or could not be run.
     #[serde(rename = "factory-reset.failed")]
     FactoryReset,
@@ -164,6 +167,7 @@ impl Failure {
             Self::HealthTimeout => "health.timeout",
             Self::HubUnreachable => "health.hub-unreachable",
             Self::WrongVersion => "health.wrong-version",
+            Self::HookFailed => "hook.failed",
             Self::FactoryReset => "factory-reset.failed",
             Self::RecordLost => "state.record-lost",
             Self::StateUnwritable => "state.unwritable",

@@ -1,30 +1,38 @@
-//! A program and everything it starts: one process group, which ends with it.
+//! A program and everything it starts as our children: one process group, which ends with it.
 
 use std::io;
-use std::os::fd::AsFd as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
-use tokio::io::AsyncReadExt as _;
-use tokio::net::unix::pipe;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// How much of what is kept for people is kept: the end, where the reason is.
-const TAIL: usize = 256;
+use super::output::{Output, pair};
+use super::{Keep, NotRun, PATH, Ran, Task};
 
-/// Reads that empty the largest pipe there is by default (64 KiB), and some.
-const MOST_READS: usize = 64;
+/// Runs a program as a child of ours.
+///
+/// # Errors
+/// If it cannot be started.
+pub(super) async fn run(task: &Task<'_>) -> Result<Ran, NotRun> {
+    let mut command = clean(Command::new(task.path));
+    command.envs(task.environment.iter().map(|(name, value)| (name, value))).args(task.argument);
+    let mut group =
+        Group::start(command, task.input, task.keep).map_err(|error| NotRun::Never(error.to_string()))?;
+    let in_time = group.exited_within(task.limit).await;
+    if !in_time {
+        group.stop(task.grace).await;
+    }
+    let status = group.finish().filter(|_| in_time);
+    let answer = group.answer.whole().map(<[u8]>::to_vec);
+    Ok(Ran { status, tail: group.tail(), answer })
+}
 
-/// What becomes of a program's output.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Keep {
-    /// The end of all that it writes, for people.
-    Tail,
-    /// The beginning of its standard output, so many bytes at most, as its answer; and the end of what it writes to
-    /// standard error, for people.
-    Answer(usize),
+/// A command in the root directory, with a fixed `PATH` and nothing else for an environment.
+pub(super) fn clean(mut command: Command) -> Command {
+    command.env_clear().env("PATH", PATH).current_dir("/");
+    command
 }
 
 /// A running program. Dropping it kills the whole group.
@@ -32,7 +40,7 @@ pub enum Keep {
 /// Its leader is only reaped after the last signal was sent. Until then its process id, which is the group's, cannot
 /// be another's, so no signal ever reaches a stranger.
 #[derive(Debug)]
-pub struct Group {
+pub(super) struct Group {
     child: Child,
     leader: Pid,
     reaped: bool,
@@ -47,20 +55,20 @@ impl Group {
     ///
     /// # Errors
     /// If it cannot be started.
-    pub fn start(mut command: Command, input: Option<&[u8]>, keep: Keep) -> io::Result<Self> {
+    pub(super) fn start(mut command: Command, input: Option<&[u8]>, keep: Keep) -> io::Result<Self> {
         // Before the program starts, or its exit could be missed.
         let exits = signal(SignalKind::child())?;
-        let (reader, writer) = io::pipe()?;
-        let words = Output::of(reader, TAIL, End::Last)?;
+        let (reader, writer) = pair()?;
+        let words = Output::of(reader, 0);
         let answer = match keep {
             Keep::Tail => {
                 command.stdout(writer.try_clone()?);
                 Output::none()
             }
             Keep::Answer(most) => {
-                let (reader, writer) = io::pipe()?;
+                let (reader, writer) = pair()?;
                 command.stdout(writer);
-                Output::of(reader, most, End::First)?
+                Output::of(reader, most)
             }
         };
         let input = input.map_or(Ok(Stdio::null()), readable)?;
@@ -73,12 +81,12 @@ impl Group {
     }
 
     /// Waits until the leader has exited, or for `limit`; true if it has exited. Reads the output meanwhile.
-    pub async fn exited_within(&mut self, limit: Duration) -> bool {
+    pub(super) async fn exited_within(&mut self, limit: Duration) -> bool {
         tokio::time::timeout(limit, self.exited()).await.is_ok()
     }
 
     /// Asks the group to end, and makes it end after `grace`.
-    pub async fn stop(&mut self, grace: Duration) {
+    async fn stop(&mut self, grace: Duration) {
         self.signal(Signal::TERM);
         if !self.exited_within(grace).await {
             self.signal(Signal::KILL);
@@ -88,7 +96,7 @@ impl Group {
     }
 
     /// Ends what is left of the group, and says how the leader exited; `None` if it has not.
-    pub fn finish(&mut self) -> Option<ExitStatus> {
+    pub(super) fn finish(&mut self) -> Option<ExitStatus> {
         self.signal(Signal::KILL);
         self.answer.drain();
         self.words.drain();
@@ -98,16 +106,12 @@ impl Group {
     }
 
     /// The end of the output that is for people, as text.
-    pub fn tail(&self) -> String {
-        String::from_utf8_lossy(&self.words.kept).trim_matches(['\u{fffd}', '\n', ' ']).to_owned()
+    pub(super) fn tail(&self) -> String {
+        self.words.tail()
     }
 
-    /// The program's answer, if one was to be kept; `None` if it is longer than was to be kept.
-    pub fn answer(&self) -> Option<&[u8]> {
-        (!self.answer.overflowed).then_some(&self.answer.kept)
-    }
-
-    async fn exited(&mut self) {
+    /// Waits until the leader has exited. May be dropped and called again.
+    pub(super) async fn exited(&mut self) {
         while !self.leader_is_dead() {
             tokio::select! {
                 _ = self.exits.recv() => {}
@@ -155,67 +159,4 @@ fn readable(bytes: &[u8]) -> io::Result<Stdio> {
     file.write_all(bytes)?;
     file.rewind()?;
     Ok(file.into())
-}
-
-/// One stream of a program's, and what is kept of it.
-#[derive(Debug)]
-struct Output {
-    /// `None` once it has ended.
-    pipe: Option<pipe::Receiver>,
-    kept: Vec<u8>,
-    most: usize,
-    end: End,
-    overflowed: bool,
-}
-
-/// Which end of a stream is kept.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum End {
-    First,
-    Last,
-}
-
-impl Output {
-    fn of(reader: io::PipeReader, most: usize, end: End) -> io::Result<Self> {
-        let pipe = Some(pipe::Receiver::from_owned_fd(reader.into())?);
-        Ok(Self { pipe, kept: Vec::new(), most, end, overflowed: false })
-    }
-
-    fn none() -> Self {
-        Self { pipe: None, kept: Vec::new(), most: 0, end: End::First, overflowed: false }
-    }
-
-    /// Reads once; for ever, if there is nothing more to come. May be dropped at any time.
-    async fn read(&mut self) {
-        let Some(pipe) = &mut self.pipe else { return std::future::pending().await };
-        let mut buffer = [0; 4096];
-        match pipe.read(&mut buffer).await {
-            Ok(n) if n > 0 => self.keep(&buffer[..n]),
-            // Closed, though the program may still run.
-            Ok(_) | Err(_) => self.pipe = None,
-        }
-    }
-
-    /// Takes what is in the pipe now. Straight from the descriptor: the runtime may not know yet that there is
-    /// something. Not for ever: what has left the group may still be writing.
-    fn drain(&mut self) {
-        for _ in 0..MOST_READS {
-            let Some(pipe) = &self.pipe else { break };
-            let mut buffer = [0; 4096];
-            match rustix::io::read(pipe.as_fd(), &mut buffer) {
-                Ok(n) if n > 0 => self.keep(&buffer[..n]),
-                Ok(_) | Err(_) => self.pipe = None,
-            }
-        }
-    }
-
-    fn keep(&mut self, bytes: &[u8]) {
-        self.kept.extend_from_slice(bytes);
-        let more = self.kept.len().saturating_sub(self.most);
-        self.overflowed |= more > 0;
-        match self.end {
-            End::First => self.kept.truncate(self.most),
-            End::Last => drop(self.kept.drain(..more)),
-        }
-    }
 }

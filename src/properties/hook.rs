@@ -13,7 +13,7 @@ use std::time::Duration;
 use serde_json::{Number, Value};
 
 use super::Source;
-use crate::program::{Group, Keep, command, list};
+use crate::program::{Keep, Purpose, Runner, Task, list};
 
 /// The longest value, in bytes: a twin's own limit for a text.
 const LONGEST: usize = 4096;
@@ -140,37 +140,42 @@ impl Type {
 
 impl Hook {
     /// The value now, or why it is not known.
-    pub(super) async fn get(&self, limit: Duration) -> Result<Value, String> {
-        let answer = self.run("get", None, limit).await?;
+    pub(super) async fn get(&self, runner: &Runner, limit: Duration) -> Result<Value, String> {
+        let answer = self.run(runner, "get", None, limit).await?;
         let text = str::from_utf8(&answer).map_err(|_| "its program printed what is not UTF-8".to_owned())?;
         let value = self.kind.value(text.strip_suffix('\n').unwrap_or(text));
         value.ok_or_else(|| format!("what its program printed is not {}", self.kind.words()))
     }
 
     /// Sets it to what `text` says.
-    pub(super) async fn set(&self, text: &str, limit: Duration) -> Result<(), String> {
-        self.run("set", Some(format!("{text}\n").as_bytes()), limit).await.map(drop)
+    pub(super) async fn set(&self, runner: &Runner, text: &str, limit: Duration) -> Result<(), String> {
+        self.run(runner, "set", Some(format!("{text}\n").as_bytes()), limit).await.map(drop)
     }
 
-    async fn run(&self, verb: &str, input: Option<&[u8]>, limit: Duration) -> Result<Vec<u8>, String> {
-        let mut command = command(&self.path, &[("TWINBOOT_PROPERTY".into(), self.name.clone())]);
-        command.arg(verb);
-        let mut group = Group::start(command, input, Keep::Answer(LONGEST + 1))
-            .map_err(|error| format!("its program cannot be run: {error}"))?;
-        let in_time = group.exited_within(limit).await;
-        if !in_time {
-            group.stop(GRACE).await;
+    async fn run(
+        &self,
+        runner: &Runner,
+        verb: &str,
+        input: Option<&[u8]>,
+        limit: Duration,
+    ) -> Result<Vec<u8>, String> {
+        let environment = [("TWINBOOT_PROPERTY".to_owned(), self.name.clone())];
+        let task = Task {
+            purpose: Purpose::Property,
+            name: &self.name,
+            path: &self.path,
+            argument: Some(verb),
+            environment: &environment,
+            input,
+            keep: Keep::Answer(LONGEST + 1),
+            limit,
+            grace: GRACE,
+        };
+        let ran = runner.run(&task).await.map_err(|why| format!("its program {why}"))?;
+        if let Some(trouble) = ran.trouble(limit) {
+            let trouble: String = trouble.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+            return Err(format!("its program {trouble}"));
         }
-        let status = group.finish();
-        let tail: String = group.tail().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        let tail = if tail.is_empty() { tail } else { format!(": {tail}") };
-        match status.filter(|_| in_time) {
-            Some(status) if status.success() => group
-                .answer()
-                .map(<[u8]>::to_vec)
-                .ok_or_else(|| format!("its program printed more than {LONGEST} bytes")),
-            Some(status) => Err(format!("its program ended with {status}{tail}")),
-            None => Err(format!("its program did not end within {limit:?}{tail}")),
-        }
+        ran.answer.ok_or_else(|| format!("its program printed more than {LONGEST} bytes"))
     }
 }

@@ -23,6 +23,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::model::{Answer, Granted, Kind, Refusal};
+use crate::program::Runner;
 use hook::Hook;
 
 /// The member of an answer that says why properties could not be read. No property has a name like that.
@@ -42,6 +43,8 @@ pub struct Settings {
     pub directory: PathBuf,
     /// How long one may take for one answer.
     pub timeout: Duration,
+    /// Who runs them.
+    pub runner: Runner,
 }
 
 /// What is known of the daemon itself, or why it is not: read-only properties that the engine tells.
@@ -124,7 +127,7 @@ impl Properties {
         }
         let mut set = Vec::new();
         for (hook, text) in &hooks {
-            if let Err(why) = hook.set(text, self.settings.timeout).await {
+            if let Err(why) = hook.set(&self.settings.runner, text, self.settings.timeout).await {
                 let mut refusal = failed(&hook.name, &why);
                 refusal.details.insert("set", json!(set));
                 return Err(refusal);
@@ -171,7 +174,7 @@ impl Properties {
                 let value = match source {
                     Source::Known(value) => value,
                     Source::Broken(why) => Err(why),
-                    Source::Hook(hook) => hook.get(limit).await,
+                    Source::Hook(hook) => hook.get(&settings.runner, limit).await,
                     Source::BuiltIn(reader) => {
                         // A file of the kernel's answers at once, or its driver is stuck.
                         let read = tokio::task::spawn_blocking(move || reader(&settings));

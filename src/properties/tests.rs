@@ -63,7 +63,7 @@ impl Machine {
 
     fn limited(&self, timeout: Duration) -> Properties {
         let (root, directory) = (self.0.path().to_owned(), self.path("properties.d"));
-        Properties::new(Settings { state: root.clone(), root, directory, timeout })
+        Properties::new(Settings { state: root.clone(), root, directory, timeout, runner: Runner::Direct })
     }
 }
 

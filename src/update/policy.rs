@@ -35,6 +35,8 @@ pub enum Wait {
     Clock(Window, Zone),
     /// It is not the right time of day.
     Window(Window, Zone),
+    /// A program of the integrator says that it is not the time. Asked when nothing else is waited for, and not here.
+    Hook(String),
 }
 
 /// What `job` waits for before `stage`, if anything: the one place where this is decided.
@@ -91,6 +93,7 @@ impl fmt::Display for Gate {
             Wait::Window(window, zone) => {
                 write!(f, "waiting for the maintenance window {}", Daily(*window, zone))?;
             }
+            Wait::Hook(why) => write!(f, "waiting for {why}")?,
         }
         match self.until {
             Some(until) => write!(f, ", or until {}", until.to_string().replace(".000Z", "Z")),
@@ -182,6 +185,7 @@ mod tests {
                 Some(Wait::Consent) => "consent",
                 Some(Wait::Clock(..)) => "clock",
                 Some(Wait::Window(..)) => "window",
+                Some(Wait::Hook(_)) => "hook",
             };
             assert_eq!(found, wanted, "{row:?}");
             assert_eq!(gate(Stage::Download, &job, &rules, &now), None, "downloading never waits");
@@ -209,6 +213,7 @@ mod tests {
                 until,
                 "waiting for the maintenance window 02:00-04:30 Europe/Berlin, or until 2026-12-01T00:00:00Z",
             ),
+            (Wait::Hook("hook pre-arm/10-idle: busy".into()), None, "waiting for hook pre-arm/10-idle: busy"),
             (Wait::Window(WINDOW, Zone::Utc), None, "waiting for the maintenance window 02:00-04:30 UTC"),
             (
                 Wait::Clock(WINDOW, Zone::Local),

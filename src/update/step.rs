@@ -173,9 +173,12 @@ impl Job {
         use Phase::*;
         let on_target = now.booted == self.target;
         match &self.phase {
-            Accepted | Staged => Step::Stay,
+            // A hook at the gate: before the download there is nothing to undo.
+            Accepted => Step::End(Outcome::Failed(why.clone())),
             Verifying if self.may_rewrite(why) => Step::Rewrite,
-            Downloading | Verifying | Applying | Confirming | Committing => Self::roll_back(why.clone()),
+            Downloading | Verifying | Staged | Applying | Confirming | Committing => {
+                Self::roll_back(why.clone())
+            }
             Rebooting { .. } | Finishing { .. } | Returning { .. } => Step::Enter(self.phase.clone()),
             // Half new data is for whoever asked to look at, and to ask again; the system is the right one.
             Resetting => Step::End(Outcome::Failed(why.clone())),

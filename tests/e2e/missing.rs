@@ -125,3 +125,51 @@ fn a_trial_that_cannot_be_judged_is_given_up() -> Checked {
     bench.fails("rolledback", "boot.fallback")?;
     bench.settled(Slot::A, &V1)
 }
+
+/// Every file that is named is looked at as the daemon would.
+#[test]
+fn check_config_looks_at_what_is_named() -> Checked {
+    let bench = Bench::new()?;
+    bench.device.stop_daemon()?;
+    let (code, said) = bench.device.command(&["check-config"])?;
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("[slots]") && !said.contains("error: "), "{said}");
+    let mode =
+        |name: &str, mode| fs::set_permissions(bench.device.path(name), fs::Permissions::from_mode(mode));
+    mode("connection-string", 0o644)?;
+    mode("health.d/10-app", 0o777)?;
+    mode("conf.d/50-test.toml", 0o666)?;
+    fs::remove_file(bench.device.path("slot-b"))?;
+    fs::remove_file(bench.device.path("fw_env.config"))?;
+    fs::write(bench.device.path("ca.pem"), "no certificate")?;
+    fs::remove_dir(bench.device.path("state"))?;
+    fs::write(bench.device.path("state"), "in the way")?;
+    let (code, said) = bench.device.command(&["check-config"])?;
+    assert_eq!(code, Some(1), "{said}");
+    for (line, remedy) in [
+        ("error: slots.b: looking for slot B", "name this system's two root file systems"),
+        ("error: boot.fw_env_config: reading", "as for fw_printenv"),
+        ("error: hub.connection_string_file: ", "chmod 600"),
+        ("error: tls.ca_files: ", "PEM files"),
+        ("error: health.directory: not run: ", "chmod go-w"),
+        ("error: state.directory: ", "remove it"),
+        ("warning: the configuration: ", "chmod go-w"),
+    ] {
+        let at = said.find(line).unwrap_or_else(|| panic!("no {line:?} in {said}"));
+        assert!(said[at..].contains(remedy), "no {remedy:?} after {line:?} in {said}");
+    }
+    assert!(said.find("error: ") < said.find("warning: "), "the worst first: {said}");
+    let secret = bench.cloud.key()?;
+    assert!(!said.contains(&secret));
+
+    // Of one that is broken all is told at once, and not where it is told.
+    fs::write(bench.device.path("conf.d/50-test.toml"), "[policy]\nconsnet = 1\n[slots]\na = 7\n")?;
+    let (code, said) = bench.device.command(&["check-config"])?;
+    assert_eq!(code, Some(1));
+    assert!(
+        said.contains("50-test.toml:2: unknown key") && said.contains("50-test.toml:4: slots.a"),
+        "{said}"
+    );
+    assert!(!said.contains("check-config"), "where else? {said}");
+    Ok(())
+}

@@ -2,7 +2,10 @@
 //! ones with the real daemon.
 #![allow(clippy::unwrap_used)]
 
+mod act;
 mod connection;
 mod examples;
+mod job;
 mod look;
+mod rollout;
 mod tool;

@@ -62,6 +62,24 @@ pub const ALL: &[Mutation] = &[
         },
     },
     Mutation {
+        name: "a hook that says no before the download is passed over",
+        spoil: |before, _, event, after| {
+            if phase(before) == Some(&Phase::Accepted) && matches!(event, Event::Failed(_)) {
+                *after = before.clone();
+                enter(after, Phase::Downloading);
+            }
+        },
+    },
+    Mutation {
+        name: "a hook that says no before arming is passed over",
+        spoil: |before, _, event, after| {
+            if phase(before) == Some(&Phase::Staged) && matches!(event, Event::Failed(_)) {
+                *after = before.clone();
+                enter(after, Phase::Applying);
+            }
+        },
+    },
+    Mutation {
         name: "success is told before the commit",
         spoil: |before, _, event, after| {
             if phase(before) == Some(&Phase::Confirming) && *event == Event::Done {

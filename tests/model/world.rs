@@ -77,6 +77,8 @@ pub struct World {
     data: Data,
     /// Default slot and its image when the job began.
     before: (Slot, Image),
+    /// A hook said no to the job: what it is about must not be tried.
+    refused: bool,
     /// Update 2 is labelled with the version that runs already.
     same_version: bool,
 }
@@ -130,6 +132,7 @@ impl World {
             factory: None,
             data: Data::Untouched,
             before: (Slot::A, Image::Factory),
+            refused: false,
             same_version,
         }
     }
@@ -208,8 +211,11 @@ impl World {
         if after == before && self.record.is_some() {
             return;
         }
+        // Heard is heard; a word that a crash swallowed is asked for again.
+        self.refused |= matches!(&event, Event::Failed(why) if why.failure == Failure::HookFailed);
         if before.state.job().map(|job| &job.id) != after.state.job().map(|job| &job.id) {
             self.before = (self.default, self.holds(self.default));
+            self.refused = false;
             if after.state.job().is_some_and(|job| job.id.0 == UpdateId::FACTORY_RESET) && !self.lost {
                 self.data = Data::Untouched;
             }
@@ -375,9 +381,13 @@ impl World {
         };
         let wanted = self.wanted_image(&job);
         match job.phase {
-            Phase::Accepted | Phase::Staged => vec![(self.clone(), Event::Proceed)],
+            // A hook may say no wherever a gate is. (That it says "later" is no event: the gate stays closed.)
+            Phase::Accepted | Phase::Staged => {
+                vec![(self.clone(), Event::Proceed), (self.clone(), failed(Failure::HookFailed))]
+            }
             Phase::Downloading => {
                 let target = job.target;
+                assert!(!self.refused || self.lost, "downloaded although a hook said no: {self:?}");
                 if target == self.booted || target == self.default {
                     // The witness type cannot be made: see `model::TargetSlot`.
                     assert!(self.lost, "a live slot was to be written: {self:?}");
@@ -413,6 +423,7 @@ impl World {
                 let target = job.target;
                 assert!(self.holds(target) == wanted || job.image.is_none(), "armed unverified: {self:?}");
                 assert!(target != self.booted && target != self.default, "armed a live slot: {self:?}");
+                assert!(!self.refused || self.lost, "armed although a hook said no: {self:?}");
                 assert!(self.witness, "armed without reading back: {self:?}");
                 let armed = with(&|world| (world.trial, world.witness) = (Some((target, TRIES)), false));
                 vec![

@@ -33,6 +33,8 @@ deadline = "2m"
 [report]
 progress_every = "1s"
 """
+# Of every key and token, whichever it is.
+TRACES = ("SharedAccessSignature", "SharedAccessKey=")
 # Older than any package of ours.
 PREVIOUS = "0.0.1~previous"
 
@@ -90,7 +92,7 @@ class Lab:
 
     def board(self, image: Path, data: str | None = DATA, read_only: bool = False) -> Board:
         """A new board, switched off, with `image` in slot A and nothing in slot B."""
-        return Board(self._new("board"), self._cgroups, image, data, read_only)
+        return Board(self._new("board"), self._cgroups, [self.secret, *TRACES], image, data, read_only)
 
     def bare_board(self) -> Board:
         """A new board whose system has never seen twinboot, and which shares nothing between its slots."""

@@ -68,9 +68,17 @@ class Board:
     """One board. `with Board(...) as board:` leaves nothing of it."""
 
     def __init__(
-        self, directory: Path, cgroups: Path, image: Path, data: str | None = None, read_only: bool = False
+        self,
+        directory: Path,
+        cgroups: Path,
+        secrets: list[str],
+        image: Path,
+        data: str | None,
+        read_only: bool,
     ):
-        """Its slot A holds `image`. `data` is where the partition that both slots share is mounted, if it is."""
+        """Its slot A holds `image`. `data` is where the partition that both slots share is mounted, if it is. None
+        of `secrets` may be in its journal at the end."""
+        self._secrets = secrets
         self.directory = directory
         self.options = "ro" if read_only else "rw"
         directory.mkdir(parents=True)
@@ -106,12 +114,21 @@ class Board:
         try:
             if error is not None:
                 self.keep_journal()
+            elif self.is_on():
+                self._kept_its_secrets()
             if self._process:
                 self.cut_power()
         finally:
             for partition in self.partitions.values():
                 partition.release()
             shutil.rmtree(self.directory)
+
+    def _kept_its_secrets(self) -> None:
+        journal = self.sh("journalctl -a -o export")
+        for secret in self._secrets:
+            if secret in journal:
+                self.keep_journal()
+                raise Failure(f"the journal shows {secret!r}")
 
     def keep_journal(self) -> None:
         """Puts the journal of this boot where the report of a failure looks for it."""

@@ -55,5 +55,7 @@ mount --bind "$files/console" dev/console
 pivot_root . .
 umount -l .
 cd /
+# As it is on every machine that systemd boots: what it mounts for one service (credentials) must reach the others.
+mount --make-rshared /
 exec env -i container=board TERM=dumb PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     /lib/systemd/systemd --system systemd.show_status=no

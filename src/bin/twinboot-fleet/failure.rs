@@ -13,6 +13,8 @@ pub(crate) enum Exit {
     Usage,
     /// 3
     Unreachable,
+    /// 4
+    TimedOut,
 }
 
 impl From<Exit> for ExitCode {
@@ -22,6 +24,7 @@ impl From<Exit> for ExitCode {
             Exit::Failed => 1,
             Exit::Usage => 2,
             Exit::Unreachable => 3,
+            Exit::TimedOut => 4,
         })
     }
 }

@@ -42,6 +42,7 @@ impl Programs {
             directory: self.0.path().to_owned(),
             timeout: LONG,
             environment: vec![("TWINBOOT_SLOT".into(), "b".into())],
+            runner: Runner::Direct,
         })
     }
 
@@ -161,7 +162,9 @@ async fn what_is_no_program_is_passed_over() {
     symlink(&well, directory.path("again")).unwrap();
     let said = ask_all(directory.checks()).await;
     assert_eq!(said, [("again".into(), "pass".into()), ("well".into(), "pass".into())]);
-    let settings = Settings { directory: directory.path("absent"), timeout: LONG, environment: Vec::new() };
+    let absent = directory.path("absent");
+    let settings =
+        Settings { directory: absent, timeout: LONG, environment: Vec::new(), runner: Runner::Direct };
     assert!(programs(&settings).is_empty());
     let settings = Settings { directory: well, ..settings };
     assert_eq!(programs(&settings).len(), 1, "a file in place of the directory is a failure");
@@ -197,7 +200,7 @@ async fn a_program_that_hangs_is_killed_with_its_children() {
     let directory = Programs::new(&[]);
     let path = directory.add("hang", &stubborn(&marker));
     let short = Duration::from_millis(300);
-    let mut check = Program::new("hang".into(), path, short, Vec::new()).with_grace(short);
+    let mut check = Program::new("hang".into(), path, short, Vec::new(), Runner::Direct).with_grace(short);
     let Verdict::Fail(reason) = check.run(LONG).await else { panic!("passed") };
     assert_eq!(reason.failure, Failure::HealthTimeout);
     assert!(reason.detail.starts_with("health check \"hang\" had no verdict within 300ms"), "{reason}");

@@ -4,7 +4,17 @@
 from harness import STORIES
 from stories import install, configure
 from stories import update, upgrade, conffiles
-from stories import removal, readonly, secrets, restarts
+from stories import removal, piuparts, readonly, secrets, restarts
 
-__all__ = ["STORIES", "configure", "conffiles", "install", "readonly", "removal", "restarts", "secrets"]
+__all__ = [
+    "STORIES",
+    "configure",
+    "conffiles",
+    "install",
+    "piuparts",
+    "readonly",
+    "removal",
+    "restarts",
+    "secrets",
+]
 __all__ += ["update", "upgrade"]

@@ -24,7 +24,9 @@ def update(lab: Lab) -> None:
         check(board.sh("fw_printenv -n slot") == "b", "fw_printenv says otherwise")
         explained = board.sh("journalctl -u twinboot -x")
         check("░░ Subject:" in explained, f"the journal explains nothing: {explained}")
-        denied = board.try_sh("journalctl -u 'twinboot*' -o cat | grep -iE 'operation not permitted|permission denied'")[1]
+        denied = board.try_sh(
+            "journalctl -u 'twinboot*' -o cat | grep -iE 'operation not permitted|permission denied'"
+        )[1]
         check(denied == "", f"refused by the sandbox: {denied}")
 
         # It stays, whoever reboots.

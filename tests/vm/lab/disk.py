@@ -19,7 +19,7 @@ EXT4 = ("-t", "ext4", "-b", "4096", "-O", "^metadata_csum_seed,^orphan_file")
 
 # What images can be made of, and files of the host that can be put into them.
 SYSTEMS = frozenset({"debian", "gateway"})
-FILES = frozenset({"twinboot.deb", "hub-ca.crt"})
+FILES = frozenset({"twinboot.deb", "hub-ca.crt", "connection-string"})
 
 
 @dataclass(frozen=True)

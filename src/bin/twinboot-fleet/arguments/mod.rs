@@ -3,13 +3,28 @@
 //!
 //! Every line of a help that begins with two blanks and `twinboot-fleet` is an example, and a test runs it as it stands.
 
+mod act;
+mod identity;
+mod job;
 mod look;
+mod rollout;
+mod share;
+mod span;
 
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+pub(crate) use act::{
+    Apply, By, Cancel, Configure, Disruptive, Download, FactoryReset, Following, Image, Plain, ReadProperty,
+    Reboot, Rollback, Targets, Update, WriteProperty,
+};
+pub(crate) use identity::{Identity, IdentityShow};
+pub(crate) use job::{Job, JobCommand, JobKind, JobList, Schedule};
 pub(crate) use look::{Devices, Query, Twin, TwinGet, TwinSet};
+pub(crate) use rollout::{Abort, Delete, Deploy, Pause, Resume, Rollouts, Watch, Watching};
+pub(crate) use share::{Share, Size};
+pub(crate) use span::Span;
 
 const AFTER: &str = "\
 Which hub: the first of these that is there.
@@ -25,10 +40,11 @@ with registry rights for queries, jobs and configurations. Its file must be for 
 line it is not taken: others could read it there.
 
 Exit status:
-  0  done
-  1  refused or failed, with the reason on standard error
-  2  the command line or the settings are wrong
+  0  done; what was watched has ended well
+  1  refused or failed, on one device at least, with the reason on standard error
+  2  the command line or the settings are wrong, or nobody agreed
   3  the hub cannot be reached, or does not let us in
+  4  what was watched has not ended in time
 
 Examples:
   twinboot-fleet devices
@@ -71,6 +87,45 @@ pub(crate) enum Command {
     /// Show or change a device's twin
     #[command(subcommand)]
     Twin(Twin),
+    /// Update devices and watch them to the end
+    Update(Update),
+    /// Have devices download and verify an image, and wait to be told to apply it
+    Download(Download),
+    /// Have devices switch over to what they have downloaded
+    Apply(Apply),
+    /// Stop the update of devices, as far as they have not switched over
+    Cancel(Cancel),
+    /// Have devices go back to their previous system
+    Rollback(Rollback),
+    /// Reboot devices, unless that would cost an update
+    Reboot(Reboot),
+    /// Have devices go back to what they were made with: their data may be lost
+    FactoryReset(FactoryReset),
+    /// Read properties of devices
+    ReadProperty(ReadProperty),
+    /// Set properties of devices that may be set
+    WriteProperty(WriteProperty),
+    /// Change settings of devices
+    Configure(Configure),
+    /// Roll out an image to all devices of a kind, at once or in waves
+    Deploy(Deploy),
+    /// List roll-outs and other configurations, with their counts
+    Rollouts(Rollouts),
+    /// Watch a roll-out, a job or devices to the end
+    Watch(Watch),
+    /// Keep a roll-out from devices that have not begun; those under way go on
+    Pause(Pause),
+    /// Go on with a roll-out that was paused, has halted, or was left alone
+    Resume(Resume),
+    /// End a roll-out: the wish leaves every device, and updates that can still be stopped are
+    Abort(Abort),
+    /// Delete a roll-out's configuration: as abort, and nothing remembers it
+    Delete(Delete),
+    /// Schedule work on many devices, and look at it
+    Job(Job),
+    /// Create and delete the identities of devices
+    #[command(subcommand)]
+    Identity(Identity),
 }
 
 /// The command line, whole, for manual pages and completions.

@@ -22,20 +22,32 @@ const LONGEST_GAP: Duration = Duration::from_secs(10);
 pub(crate) enum Kind {
     /// Queries.
     Query,
+    /// Identities.
+    Registry,
     /// Reading twins.
     TwinRead,
     /// Writing twins.
     TwinWrite,
+    /// Direct methods.
+    Method,
+    /// Scheduled jobs.
+    Job,
+    /// Automatic configurations.
+    Configuration,
 }
 
 impl Kind {
-    const COUNT: usize = 3;
+    const COUNT: usize = 7;
 
     fn index(self) -> usize {
         match self {
             Self::Query => 0,
-            Self::TwinRead => 1,
-            Self::TwinWrite => 2,
+            Self::Registry => 1,
+            Self::TwinRead => 2,
+            Self::TwinWrite => 3,
+            Self::Method => 4,
+            Self::Job => 5,
+            Self::Configuration => 6,
         }
     }
 }

@@ -5,6 +5,10 @@
 
 mod answer;
 mod budget;
+mod configurations;
+mod identities;
+mod jobs;
+mod methods;
 mod rows;
 mod token;
 mod twins;
@@ -21,7 +25,9 @@ use twinboot::tls;
 pub(crate) use answer::Answer;
 use answer::Broken;
 pub(crate) use budget::{Budget, Kind};
+pub(crate) use methods::Reply;
 pub(crate) use reqwest::Method;
+pub(crate) use rows::Rows;
 use token::Tokens;
 
 use crate::connection::Connection;
@@ -54,8 +60,10 @@ pub(crate) struct Call {
     method: Method,
     kind: Kind,
     path: String,
+    parameters: String,
     headers: Vec<(&'static str, String)>,
     body: Option<Value>,
+    timeout: Duration,
     /// Whether doing it twice is as good as once.
     repeatable: bool,
 }
@@ -64,7 +72,8 @@ impl Call {
     /// A request of this kind; GET, PUT and DELETE are repeated if the connection breaks, others are not.
     pub(crate) fn new(method: Method, kind: Kind, path: impl Into<String>) -> Self {
         let repeatable = [Method::GET, Method::PUT, Method::DELETE].contains(&method);
-        Self { method, kind, path: path.into(), headers: Vec::new(), body: None, repeatable }
+        let (headers, timeout, parameters) = (Vec::new(), ANSWER_TIMEOUT, String::new());
+        Self { method, kind, path: path.into(), parameters, headers, body: None, timeout, repeatable }
     }
 
     pub(crate) fn body(self, body: Value) -> Self {
@@ -74,6 +83,17 @@ impl Call {
     pub(crate) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
+    }
+
+    /// A further parameter of the address, which must need no encoding.
+    pub(crate) fn parameter(mut self, name: &str, value: &str) -> Self {
+        self.parameters.push_str(&format!("&{name}={value}"));
+        self
+    }
+
+    /// How long the answer may take.
+    pub(crate) fn within(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
     }
 
     /// It may be repeated although it is not of a kind for which that is a matter of course.
@@ -163,8 +183,8 @@ impl Hub {
     }
 
     async fn once(&self, call: &Call) -> Result<Answer, Broken> {
-        let address = format!("{}{}?api-version={API_VERSION}", self.base, call.path);
-        let mut request = self.http.request(call.method.clone(), address).timeout(ANSWER_TIMEOUT);
+        let address = format!("{}{}?api-version={API_VERSION}{}", self.base, call.path, call.parameters);
+        let mut request = self.http.request(call.method.clone(), address).timeout(call.timeout);
         let mut token =
             HeaderValue::from_str(&self.tokens.now()).map_err(|_| Broken::Malformed("a bad token"))?;
         token.set_sensitive(true);

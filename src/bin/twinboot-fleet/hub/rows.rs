@@ -35,6 +35,28 @@ impl Hub {
         let page = Vec::new().into_iter();
         Rows { hub: self, call, page, continuation: None, begun: false, left: limit }
     }
+
+    /// All rows of a query of which there cannot be many.
+    ///
+    /// # Errors
+    /// As for [`Rows::next`].
+    pub(crate) async fn few(&self, text: &str, limit: u64) -> Outcome<Vec<Value>> {
+        let mut rows = self.query(text, Some(limit));
+        let mut all = Vec::new();
+        while let Some(row) = rows.next().await? {
+            all.push(row);
+        }
+        Ok(all)
+    }
+
+    /// The number that a query counts: `FROM devices …`.
+    ///
+    /// # Errors
+    /// As for [`Rows::next`].
+    pub(crate) async fn count(&self, from: &str) -> Outcome<u64> {
+        let rows = self.few(&format!("SELECT COUNT() AS number {from}"), 1).await?;
+        Ok(rows.first().and_then(|row| row["number"].as_u64()).unwrap_or(0))
+    }
 }
 
 impl Rows<'_> {

@@ -1,12 +1,14 @@
 //! What is printed, and how: the only place that prints. A reader that has gone (`… | head -1`) ends the command
 //! quietly.
 
+mod board;
 mod table;
 
 use std::io::{self, Write as _};
 
 use serde_json::Value;
 
+pub(crate) use board::{Board, Line, Picture};
 pub(crate) use table::Table;
 
 use crate::failure::Outcome;

@@ -1,6 +1,7 @@
 //! What happened to a device, in order, and waiting for what is to happen.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde_json::Value;
 
 use super::loader::Slot;
+use super::secrets::Secrets;
 
 /// Something that happened.
 #[derive(Clone, Debug)]
@@ -76,6 +78,9 @@ pub(super) struct Journal {
     keep: Option<usize>,
     changed: Condvar,
     listeners: Mutex<Vec<Sender<Entry>>>,
+    secrets: Secrets,
+    /// A secret was said.
+    leaked: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -97,13 +102,38 @@ impl Entries {
 }
 
 impl Journal {
-    /// A journal that forgets all but so many entries.
-    pub(super) fn keeping(keep: Option<usize>) -> Self {
-        Self { keep, ..Self::default() }
+    /// A journal that forgets all but so many entries, and breaks the device if one has any of `secrets` in it.
+    pub(super) fn keeping(keep: Option<usize>, secrets: Secrets) -> Self {
+        Self { keep, secrets, ..Self::default() }
     }
 
     /// Adds what happened now.
     pub(super) fn add(&self, what: Happening) {
+        let leak = match &what {
+            Happening::Said(line) => self.secrets.in_text(line),
+            Happening::Status(status) => self.secrets.in_text(&status.to_string()),
+            Happening::PowerOn
+            | Happening::Loader(_)
+            | Happening::Hung(_)
+            | Happening::Booted(..)
+            | Happening::RebootRequested
+            | Happening::Stopped(_)
+            | Happening::PowerCut
+            | Happening::Broken(_) => None,
+        };
+        self.enter(what);
+        if let Some(secret) = leak {
+            self.leaked.store(true, Ordering::Relaxed);
+            self.enter(Happening::Broken(format!("the daemon tells a secret: {secret}")));
+        }
+    }
+
+    /// Whether the daemon told a secret.
+    pub(super) fn leaked(&self) -> bool {
+        self.leaked.load(Ordering::Relaxed)
+    }
+
+    fn enter(&self, what: Happening) {
         let entry = Entry { at: SystemTime::now(), what };
         let mut entries = self.lock();
         // Within the lock, so that listeners see the journal's order.

@@ -85,6 +85,11 @@ deadline = "30s"
 directory = "{root}/health.d"
 check_timeout = "5s"
 
+[hooks]
+directory = "{root}/hooks.d"
+timeout = "40s"
+ask_again = "500ms"
+
 [report]
 progress_every = "1s"
 

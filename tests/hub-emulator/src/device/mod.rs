@@ -15,6 +15,7 @@ mod firmware;
 mod journal;
 mod layout;
 mod loader;
+mod secrets;
 mod sim;
 
 pub use firmware::{Installed, Recipe};

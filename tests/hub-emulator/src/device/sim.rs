@@ -19,6 +19,7 @@ use super::firmware::Installed;
 use super::journal::{Checked, Entry, Failure, Happening, Journal};
 use super::layout::lay_out;
 use super::loader::{self, Slot};
+use super::secrets::Secrets;
 
 /// How a device shall be.
 #[derive(Clone, Debug)]
@@ -92,7 +93,8 @@ impl<'a> Options<'a> {
     }
 }
 
-/// A simulated device. Switched off and removed when dropped.
+/// A simulated device. Switched off and removed when dropped, which fails whatever it was for if its daemon has told a
+/// secret.
 #[derive(Debug)]
 pub struct SimDevice {
     board: Arc<Board>,
@@ -128,7 +130,7 @@ impl SimDevice {
             program: options.program.to_owned(),
             directory,
             environment,
-            journal: Arc::new(Journal::keeping(options.journal)),
+            journal: Arc::new(Journal::keeping(options.journal, Secrets::of(options.connection))),
             power: Mutex::default(),
             removed: AtomicBool::new(false),
             reset: options.reset,
@@ -344,7 +346,10 @@ impl Drop for SimDevice {
         if let Some(supervisor) = self.supervisor.take() {
             let _ = supervisor.join();
         }
-        let mut power = self.board.power();
-        (power.daemon, power.network) = (None, None);
+        {
+            let mut power = self.board.power();
+            (power.daemon, power.network) = (None, None);
+        }
+        assert!(!self.board.journal.leaked() || thread::panicking(), "the daemon told a secret");
     }
 }

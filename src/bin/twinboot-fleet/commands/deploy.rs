@@ -1,0 +1,149 @@
+//! `deploy`, and what is done to a roll-out afterwards: `pause`, `resume`, `abort`, `delete`, `rollouts`.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::targets::ask;
+use super::wish::Wish;
+use crate::arguments::{Deploy, Resume, Rollouts, Size, Watching};
+use crate::failure::{Exit, Failure, Outcome};
+use crate::hub::Hub;
+use crate::rollout::{Rollout, State, change, check_id, foreign, glance, gone, lead, mark};
+use crate::show::{Table, clean, say};
+
+/// Makes a roll-out and leads it.
+pub(super) async fn deploy(hub: &Arc<Hub>, wanted: &Deploy) -> Outcome<Exit> {
+    check_id(&wanted.id)?;
+    let wish = Wish::read(&wanted.image)?;
+    let rollout = plan(wanted, &wish)?;
+    let document = rollout.document(&wish.document(), wanted.priority);
+    if wanted.dry_run {
+        say(&format!("{document:#}"))?;
+        return Ok(Exit::Done);
+    }
+    if hub.configuration(&wanted.id).await?.is_some() {
+        return Err(Failure::failed(format!("there is a roll-out {} already", wanted.id)).remedy(
+            "`twinboot-fleet resume` goes on with it; what it brings cannot be changed: give another ID",
+        ));
+    }
+    let target = if wanted.target.trim() == "*" { "every device".to_owned() } else { wanted.target.clone() };
+    ask(&format!("roll out {} to {target}, each of which reboots", wish.version), wanted.yes)?;
+    // Marked before there is a configuration: a mark alone does nothing.
+    let all = mark(hub, &rollout).await?;
+    hub.make_configuration(&wanted.id, document).await?;
+    if !wanted.watching.json {
+        say(&format!("{}: {} to {all} devices, {}", rollout.id, wish.version, rollout.wave_words()))?;
+    }
+    follow(hub, rollout, &wanted.watching).await
+}
+
+fn plan(wanted: &Deploy, wish: &Wish) -> Outcome<Rollout> {
+    let waves = match (wanted.canary, wanted.waves.as_slice()) {
+        (Some(size), _) => vec![size, "100%".parse::<Size>().map_err(Failure::failed)?],
+        (None, waves) => waves.to_vec(),
+    };
+    if let Some(at) = waves.iter().position(|size| size.is_all())
+        && at + 1 < waves.len()
+    {
+        return Err(Failure::usage("--waves: nothing comes after 100%"));
+    }
+    if wanted.target.trim().is_empty() || wanted.target.len() > 1024 {
+        return Err(Failure::usage("--target wants a condition of up to 1024 bytes; * is every device"));
+    }
+    Ok(Rollout {
+        id: wanted.id.clone(),
+        version: wish.version.clone(),
+        target: wanted.target.clone(),
+        waves,
+        wave: 0,
+        halt_at: wanted.halt_at,
+        enough: wanted.enough,
+        state: State::Running,
+    })
+}
+
+async fn follow(hub: &Arc<Hub>, rollout: Rollout, watching: &Watching) -> Outcome<Exit> {
+    if watching.no_watch { Ok(Exit::Done) } else { lead(hub, rollout, watching).await }
+}
+
+/// Goes on.
+pub(super) async fn resume(hub: &Arc<Hub>, wanted: &Resume) -> Outcome<Exit> {
+    check_id(&wanted.id)?;
+    let (mut rollout, picture) = glance(hub, &wanted.id).await?;
+    if rollout.state == State::Aborted {
+        return Err(
+            Failure::failed(format!("{} was aborted", wanted.id)).remedy("deploy anew, under another ID")
+        );
+    }
+    let how_far = format!("{} of {} done, {} failed", picture.done, picture.total, picture.failed);
+    ask(&format!("go on with {} in {} ({how_far})", wanted.id, rollout.wave_words()), wanted.yes)?;
+    rollout.halt_at = wanted.halt_at.unwrap_or(rollout.halt_at);
+    rollout.state = State::Running;
+    change(hub, &rollout).await?;
+    follow(hub, rollout, &wanted.watching).await
+}
+
+/// Pauses or aborts.
+pub(super) async fn stop(hub: &Arc<Hub>, id: &str, state: State) -> Outcome<Exit> {
+    let mut rollout = find(hub, id).await?;
+    rollout.state = state;
+    change(hub, &rollout).await?;
+    say(&format!("{id}: {}", state.word()))?;
+    Ok(Exit::Done)
+}
+
+/// Deletes a configuration, whoever made it.
+pub(super) async fn delete(hub: &Hub, id: &str) -> Outcome<Exit> {
+    check_id(id)?;
+    hub.delete_configuration(id).await?;
+    say(&format!("{id}: deleted"))?;
+    Ok(Exit::Done)
+}
+
+async fn find(hub: &Hub, id: &str) -> Outcome<Rollout> {
+    check_id(id)?;
+    let configuration = hub.configuration(id).await?.ok_or_else(|| gone(id))?;
+    Rollout::of(&configuration).ok_or_else(|| foreign(id))
+}
+
+/// Lists configurations, with the counts that the hub keeps.
+pub(super) async fn list(hub: &Hub, wanted: &Rollouts) -> Outcome<Exit> {
+    let mut all = hub.configurations().await?;
+    all.sort_by(|a, b| a["createdTimeUtc"].as_str().cmp(&b["createdTimeUtc"].as_str()));
+    if wanted.json {
+        for configuration in all {
+            say(&configuration.to_string())?;
+        }
+        return Ok(Exit::Done);
+    }
+    let mut table = Table::new([
+        "ID",
+        "VERSION",
+        "STATE",
+        "WAVE",
+        "TARGETED",
+        "CURRENT",
+        "APPLYING",
+        "REBOOTING",
+        "ERROR",
+        "ROLLEDBACK",
+    ]);
+    for configuration in &all {
+        let rollout = Rollout::of(configuration);
+        let text = |of: &dyn Fn(&Rollout) -> String| rollout.as_ref().map_or_else(|| "-".to_owned(), of);
+        let count = |results: &Value, name: &str| {
+            results["results"][name].as_u64().map_or_else(|| "-".to_owned(), |count| count.to_string())
+        };
+        let mut cells = vec![clean(configuration["id"].as_str().unwrap_or_default())];
+        cells.push(text(&|rollout| clean(&rollout.version)));
+        cells.push(text(&|rollout| rollout.state.word().to_owned()));
+        cells.push(text(&|rollout| format!("{}/{}", rollout.wave + 1, rollout.waves.len().max(1))));
+        cells.push(count(&configuration["systemMetrics"], "targetedCount"));
+        let metrics = ["current", "applying", "rebooting", "error", "rolledback"];
+        cells.extend(metrics.map(|name| count(&configuration["metrics"], name)));
+        table.row(cells);
+    }
+    table.page()?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,139 @@
+//! The wish for an image: the tutorial's desired property `firmware`, which is the argument of the direct methods, too.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256 as Hasher};
+use twinboot::model::{SecretUrl, Sha256};
+
+use crate::arguments::Image;
+use crate::failure::{Failure, Outcome};
+
+/// An image that devices can be told to install.
+#[derive(Clone, Debug)]
+pub(super) struct Wish {
+    /// What the version is called.
+    pub(super) version: String,
+    uri: SecretUrl,
+    sha256: Sha256,
+    size: Option<u64>,
+    job_id: Option<String>,
+}
+
+impl Wish {
+    /// What the command line says, with digest and size of the file if one is named.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or the address is none that devices would take.
+    pub(super) fn read(image: &Image) -> Outcome<Self> {
+        let uri = match image.uri.strip_prefix('@') {
+            Some(file) => std::fs::read_to_string(file)
+                .map_err(|error| Failure::usage(format!("--uri: reading {file}: {error}")))?,
+            None => image.uri.clone(),
+        };
+        let uri = uri.trim().parse().map_err(|error| Failure::usage(format!("--uri: {error}")))?;
+        let (sha256, size) = match (&image.sha256, &image.image) {
+            (Some(sha256), _) => (*sha256, None),
+            (None, Some(path)) => {
+                let (sha256, size) = measure(path)
+                    .map_err(|error| Failure::usage(format!("--image: {}: {error}", path.display())))?;
+                (sha256, Some(size))
+            }
+            (None, None) => return Err(Failure::usage("--sha256 or --image is needed")),
+        };
+        let (version, job_id) = (image.version_label.to_string(), image.job_id.clone());
+        Ok(Self { version, uri, sha256, size, job_id })
+    }
+
+    /// As a whole new document.
+    pub(super) fn document(&self) -> Value {
+        let mut document = json!({
+            "fwVersion": self.version,
+            "fwPackageURI": self.uri.expose(),
+            "fwPackageCheckValue": self.sha256.to_string(),
+        });
+        if let Some(size) = self.size {
+            document["fwSize"] = json!(size);
+        }
+        if let Some(job_id) = &self.job_id {
+            document["jobId"] = json!(job_id);
+        }
+        document
+    }
+
+    /// Whether a twin asks for just this already.
+    pub(super) fn is_in(&self, twin: &Value) -> bool {
+        self.document() == twin["properties"]["desired"]["firmware"]
+    }
+
+    /// As a patch of the desired properties: what an earlier wish said and this one does not is taken away.
+    pub(super) fn patch(&self, hold: bool) -> Value {
+        let mut firmware = json!({
+            "fwSize": null, "jobId": null, "fwConsent": null, "fwForceBy": null,
+            "fwHold": if hold { json!(true) } else { Value::Null },
+        });
+        if let (Some(firmware), Value::Object(wish)) = (firmware.as_object_mut(), self.document()) {
+            firmware.extend(wish);
+        }
+        json!({"properties": {"desired": {"firmware": firmware}}})
+    }
+}
+
+/// Digest and size of a file, in pieces.
+fn measure(path: &Path) -> std::io::Result<(Sha256, u64)> {
+    let mut file = File::open(path)?;
+    let (mut hasher, mut size, mut buffer) = (Hasher::new(), 0, vec![0; 1 << 16]);
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok((Sha256(hasher.finalize().into()), size)),
+            count => {
+                hasher.update(&buffer[..count]);
+                size += count as u64;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn image(uri: &str) -> Image {
+        Image {
+            version_label: "2.0.0".parse().unwrap(),
+            uri: uri.to_owned(),
+            sha256: Some(Sha256::of(b"x")),
+            image: None,
+            job_id: None,
+        }
+    }
+
+    #[test]
+    fn a_file_tells_its_digest_and_size_and_may_tell_the_address() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("image");
+        std::fs::write(&path, vec![7; 200_000]).unwrap();
+        let secret = directory.path().join("uri");
+        std::fs::write(&secret, "https://h/p?sig=SECRET\n").unwrap();
+        let image = Image { sha256: None, image: Some(path), ..image(&format!("@{}", secret.display())) };
+        let wish = Wish::read(&image).unwrap();
+        assert!(!format!("{wish:?}").contains("SECRET"));
+        let document = wish.document();
+        assert_eq!(document["fwPackageURI"], "https://h/p?sig=SECRET");
+        assert_eq!((&document["fwSize"], &document["jobId"]), (&json!(200_000), &Value::Null));
+        assert_eq!(document["fwPackageCheckValue"], Sha256::of(&vec![7; 200_000]).to_string());
+    }
+
+    #[test]
+    fn a_patch_leaves_nothing_of_an_earlier_wish() {
+        let patch = Wish::read(&image("https://h/p")).unwrap().patch(true);
+        let firmware = &patch["properties"]["desired"]["firmware"];
+        assert_eq!((&firmware["fwHold"], firmware["fwConsent"].is_null()), (&json!(true), true));
+        assert!(firmware.as_object().unwrap().contains_key("jobId"));
+        assert_eq!(firmware["fwVersion"], "2.0.0");
+        assert!(Wish::read(&image("http://h/p")).unwrap_err().text.contains("Insecure package URI"));
+    }
+}

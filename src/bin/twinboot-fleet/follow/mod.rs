@@ -1,0 +1,130 @@
+//! Following devices to the end of what they were asked for.
+
+mod report;
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::arguments::Following;
+use crate::failure::{Exit, Outcome};
+use crate::hub::Hub;
+use crate::show::{Board, Line, Picture};
+pub(crate) use report::{Goal, Report, Verdict, reports};
+
+/// Devices under way.
+#[derive(Debug)]
+pub(crate) struct Follow {
+    goal: Goal,
+    devices: Vec<Tracked>,
+    board: Board,
+}
+
+#[derive(Debug)]
+struct Tracked {
+    before: Report,
+    now: Report,
+    moved: bool,
+    /// It was asked for nothing, so what it reports need not be an answer.
+    is_watched: bool,
+    verdict: Option<Verdict>,
+}
+
+impl Follow {
+    /// Devices, with what each reported before it was asked.
+    pub(crate) fn new(goal: Goal, before: Vec<Report>, json: bool) -> Self {
+        let is_watched = goal == Goal::Idle;
+        let tracked =
+            |before: Report| Tracked { now: before.clone(), before, moved: false, is_watched, verdict: None };
+        Self { goal, devices: before.into_iter().map(tracked).collect(), board: Board::new(json) }
+    }
+
+    /// One of them will not do it, as is known already.
+    pub(crate) fn failed(&mut self, device: &str, why: String) {
+        if let Some(tracked) = self.devices.iter_mut().find(|tracked| tracked.before.device == device) {
+            tracked.verdict = Some(Verdict::Failed(why));
+        }
+    }
+
+    /// Looks again and again until all have ended, or the time is over; how it ended in all.
+    ///
+    /// # Errors
+    /// If the hub does not answer, or nobody reads what is shown.
+    pub(crate) async fn run(mut self, hub: &Hub, wanted: &Following) -> Outcome<Exit> {
+        if wanted.no_watch {
+            return self.end(false);
+        }
+        let deadline = Instant::now() + wanted.timeout.0;
+        loop {
+            self.look(hub).await?;
+            self.board.show(&self.picture())?;
+            if self.devices.iter().all(|tracked| tracked.verdict.is_some()) {
+                return self.end(false);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left == Duration::ZERO {
+                return self.end(true);
+            }
+            tokio::time::sleep(wanted.every.0.min(left)).await;
+        }
+    }
+
+    async fn look(&mut self, hub: &Hub) -> Outcome {
+        let open = self.devices.iter().filter(|tracked| tracked.verdict.is_none());
+        let open: Vec<&str> = open.map(|tracked| tracked.before.device.as_str()).collect();
+        for report in reports(hub, &open).await? {
+            let found = self.devices.iter_mut().find(|tracked| tracked.before.device == report.device);
+            let Some(tracked) = found else { continue };
+            tracked.moved |= report.firmware != tracked.before.firmware;
+            tracked.verdict = report.verdict(&self.goal, &tracked.before, tracked.moved);
+            tracked.now = report;
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, timed_out: bool) -> Outcome<Exit> {
+        self.board.end(&self.picture())?;
+        let failed = |tracked: &Tracked| matches!(tracked.verdict, Some(Verdict::Failed(_)));
+        Ok(match (self.devices.iter().any(failed), timed_out) {
+            (true, _) => Exit::Failed,
+            (false, true) => Exit::TimedOut,
+            (false, false) => Exit::Done,
+        })
+    }
+
+    fn picture(&self) -> Picture {
+        let mut picture = Picture { total: self.devices.len() as u64, ..Picture::default() };
+        for tracked in &self.devices {
+            let line = tracked.line();
+            picture.done += u64::from(tracked.verdict == Some(Verdict::Done));
+            picture.failed += u64::from(line.trouble);
+            picture.count(&line.status);
+            picture.lines.push(line);
+        }
+        picture
+    }
+}
+
+impl Tracked {
+    fn line(&self) -> Line {
+        let word = self.now.word();
+        let (status, detail, trouble) = match &self.verdict {
+            Some(Verdict::Done) => ("done", self.now.text("fwUpdateSubstatus").to_owned(), false),
+            Some(Verdict::Failed(why)) => (
+                if word == "rolledback" && (self.moved || self.is_watched) { "rolledback" } else { "failed" },
+                why.clone(),
+                true,
+            ),
+            None if !self.now.connected => ("away", "not connected".to_owned(), false),
+            None if !self.moved && !self.is_watched => ("waiting", String::new(), false),
+            None => (word, self.now.text("fwUpdateSubstatus").to_owned(), false),
+        };
+        Line {
+            device: self.before.device.clone(),
+            status: status.to_owned(),
+            firmware: self.now.text("currentFwVersion").to_owned(),
+            detail,
+            trouble,
+        }
+    }
+}

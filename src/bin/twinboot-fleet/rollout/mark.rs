@@ -1,0 +1,70 @@
+//! Marking the devices of each wave by a tag. Which ones is left to chance, but to the same chance each time: a device's
+//! place follows from its id and the roll-out's, so that marking again marks the same ones.
+
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+
+use super::plan::Rollout;
+use crate::commands::each;
+use crate::failure::{Failure, Outcome};
+use crate::hub::Hub;
+
+/// A device's place in the line: first by chance, then by id.
+type Place = (u64, String);
+
+/// Marks all waves but the last if that is everybody; how many devices there are in all.
+///
+/// # Errors
+/// If the hub does not answer, or a device cannot be marked.
+pub(crate) async fn mark(hub: &Arc<Hub>, rollout: &Rollout) -> Outcome<u64> {
+    let all = hub.count(&everybody(rollout)).await?;
+    if all == 0 {
+        return Err(Failure::failed("--target: the condition holds for no device"));
+    }
+    let sizes = rollout.sizes(all);
+    let Some(most) = sizes.last().and_then(|most| usize::try_from(*most).ok()) else { return Ok(all) };
+    let chosen = choose(hub, rollout, most).await?;
+    for (wave, size) in sizes.iter().enumerate() {
+        let from = if wave == 0 { 0 } else { sizes[wave - 1] };
+        let part = |at: u64| usize::try_from(at).unwrap_or(most).min(chosen.len());
+        let tag = json!({"tags": {"twinboot": {"rollout": rollout.id, "wave": wave + 1}}});
+        let act = |hub: Arc<Hub>, device: String| {
+            let tag = tag.clone();
+            async move { hub.merge_twin(&device, tag, "*").await }
+        };
+        each(hub, &chosen[part(from)..part(*size)], act, |_, outcome| outcome.map(|_| ())).await?;
+    }
+    Ok(all)
+}
+
+fn everybody(rollout: &Rollout) -> String {
+    match rollout.target.trim() {
+        "*" => "FROM devices".to_owned(),
+        target => format!("FROM devices WHERE {target}"),
+    }
+}
+
+/// The first so many of the line. No more than these are held.
+async fn choose(hub: &Hub, rollout: &Rollout, most: usize) -> Outcome<Vec<String>> {
+    let query = format!("SELECT deviceId {}", everybody(rollout));
+    let mut rows = hub.query(&query, None);
+    let mut first: BinaryHeap<Place> = BinaryHeap::new();
+    while let Some(row) = rows.next().await? {
+        let Some(device) = row["deviceId"].as_str() else { continue };
+        first.push(place(&rollout.id, device));
+        if first.len() > most {
+            first.pop();
+        }
+    }
+    Ok(first.into_sorted_vec().into_iter().map(|(_, device)| device).collect())
+}
+
+fn place(rollout: &str, device: &str) -> Place {
+    let digest = Sha256::digest(format!("{rollout}\n{device}"));
+    let mut first = [0; 8];
+    first.copy_from_slice(&digest[..8]);
+    (u64::from_be_bytes(first), device.to_owned())
+}

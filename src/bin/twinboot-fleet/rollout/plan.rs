@@ -1,0 +1,284 @@
+//! A roll-out: which image, for whom, in which waves, and how far it is. Kept in the labels of its configuration, so
+//! that anybody can go on with it from anywhere. Pure.
+
+use serde_json::{Map, Value, json};
+
+use crate::arguments::{Share, Size};
+use crate::failure::{Failure, Outcome};
+
+const REPORTED: &str = "properties.reported.firmware";
+
+/// Where a roll-out stands.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum State {
+    /// Devices of the waves so far get it.
+    Running,
+    /// Only devices that have begun keep it: somebody said so.
+    Paused,
+    /// The same: too many had failed.
+    Halted,
+    /// Nobody gets it.
+    Aborted,
+}
+
+impl State {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Halted => "halted",
+            Self::Aborted => "aborted",
+        }
+    }
+
+    fn of(word: &str) -> Option<Self> {
+        [Self::Running, Self::Paused, Self::Halted, Self::Aborted]
+            .into_iter()
+            .find(|state| state.word() == word)
+    }
+}
+
+/// A roll-out.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Rollout {
+    /// The configuration's id.
+    pub(crate) id: String,
+    /// What it brings.
+    pub(crate) version: String,
+    /// Whom it is for.
+    pub(crate) target: String,
+    /// Devices in all after each wave; none is all at once.
+    pub(crate) waves: Vec<Size>,
+    /// Which wave it is in, from 0.
+    pub(crate) wave: usize,
+    /// More failures than this halt it.
+    pub(crate) halt_at: Share,
+    /// The next wave begins when so many have ended.
+    pub(crate) enough: Share,
+    /// Where it stands.
+    pub(crate) state: State,
+}
+
+impl Rollout {
+    /// Reads it from a configuration; none if it was not made by this tool.
+    pub(crate) fn of(configuration: &Value) -> Option<Self> {
+        let label = |name: &str| configuration["labels"][name].as_str();
+        let waves = label("twinbootWaves")?.split(',').filter(|size| !size.is_empty());
+        Some(Self {
+            id: configuration["id"].as_str()?.to_owned(),
+            version: label("twinbootVersion")?.to_owned(),
+            target: label("twinbootTarget")?.to_owned(),
+            waves: waves.map(|size| size.parse().ok()).collect::<Option<_>>()?,
+            wave: label("twinbootWave")?.parse::<usize>().ok()?.checked_sub(1)?,
+            halt_at: label("twinbootHaltAt")?.parse().ok()?,
+            enough: label("twinbootEnough")?.parse().ok()?,
+            state: State::of(label("twinbootState")?)?,
+        })
+    }
+
+    /// Everything as labels are: text.
+    fn labels(&self) -> Map<String, Value> {
+        let waves: Vec<_> = self.waves.iter().map(Size::to_string).collect();
+        [
+            ("twinbootVersion", self.version.clone()),
+            ("twinbootTarget", self.target.clone()),
+            ("twinbootWaves", waves.join(",")),
+            ("twinbootWave", (self.wave + 1).to_string()),
+            ("twinbootHaltAt", self.halt_at.to_string()),
+            ("twinbootEnough", self.enough.to_string()),
+            ("twinbootState", self.state.word().to_owned()),
+        ]
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), Value::String(value)))
+        .collect()
+    }
+
+    /// Whether this wave is the last.
+    pub(crate) fn is_last(&self) -> bool {
+        self.wave + 1 >= self.waves.len()
+    }
+
+    /// Whether this wave is everybody for whom the target condition holds, marked or not.
+    fn is_all(&self) -> bool {
+        self.waves.get(self.wave).is_none_or(|size| size.is_all())
+    }
+
+    /// This wave, in words.
+    pub(crate) fn wave_words(&self) -> String {
+        match self.waves.get(self.wave) {
+            Some(size) => format!("wave {} of {} ({size})", self.wave + 1, self.waves.len()),
+            None => "all at once".to_owned(),
+        }
+    }
+
+    /// How many devices each wave marks, of so many in all: growing, and no more than there are.
+    pub(crate) fn sizes(&self, all: u64) -> Vec<u64> {
+        let mut least = 0;
+        let marked = self.waves.iter().take_while(|size| !size.is_all());
+        marked
+            .map(|size| {
+                least = size.of(all).max(least);
+                least
+            })
+            .collect()
+    }
+
+    /// For whom it is as of now: the configuration's target condition.
+    pub(crate) fn condition(&self) -> String {
+        let whole = if self.is_all() { self.target.clone() } else { self.and(&self.mark()) };
+        let version = &self.version;
+        match self.state {
+            State::Running => whole,
+            State::Paused | State::Halted => {
+                let begun = format!(
+                    "({REPORTED}.pendingFwVersion = '{version}' OR {REPORTED}.currentFwVersion = '{version}')"
+                );
+                if whole.trim() == "*" { begun } else { format!("({whole}) AND {begun}") }
+            }
+            State::Aborted => "deviceId = ''".to_owned(),
+        }
+    }
+
+    /// Those among the target for whom something else holds, too.
+    pub(crate) fn and(&self, condition: &str) -> String {
+        if self.target.trim() == "*" {
+            condition.to_owned()
+        } else {
+            format!("({}) AND {condition}", self.target)
+        }
+    }
+
+    fn mark(&self) -> String {
+        format!("tags.twinboot.rollout = '{}' AND tags.twinboot.wave <= {}", self.id, self.wave + 1)
+    }
+
+    /// The whole configuration, to be made.
+    pub(crate) fn document(&self, firmware: &Value, priority: u32) -> Value {
+        json!({
+            "id": self.id,
+            "schemaVersion": "1.0",
+            "labels": self.labels(),
+            "content": {"deviceContent": {"properties.desired.firmware": firmware}},
+            "targetCondition": self.condition(),
+            "priority": priority,
+            "metrics": {"queries": self.metrics()},
+        })
+    }
+
+    /// A configuration as it was read, brought to where this roll-out stands now.
+    pub(crate) fn change(&self, mut configuration: Value) -> Value {
+        configuration["targetCondition"] = json!(self.condition());
+        match configuration["labels"].as_object_mut() {
+            Some(labels) => labels.extend(self.labels()),
+            None => configuration["labels"] = Value::Object(self.labels()),
+        }
+        configuration
+    }
+
+    /// The tutorials' five.
+    fn metrics(&self) -> Map<String, Value> {
+        let status = |word: &str| format!("{REPORTED}.fwUpdateStatus='{word}'");
+        let applying = ["downloading", "verifying", "applying"].map(status).join(" OR ");
+        [
+            ("current", status("current")),
+            ("applying", format!("({applying})")),
+            ("rebooting", status("rebooting")),
+            ("error", status("error")),
+            ("rolledback", status("rolledback")),
+        ]
+        .into_iter()
+        .map(|(name, condition)| {
+            let query = format!("SELECT deviceId FROM devices WHERE {} AND {condition}", applied(&self.id));
+            (name.to_owned(), Value::String(query))
+        })
+        .collect()
+    }
+}
+
+/// Devices on which a configuration is in force.
+pub(crate) fn applied(id: &str) -> String {
+    format!("configurations.[[{id}]].status='Applied'")
+}
+
+/// Whether this can be the id of a configuration; it stands in queries, too.
+///
+/// # Errors
+/// If not.
+pub(crate) fn check_id(id: &str) -> Outcome {
+    let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_');
+    if (1..=128).contains(&id.len()) && id.bytes().all(good) {
+        return Ok(());
+    }
+    Err(Failure::usage(format!(
+        "{id:?} cannot be the ID of a roll-out: lower-case letters, digits, '-' and '_', up to 128"
+    )))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn rollout(waves: &str) -> Rollout {
+        Rollout {
+            id: "gw-2".into(),
+            version: "2.0.0".into(),
+            target: "tags.a = 'x' OR tags.b = 1".into(),
+            waves: waves
+                .split(',')
+                .filter(|size| !size.is_empty())
+                .map(|size| size.parse().unwrap())
+                .collect(),
+            wave: 0,
+            halt_at: "5%".parse().unwrap(),
+            enough: "90%".parse().unwrap(),
+            state: State::Running,
+        }
+    }
+
+    #[test]
+    fn a_roll_out_is_read_again_from_its_labels() {
+        for waves in ["", "5,10%,100%"] {
+            let mut there = rollout(waves);
+            let mut configuration = there.document(&json!({"fwVersion": "2.0.0"}), 7);
+            assert_eq!(Rollout::of(&configuration).as_ref(), Some(&there));
+            configuration["labels"]["owner"] = json!("me");
+            (there.wave, there.state) = (1, State::Halted);
+            let changed = there.change(configuration);
+            assert_eq!(Rollout::of(&changed), Some(there));
+            assert_eq!((&changed["labels"]["owner"], &changed["priority"]), (&json!("me"), &json!(7)));
+        }
+        assert_eq!(Rollout::of(&json!({"id": "other", "labels": {}})), None);
+    }
+
+    #[test]
+    fn the_condition_is_the_wave_and_keeps_its_brackets() {
+        let mut there = rollout("2,100%");
+        assert_eq!(
+            there.condition(),
+            "(tags.a = 'x' OR tags.b = 1) AND tags.twinboot.rollout = 'gw-2' AND tags.twinboot.wave <= 1"
+        );
+        there.wave = 1;
+        assert!(there.is_last());
+        assert_eq!(there.condition(), there.target);
+        there.state = State::Paused;
+        assert!(
+            there
+                .condition()
+                .starts_with("(tags.a = 'x' OR tags.b = 1) AND (properties.reported.firmware.pending")
+        );
+        there.target = "*".into();
+        assert!(there.condition().starts_with("(properties.reported"));
+        there.wave = 0;
+        there.state = State::Running;
+        assert!(there.condition().starts_with("tags.twinboot.rollout"));
+    }
+
+    #[test]
+    fn waves_grow() {
+        assert_eq!(rollout("1%,10%,100%").sizes(200), [2, 20]);
+        assert_eq!(rollout("50,10%,100%").sizes(200), [50, 50]);
+        assert_eq!(rollout("").sizes(200), [0; 0]);
+        assert_eq!(rollout("10%").sizes(5), [1]);
+    }
+}

@@ -1,0 +1,223 @@
+//! `deploy` in waves and what is done to a roll-out, over two hundred devices that are played: they report what real
+//! ones would, in an instant. Real ones are in `act` and in the examples.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use hub_emulator::{Emulator, EventKind};
+use serde_json::{Value, json};
+
+use super::tool::Desk;
+
+const SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+const DEVICES: usize = 200;
+
+/// Plays devices until it is dropped: each that gets a wish reports at once how that went.
+struct Players {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Players {
+    fn start(hub: &Arc<Emulator>, goes_well: impl Fn(&str) -> bool + Send + 'static) -> Self {
+        let (stop, events, hub) = (Arc::new(AtomicBool::new(false)), hub.events(), Arc::clone(hub));
+        let stopped = Arc::clone(&stop);
+        let play = move || {
+            while !stopped.load(Ordering::Relaxed) {
+                let Ok(event) = events.recv_timeout(Duration::from_millis(20)) else { continue };
+                if let EventKind::ConfigurationStatus { device, status, .. } = event.kind
+                    && status == "Applied"
+                {
+                    let wish = hub.twin(&device)["properties"]["desired"]["firmware"]["fwVersion"].clone();
+                    let report = if goes_well(&device) {
+                        json!({"fwUpdateStatus": "current", "currentFwVersion": wish, "fwUpdateSubstatus": ""})
+                    } else {
+                        // It is over, and after the roll-out began: on a device that is away that is what counts.
+                        let ended = "2099-01-01T00:00:00.000Z";
+                        let why = "Rolled back to: 1.0.0: ill";
+                        json!({"fwUpdateStatus": "rolledback", "fwUpdateSubstatus": why, "lastFwUpdateEndTime": ended})
+                    };
+                    hub.report(&device, &json!({"firmware": report})).unwrap();
+                }
+            }
+        };
+        Self { stop, thread: Some(std::thread::spawn(play)) }
+    }
+}
+
+impl Drop for Players {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.take().unwrap().join().unwrap();
+    }
+}
+
+/// Devices that run 1.0.0.
+fn fleet() -> (Desk, Arc<Emulator>) {
+    let (desk, hub) = Desk::shared();
+    for at in 0..DEVICES {
+        let id = format!("gateway-{at:03}");
+        hub.create_device(&id, json!({"devicetype": "gateway"})).unwrap();
+        hub.report(&id, &json!({"firmware": {"fwUpdateStatus": "current", "currentFwVersion": "1.0.0"}}))
+            .unwrap();
+    }
+    (desk, hub)
+}
+
+fn deploy<'a>(id: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let image = ["--version-label", "2.0.0", "--uri", "https://example.com/2.squashfs", "--sha256", SHA256];
+    let target = ["--target", "tags.devicetype = 'gateway'", "--every", "1s"];
+    [&["deploy", id][..], &target, &image, more].concat()
+}
+
+/// The devices of each wave, by their tags; those without one are 0.
+fn waves(hub: &Emulator) -> BTreeMap<u64, Vec<String>> {
+    let mut waves: BTreeMap<u64, Vec<String>> = BTreeMap::new();
+    for at in 0..DEVICES {
+        let id = format!("gateway-{at:03}");
+        let wave = hub.twin(&id)["tags"]["twinboot"]["wave"].as_u64().unwrap_or(0);
+        waves.entry(wave).or_default().push(id);
+    }
+    waves
+}
+
+fn has_version(hub: &Emulator, version: &str) -> usize {
+    let has = |at: &usize| {
+        hub.twin(&format!("gateway-{at:03}"))["properties"]["reported"]["firmware"]["currentFwVersion"]
+            == version
+    };
+    (0..DEVICES).filter(has).count()
+}
+
+#[test]
+fn a_roll_out_in_waves_reaches_everybody() {
+    let (desk, hub) = fleet();
+    let players = Players::start(&hub, |_| true);
+    let text = desk.good(&deploy("gw-2", &["--waves", "1%,10%,100%", "--yes"]));
+    drop(players);
+    assert_eq!(has_version(&hub, "2.0.0"), DEVICES);
+    let sizes: Vec<_> = waves(&hub).into_values().map(|devices| devices.len()).collect();
+    assert_eq!(sizes, [180, 2, 18]);
+    for line in [
+        "gw-2: 2.0.0 to 200 devices, wave 1 of 3 (1%)",
+        "gw-2: wave 2 of 3 (10%)",
+        "gw-2: wave 3 of 3 (100%)",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}: {text}");
+    }
+    assert_eq!(text.lines().last(), Some("200 of 200 done: 200 done"));
+    // The tutorial's metrics, counted by the hub.
+    let configuration = hub.configuration("gw-2");
+    assert_eq!(configuration["metrics"]["results"]["current"], 200);
+    assert_eq!(configuration["metrics"]["queries"].as_object().unwrap().len(), 5);
+    let list = desk.good(&["rollouts"]);
+    let row: Vec<_> = list.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!(row, ["gw-2", "2.0.0", "running", "3/3", "200", "200", "0", "0", "0", "0"]);
+    desk.good(&["watch", "gw-2"]);
+    let again = desk.run(&deploy("gw-2", &["--yes"]));
+    assert!(again.status == 1 && again.err.contains("there is a roll-out gw-2 already"), "{again:?}");
+}
+
+#[test]
+fn a_roll_out_of_something_bad_halts_itself_at_the_right_wave_and_says_so() {
+    let (desk, hub) = fleet();
+    let is_bad = |id: &str| id.trim_start_matches("gateway-").parse::<usize>().unwrap().is_multiple_of(20);
+    let players = Players::start(&hub, move |id| !is_bad(id));
+    let ran = desk.run(&deploy("gw-bad", &["--waves", "1%,10%,100%", "--halt-at", "4%", "--yes"]));
+    // Which wave that must be follows from which devices chance has put into it.
+    let waves = waves(&hub);
+    let (mut so_far, mut bad, mut expected) = (0, 0, 3);
+    for wave in [1, 2] {
+        so_far += waves[&wave].len();
+        bad += waves[&wave].iter().filter(|id| is_bad(id)).count();
+        if bad * 100 > so_far * 4 {
+            expected = wave;
+            break;
+        }
+    }
+    let (so_far, bad) = if expected == 3 { (DEVICES, DEVICES / 20) } else { (so_far, bad) };
+    let told = format!("gw-bad has halted in wave {expected} of 3");
+    let counts = format!("{bad} of {so_far} devices failed or went back, more than 4%");
+    assert_eq!(ran.status, 1, "{ran:#?}");
+    assert!(ran.err.contains(&told) && ran.err.contains(&counts), "{told}, {counts}: {ran:#?}");
+    assert!(ran.out.contains("rolledback  1.0.0  Rolled back to: 1.0.0: ill"), "{}", ran.out);
+    assert_eq!(has_version(&hub, "2.0.0"), so_far - bad);
+    // Nobody else gets it: not those of later waves, and not one that comes only now.
+    let configuration = hub.configuration("gw-bad");
+    assert_eq!(configuration["labels"]["twinbootState"], "halted");
+    assert_eq!(configuration["systemMetrics"]["results"]["targetedCount"], so_far - bad);
+    assert!(desk.good(&["rollouts"]).contains("halted"));
+    // Somebody has looked and goes on.
+    let ran = desk.run(&["resume", "gw-bad", "--halt-at", "100%", "--every", "1s", "--yes"]);
+    assert_eq!((ran.status, ran.err.as_str()), (1, ""), "{ran:#?}");
+    assert_eq!(has_version(&hub, "2.0.0"), 190);
+    assert!(ran.out.ends_with("190 of 200 done: 190 done, 10 rolledback\n"), "{}", ran.out);
+    drop(players);
+}
+
+#[test]
+fn a_roll_out_is_paused_resumed_aborted_and_deleted() {
+    let (desk, hub) = fleet();
+    let targeted = || hub.configuration("gw-2")["systemMetrics"]["results"]["targetedCount"].clone();
+    desk.good(&deploy("gw-2", &["--yes", "--no-watch"]));
+    assert_eq!(targeted(), 200);
+    // One has begun, and keeps it while all is paused.
+    let begun = json!({"firmware": {"fwUpdateStatus": "downloading", "pendingFwVersion": "2.0.0"}});
+    hub.report("gateway-007", &begun).unwrap();
+    assert_eq!(desk.good(&["pause", "gw-2"]), "gw-2: paused\n");
+    assert_eq!(targeted(), 1);
+    assert!(hub.twin("gateway-008")["properties"]["desired"]["firmware"].is_null());
+    let ran = desk.run(&["watch", "gw-2", "--timeout", "1s", "--json"]);
+    assert_eq!(ran.status, 4, "one is on its way: {ran:?}");
+    desk.good(&["resume", "gw-2", "--yes", "--no-watch"]);
+    assert_eq!(targeted(), 200);
+    assert_eq!(desk.good(&["abort", "gw-2"]), "gw-2: aborted\n");
+    assert_eq!(targeted(), 0);
+    let ran = desk.run(&["resume", "gw-2", "--yes"]);
+    assert!(ran.status == 1 && ran.err.contains("another ID"), "{ran:?}");
+    assert_eq!(desk.good(&["delete", "gw-2"]), "gw-2: deleted\n");
+    assert_eq!(hub.configuration("gw-2"), Value::Null);
+    let ran = desk.run(&["pause", "gw-2"]);
+    assert!(ran.status == 1 && ran.err.contains("there is no roll-out gw-2"), "{ran:?}");
+}
+
+#[test]
+fn a_dry_run_prints_the_configuration_and_does_nothing() {
+    let (desk, hub) = fleet();
+    let text = desk.good(&deploy("gw-2", &["--dry-run", "--canary", "5", "--priority", "7"]));
+    let printed: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(printed["content"]["deviceContent"]["properties.desired.firmware"]["fwVersion"], "2.0.0");
+    assert_eq!((&printed["priority"], &printed["labels"]["twinbootWaves"]), (&json!(7), &json!("5,100%")));
+    assert_eq!(hub.configuration("gw-2"), Value::Null);
+    assert_eq!(waves(&hub).len(), 1);
+    // The hub takes what was printed.
+    hub.create_configuration(printed).unwrap();
+    let ran = desk.run(&deploy("gw-3", &[]));
+    assert!(ran.status == 2 && ran.err.contains("--yes"), "{ran:?}");
+    for (more, wanted) in
+        [(&["--waves", "100%,5"][..], "nothing comes after"), (&["--waves", "0"], "--waves")]
+    {
+        let ran = desk.run(&deploy("gw-3", more));
+        assert!(ran.status == 2 && ran.err.contains(wanted), "{ran:?}");
+    }
+    let ran = desk.run(&deploy("GW 3", &["--yes"]));
+    assert!(ran.status == 2 && ran.err.contains("lower-case"), "{ran:?}");
+}
+
+#[test]
+fn the_whole_fleet_is_watched_by_its_counts() {
+    let (desk, hub) = fleet();
+    assert_eq!(desk.good(&["watch"]), "200 of 200: 200 current\n200 of 200 done: 200 current\n");
+    let failed = json!({"firmware": {"fwUpdateStatus": "error", "fwUpdateSubstatus": "no room\u{1b}[2J"}});
+    hub.report("gateway-003", &failed).unwrap();
+    let ran = desk.run(&["watch", "--where", "tags.devicetype = 'gateway'"]);
+    assert_eq!(ran.status, 1);
+    assert!(ran.out.starts_with("gateway-003  error  1.0.0  no room [2J\n"), "{}", ran.out);
+    hub.report("gateway-004", &json!({"firmware": {"fwUpdateStatus": "downloading"}})).unwrap();
+    let lines = desk.run(&["watch", "--timeout", "1s", "--json"]);
+    let last: Value = serde_json::from_str(lines.out.lines().last().unwrap()).unwrap();
+    assert_eq!(last["counts"], json!({"current": 198, "downloading": 1, "error": 1}));
+}
