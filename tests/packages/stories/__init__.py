@@ -3,8 +3,8 @@
 # isort: skip_file
 from harness import STORIES
 from stories import install, configure
-from stories import update, upgrade, conffiles
+from stories import update, programs, upgrade, conffiles
 from stories import removal, readonly, secrets, restarts
 
-__all__ = ["STORIES", "configure", "conffiles", "install", "readonly", "removal", "restarts", "secrets"]
-__all__ += ["update", "upgrade"]
+__all__ = ["STORIES", "configure", "conffiles", "install", "programs", "readonly", "removal", "restarts"]
+__all__ += ["secrets", "update", "upgrade"]
