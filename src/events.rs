@@ -108,7 +108,7 @@ pub fn not_provisioned(file: &str) {
         NOT_PROVISIONED,
         &About::default(),
         [],
-        "no connection string: write the device's to {} (mode 0600) and restart; until then there is no hub",
+        "no connection string: write the device's to {} (mode 0600), and twinboot goes on by itself",
         Line(file)
     );
 }

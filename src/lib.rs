@@ -28,6 +28,26 @@
 //! One work belongs to each state ([`State::work`](update::State::work)), and it may begin again from any prefix of
 //! itself. So there is no list of effects that could be lost, and resuming is asking again.
 //!
+//! # Two processes
+//!
+//! What parses the network holds no devices, and what holds devices has no network. As it ships, `twinboot run --net`
+//! is one process and `twinboot net` another; without `--net` the same code runs in one.
+//!
+//! ```text
+//!   twinboot run: root, the devices, no network          twinboot net: the network, the keys, nothing else
+//!   ┌────────────────────────────────────────────┐       ┌──────────────────────────────────────────────┐
+//!   │ engine ─ hub: conversation, waits          │ wire  │ net ─ hub: TLS, proxy, WebSocket, greeting,  │
+//!   │        └ a link: Dial ──────────────── Open ──────▶│       provisioning, tokens ──▶ the hub       │
+//!   │          twin, methods, reports ◀── MQTT's bytes ──│                                              │
+//!   │ works  ─ image: resume, redirects, digest  │       │     ─ image: one GET ──▶ the server          │
+//!   │        └ an answer ─────────────────── Get ───────▶│                                              │
+//!   └────────────────────────────────────────────┘       └──────────────────────────────────────────────┘
+//! ```
+//!
+//! The two seams are where somebody else could always stand: whoever gets the session a link ([`hub::Remote`]), and
+//! whoever makes the download's requests ([`image::Net`]). Behind them is what a hub or a server says, and it is judged
+//! as that. The network side keeps nothing between two connections ([`net`]), so it may be killed at any moment.
+//!
 //! # Floors
 //!
 //! A module uses the floors below its own. Neighbours do not know each other; the few exceptions and their reasons, what
@@ -36,8 +56,8 @@
 //! | floor | modules | may touch |
 //! | --- | --- | --- |
 //! | 4 doors | `main`, [`cli`] | everything; `main` is the one place where adapters are chosen |
-//! | 3 engine | [`engine`] [`control`] [`config`] [`events`] | tasks, channels, time, and the floors below |
-//! | 2 adapters | [`boot`] [`slots`] [`image`] [`health`] [`hooks`] [`hub`] [`host`] [`program`] [`properties`] [`store`] [`durable`] [`tls`] [`proxy`] [`secret`] [`stamp`] | one part of the world each |
+//! | 3 engine | [`engine`] [`control`] [`config`] [`events`] [`net`] | tasks, channels, time, and the floors below |
+//! | 2 adapters | [`boot`] [`slots`] [`image`] [`health`] [`hooks`] [`hub`] [`host`] [`program`] [`properties`] [`store`] [`durable`] [`tls`] [`proxy`] [`secret`] [`stamp`] [`wire`] | one part of the world each |
 //! | 1 decisions | [`update`] [`report`] | nothing: no clock, no files, no randomness, no async |
 //! | 0 words | [`model`] | nothing; its values cannot be wrong |
 //!
@@ -77,6 +97,7 @@
 //! | One work at a time, and it has stopped before the next one starts. | [`engine::Tools`], which travel to it and back |
 //! | Deadlines count from the boot; times of day count only when the clock can be right. | [`host::Host`] |
 //! | Reports decide nothing. What is lost of them is told again. | [`report`], [`hub::Report`] |
+//! | The network side can do what a hub or a server could, and no more. | [`wire`], [`hub::Remote`] |
 //! | Secrets have types that do not show them. | [`SecretUrl`](model::SecretUrl), [`hub::Identity`] |
 //! | A match over our own enums has no wildcard arm: a new state must be thought about everywhere. | a lint in `Cargo.toml` |
 //! | Files are named for what they are about, and stay short. Unsafe code is in one file, which says why. | lints, `tests/architecture.rs` |
@@ -94,6 +115,7 @@ pub mod host;
 pub mod hub;
 pub mod image;
 pub mod model;
+pub mod net;
 pub mod program;
 pub mod properties;
 pub mod proxy;
@@ -104,3 +126,4 @@ pub mod stamp;
 pub mod store;
 pub mod tls;
 pub mod update;
+pub mod wire;

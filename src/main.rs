@@ -9,10 +9,14 @@ mod daemon;
 mod door;
 #[path = "main/inspect.rs"]
 mod inspect;
+#[path = "main/network.rs"]
+mod network;
 #[path = "main/orders.rs"]
 mod orders;
 #[path = "main/programs.rs"]
 mod programs;
+#[path = "main/reach.rs"]
+mod reach;
 #[path = "main/settings.rs"]
 mod settings;
 #[path = "main/stranded.rs"]
@@ -25,5 +29,5 @@ use std::process::ExitCode;
 use twinboot::cli;
 
 fn main() -> ExitCode {
-    cli::main(daemon::run, inspect::all)
+    cli::main(daemon::run, network::run, inspect::all)
 }

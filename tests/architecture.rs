@@ -18,7 +18,7 @@ type Module = (&'static str, u8, &'static [&'static str]);
 
 /// A floor may use the floors below it, and does use no more than what is named here.
 /// Above them all is `main.rs`, the only place where adapters are chosen.
-const MODULES: [Module; 24] = [
+const MODULES: [Module; 26] = [
     // Words: values that cannot be wrong.
     ("model", 0, &[]),
     // Decisions: what follows from what happened, and what is told about it.
@@ -30,8 +30,8 @@ const MODULES: [Module; 24] = [
     ("health", 2, &["model", "program"]),
     ("hooks", 2, &["model", "program"]),
     ("host", 2, &["model"]),
-    ("hub", 2, &["durable", "model", "proxy", "secret", "stamp", "tls"]),
-    ("image", 2, &["durable", "model", "proxy", "tls"]),
+    ("hub", 2, &["durable", "model", "proxy", "secret", "stamp", "tls", "wire"]),
+    ("image", 2, &["durable", "model", "proxy", "tls", "wire"]),
     ("program", 2, &[]),
     ("properties", 2, &["model", "program"]),
     ("proxy", 2, &["secret"]),
@@ -40,6 +40,7 @@ const MODULES: [Module; 24] = [
     ("store", 2, &["durable", "model", "update"]),
     ("stamp", 2, &[]),
     ("tls", 2, &["stamp"]),
+    ("wire", 2, &["model"]),
     // The engine, and what it listens and speaks to.
     ("config", 3, &["host", "hub", "model", "proxy"]),
     ("control", 3, &["model"]),
@@ -66,13 +67,15 @@ const MODULES: [Module; 24] = [
         ],
     ),
     ("events", 3, &["model"]),
+    // The same for the process that has the network, if it is another one.
+    ("net", 3, &["hub", "image", "wire"]),
     // Doors: what a person calls.
     ("cli", 4, &["config", "control", "model"]),
     ("lib", 4, &[]),
 ];
 
 /// Modules that use a neighbour on their own floor, and why.
-const NEIGHBOURS: [(&str, &str); 17] = [
+const NEIGHBOURS: [(&str, &str); 19] = [
     // A report is a projection of the state.
     ("report", "update"),
     // Both keep what must survive a power cut in two generations.
@@ -85,6 +88,9 @@ const NEIGHBOURS: [(&str, &str); 17] = [
     ("hub", "tls"),
     ("image", "proxy"),
     ("image", "tls"),
+    // Both may leave it to another process.
+    ("hub", "wire"),
+    ("image", "wire"),
     // Keys, passwords and authorities are guarded files that are exchanged under a running daemon.
     ("hub", "secret"),
     ("hub", "stamp"),

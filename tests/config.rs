@@ -70,45 +70,73 @@ fn files_that_cannot_be_read_are_named() {
     assert!(error.contains("longer than 262144 bytes"), "{error}");
 }
 
-/// The values of a setting of the shipped unit.
-fn unit(setting: &str) -> Vec<String> {
-    let text = fs::read_to_string(service()).expect("shipped");
+/// The values of a setting of a shipped unit.
+fn unit(name: &str, setting: &str) -> Vec<String> {
+    let text = fs::read_to_string(units().join(name)).expect("shipped");
     text.lines().filter_map(|line| line.strip_prefix(&format!("{setting}="))).map(str::to_owned).collect()
 }
 
-fn service() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/twinboot.service")
+fn units() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd")
 }
 
 #[test]
-fn the_unit_provides_what_the_defaults_name() {
+fn the_units_provide_what_the_defaults_name() {
     let config = Config::default();
-    let below = |base: &str, setting| Path::new(base).join(&unit(setting)[0]);
+    let device = |setting| unit("twinboot.service", setting);
+    let below = |base: &str, setting| Path::new(base).join(&device(setting)[0]);
     assert_eq!(config.control.socket.parent(), Some(&*below("/run", "RuntimeDirectory")));
     assert_eq!(config.state.directory, below("/var/lib", "StateDirectory"));
     assert_eq!(Path::new(Config::PATH).parent(), Some(&*below("/etc", "ConfigurationDirectory")));
-    let credential = config.hub.connection_string_file.to_str().expect("text");
-    assert_eq!(unit("LoadCredential"), [format!("{credential}:/etc/twinboot/{credential}")]);
-    assert_eq!(unit("ExecStart"), ["/usr/bin/twinboot run"]);
+    let socket = &unit("twinboot-net.socket", "ListenStream")[0];
+    assert_eq!(device("ExecStart"), [format!("/usr/bin/twinboot run --net {socket}")]);
+    assert_eq!(unit("twinboot-net.service", "ExecStart"), ["/usr/bin/twinboot net"]);
+}
+
+/// Keys go to the side with the network alone, and none that is missing keeps it from starting.
+#[test]
+fn the_network_side_is_given_the_keys_and_the_device_side_is_not() {
+    let net = |setting| unit("twinboot-net.service", setting);
+    let given: Vec<_> = net("LoadCredential");
+    let config = Config::default();
+    for file in [&config.hub.connection_string_file, &config.provisioning.symmetric_key_file] {
+        let name = file.to_str().expect("text");
+        assert!(given.contains(&format!("{name}:/etc/twinboot/{name}")), "{name}");
+    }
+    let names: Vec<_> = given.iter().map(|it| it.split(':').next().expect("a name").to_owned()).collect();
+    let blank: Vec<_> =
+        net("SetCredential").iter().map(|it| it.trim_end_matches(":\\n").to_owned()).collect();
+    assert_eq!(names, blank);
+    assert!(given.contains(&"shared:/var/lib/twinboot/credentials".to_owned()));
+    assert_eq!(unit("twinboot.service", "LoadCredential"), [""; 0]);
 }
 
 #[test]
 #[ignore = "peers: needs systemd-analyze"]
-fn peers_the_unit_is_what_systemd_understands_and_keeps_its_walls() {
+fn peers_the_units_are_what_systemd_understands_and_keep_their_walls() {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let path = directory.path().join("twinboot.service");
-    let text = fs::read_to_string(service()).expect("shipped");
-    // The program is not installed here.
-    fs::write(&path, text.replace("/usr/bin/twinboot run", "/bin/true")).expect("written");
-    let analyze = |arguments: &[&str]| {
-        let output = std::process::Command::new("systemd-analyze").args(arguments).arg(&path).output();
-        let output = output.expect("systemd-analyze runs");
+    let names = ["twinboot.service", "twinboot-net.service", "twinboot-net.socket"];
+    for name in names {
+        let text = fs::read_to_string(units().join(name)).expect("shipped");
+        // The program is not installed here.
+        let lines = text.lines().map(|line| match line.split_once("=/usr/bin/twinboot") {
+            Some((exec, _)) => format!("{exec}=/bin/true\n"),
+            None => format!("{line}\n"),
+        });
+        fs::write(directory.path().join(name), lines.collect::<String>()).expect("written");
+    }
+    let analyze = |arguments: &[&str], name: &str| {
+        let mut command = std::process::Command::new("systemd-analyze");
+        let output = command.args(arguments).arg(directory.path().join(name)).output().expect("it runs");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{arguments:?}: {said}");
+        assert!(output.status.success(), "{arguments:?} {name}: {said}");
         said
     };
-    assert_eq!(analyze(&["verify"]), "");
-    analyze(&["security", "--offline=true", "--threshold=30"]);
+    for name in names {
+        assert_eq!(analyze(&["verify"], name), "", "{name}");
+    }
+    analyze(&["security", "--offline=true", "--threshold=20"], "twinboot.service");
+    analyze(&["security", "--offline=true", "--threshold=15"], "twinboot-net.service");
 }
 
 /// The examples that people copy: each is a configuration that loads, and sets something.

@@ -22,7 +22,7 @@ rust_target() {
 }
 
 # The prefix of its compiler and linker.
-gnu_type() { dpkg-architecture -a "$1" -q DEB_HOST_GNU_TYPE; }
+gnu_type() { dpkg-architecture -a "$1" -q DEB_HOST_GNU_TYPE 2>/dev/null; }
 
 # Sees to it that what is needed for architectures is installed.
 packages_for() {

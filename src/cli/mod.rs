@@ -21,7 +21,7 @@ use clap::{Parser, Subcommand};
 use crate::config::{Config, Finding};
 use crate::control::client::{Client, Error};
 use crate::control::proto::{Fault, Response};
-use output::complain;
+pub use output::complain;
 
 const EXIT_CODES: &str = "\
 Exit status:
@@ -48,6 +48,18 @@ pub struct Arguments {
 pub enum Command {
     /// Run the daemon; systemd does this
     Run {
+        /// Leave the network to the process behind this socket, `twinboot net`; without it, one process does it all
+        #[arg(long, value_name = "SOCKET")]
+        net: Option<PathBuf>,
+        /// Write what the adapters do as well
+        #[arg(long, short)]
+        verbose: bool,
+    },
+    /// Run the network side of `run --net`; systemd does this, and gives it its socket as standard input
+    Net {
+        /// Listen on this socket instead, until told to end
+        #[arg(long, value_name = "SOCKET")]
+        socket: Option<PathBuf>,
         /// Write what the adapters do as well
         #[arg(long, short)]
         verbose: bool,
@@ -172,19 +184,32 @@ pub fn parse() -> Arguments {
 pub struct Launch {
     /// The configuration.
     pub config: PathBuf,
+    /// The socket of the process that has the network; `None` if this one has it.
+    pub net: Option<PathBuf>,
+    /// Whether to write what the adapters do as well.
+    pub verbose: bool,
+}
+
+/// How the network side is to be run.
+#[derive(Clone, Debug)]
+pub struct NetLaunch {
+    /// Where to listen; standard input, if nowhere is said.
+    pub socket: Option<PathBuf>,
     /// Whether to write what the adapters do as well.
     pub verbose: bool,
 }
 
 /// The whole program but what needs the adapters: reads the command line, and does what is asked. `daemon` is called
-/// for `run`, and `inspect` for `check-config`, to look at what a configuration names.
+/// for `run`, `net` for `net`, and `inspect` for `check-config`, to look at what a configuration names.
 pub fn main(
     daemon: impl FnOnce(Launch) -> ExitCode,
+    net: impl FnOnce(NetLaunch) -> ExitCode,
     inspect: impl FnOnce(&Config) -> Vec<Finding>,
 ) -> ExitCode {
     let Arguments { config, command } = parse();
     match command {
-        Command::Run { verbose } => daemon(Launch { config, verbose }),
+        Command::Run { net, verbose } => daemon(Launch { config, net, verbose }),
+        Command::Net { socket, verbose } => net(NetLaunch { socket, verbose }),
         Command::CheckConfig => check::show(&config, inspect).into(),
         Command::Status { .. }
         | Command::Install { .. }
@@ -206,7 +231,7 @@ pub fn main(
 fn client_command(command: &Command, path: &Path) -> ExitCode {
     let config = Config::understood(path);
     let exit = match command {
-        Command::Run { .. } | Command::CheckConfig => Exit::Usage,
+        Command::Run { .. } | Command::Net { .. } | Command::CheckConfig => Exit::Usage,
         Command::Status { json, watch: false } => status::show(&config, *json),
         Command::Status { json, watch: true } => watch::follow(&config.control.socket, *json),
         Command::FactoryReset { yes: false } if !request::is_meant() => Exit::Usage,

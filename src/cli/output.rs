@@ -9,7 +9,7 @@ pub(super) fn say(text: &str) {
 }
 
 /// Prints what went wrong, and what to do about it, if anything.
-pub(super) fn complain(text: &str, remedy: &str) {
+pub fn complain(text: &str, remedy: &str) {
     let mut stderr = io::stderr().lock();
     let _ = writeln!(stderr, "twinboot: {}", text.replace('\n', "\ntwinboot: "));
     if !remedy.is_empty() {

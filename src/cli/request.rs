@@ -85,7 +85,7 @@ pub(super) fn request(command: &Command) -> Result<Request, String> {
         Command::Reload => Request::Reload,
         Command::Retry => Request::Retry,
         Command::Rollback => Request::Rollback,
-        Command::Run { .. } | Command::Status { .. } | Command::CheckConfig => {
+        Command::Run { .. } | Command::Net { .. } | Command::Status { .. } | Command::CheckConfig => {
             return Err("not a request".into());
         }
     })

@@ -89,6 +89,14 @@ impl Config {
         Ok(Self { path: path.to_owned(), ..Self::from_sources(&file::sources(path)?)? })
     }
 
+    /// Reads a configuration that is one text, such as [`Config::to_toml`] makes.
+    ///
+    /// # Errors
+    /// As for [`Config::load`].
+    pub fn from_toml(text: &str) -> Result<Self, Error> {
+        Self::from_sources(&[file::Source { file: PathBuf::new(), text: text.to_owned() }])
+    }
+
     /// As much of it as can be understood: what is wrong, or in a file that cannot be read, is as if it were not there.
     /// For what must be done whatever the configuration is like: above all, for daemon and command line to meet at the
     /// same socket, and say what is wrong. Nothing is ever updated by it.

@@ -1,5 +1,6 @@
 //! The sections about the way out: who the device is, how it reaches its hub, whom it trusts.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -43,16 +44,22 @@ impl Default for Hub {
     }
 }
 
-/// Where to look for a file with a secret, best first: an absolute name as it is, a relative one in `credentials` (the
-/// value of `$CREDENTIALS_DIRECTORY`) and then in `/etc/twinboot`. A blank file counts as absent: the shipped unit gives
-/// a blank credential to a device that has none yet.
+/// Where to look for a file with a secret, best first. One with a relative name is looked for in `credentials` (the value
+/// of `$CREDENTIALS_DIRECTORY`), where it may have `shared_` before its name, then on the storage that both slots share,
+/// and in `/etc/twinboot`. One with an absolute name is that file; where it cannot be read, `credentials` may have it by
+/// the last part of its name. A blank file counts as absent: the shipped unit gives a blank credential to a device that
+/// has none yet.
 pub fn candidates(file: &Path, credentials: Option<&Path>) -> Vec<PathBuf> {
-    // `join` with an absolute name gives that name, twice; once is enough.
-    let mut candidates: Vec<_> = credentials
-        .into_iter()
-        .chain([Path::new("/etc/twinboot")])
-        .map(|directory| directory.join(file))
-        .collect();
+    let name = file.file_name().unwrap_or_default();
+    let mut shared = OsString::from("shared_");
+    shared.push(name);
+    let given = credentials.into_iter().flat_map(|them| [them.join(name), them.join(&shared)]);
+    let mut candidates: Vec<_> = if file.is_absolute() {
+        [file.to_owned()].into_iter().chain(given).chain([file.to_owned()]).collect()
+    } else {
+        let kept = ["/var/lib/twinboot/credentials", "/etc/twinboot"].map(|them| Path::new(them).join(file));
+        given.chain(kept).collect()
+    };
     candidates.dedup();
     candidates
 }

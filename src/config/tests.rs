@@ -253,19 +253,15 @@ fn who_the_device_is_is_said_once_and_wholly() {
 
 #[test]
 fn the_connection_string_is_a_credential_first() {
-    let mut hub = Hub::default();
-    let names = |hub: &Hub, dir| candidates(&hub.connection_string_file, dir);
-    let credentials = Some(Path::new("/run/credentials/twinboot.service"));
-    assert_eq!(
-        names(&hub, credentials),
-        [
-            Path::new("/run/credentials/twinboot.service/connection-string"),
-            Path::new("/etc/twinboot/connection-string")
-        ]
-    );
-    assert_eq!(names(&hub, None), [Path::new("/etc/twinboot/connection-string")]);
-    hub.connection_string_file = "/data/cs".into();
-    assert_eq!(names(&hub, credentials), [Path::new("/data/cs")]);
+    let names = |file: &str, credentials| candidates(Path::new(file), credentials);
+    let credentials = Some(Path::new("/run/credentials/twinboot-net.service"));
+    let kept = ["/var/lib/twinboot/credentials/cs", "/etc/twinboot/cs"].map(PathBuf::from);
+    let given = ["cs", "shared_cs"].map(|name| Path::new("/run/credentials/twinboot-net.service").join(name));
+    assert_eq!(names("cs", credentials), [&given[..], &kept].concat());
+    assert_eq!(names("cs", None), kept);
+    let named = [PathBuf::from("/data/cs")];
+    assert_eq!(names("/data/cs", credentials), [&named[..], &given, &named].concat());
+    assert_eq!(names("/data/cs", None), named);
 }
 
 #[test]

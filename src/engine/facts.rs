@@ -1,10 +1,10 @@
 //! What the machine, the bootloader and the configuration say: the facts that outrank the record.
 
-use super::{Engine, Tools};
+use super::Engine;
 use crate::boot::BootView;
 use crate::host::Host;
 use crate::model::{BootId, Factory, Slot};
-use crate::update::{Facts, Record};
+use crate::update::Facts;
 
 impl Engine {
     /// Notes what the bootloader says now.
@@ -23,18 +23,6 @@ impl Engine {
         self.live.warnings.retain(|warning| !old.contains(warning));
         self.live.warnings.extend(view.warnings.iter().cloned());
         self.view = Some(view);
-    }
-}
-
-/// What the bootloader says, or why it cannot be asked.
-pub(super) fn first_look(
-    tools: &mut Tools,
-    record: &Record,
-    booted: Slot,
-) -> (Option<BootView>, Option<String>) {
-    match tools.look(&record.state, booted) {
-        Ok(view) => (Some(view), None),
-        Err(error) => (None, Some(error.to_string())),
     }
 }
 

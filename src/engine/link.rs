@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Engine;
+use crate::events;
 use crate::hub::Lost;
 
 impl Engine {
@@ -23,8 +24,29 @@ impl Engine {
             self.hub_lines.contested(now, &line);
             self.live.hub_warning = format!("{DUPLICATE}: another device seems to connect as '{device}'");
         } else {
-            self.hub_lines.lost(now, &line);
-            let needs_somebody = why.is_slow() || matches!(why, Lost::Credential(_));
+            let is_news = self.live.hub_warning != why.to_string();
+            match why {
+                // Until somebody does something about it, once is enough.
+                Lost::Unprovisioned { wanted } if is_news => events::not_provisioned(wanted),
+                Lost::Credential(words) if is_news => events::network_unusable(words),
+                Lost::Unprovisioned { .. } | Lost::Credential(_) => {}
+                Lost::Apart(_)
+                | Lost::Unresolved { .. }
+                | Lost::Unreachable { .. }
+                | Lost::Tls { .. }
+                | Lost::WebSocket { .. }
+                | Lost::Proxy { .. }
+                | Lost::Provisioning { .. }
+                | Lost::Refused(_)
+                | Lost::Unsubscribed(_)
+                | Lost::Closed
+                | Lost::Contested { .. }
+                | Lost::Broken(_)
+                | Lost::Silent(_)
+                | Lost::Malformed(_) => self.hub_lines.lost(now, &line),
+            }
+            let needs_somebody = why.is_slow()
+                || matches!(why, Lost::Credential(_) | Lost::Unprovisioned { .. } | Lost::Apart(_));
             if needs_somebody && !self.live.hub_warning.starts_with(DUPLICATE) {
                 self.live.hub_warning = why.to_string();
             }

@@ -184,9 +184,10 @@ impl Engine {
         let mut live = Live::new(status, dialects, warnings);
         let Beginning { record, unsaved, first, is_first } =
             Beginning::new(before, &mut *store, booted, &mut live);
-        let (view, unreadable) = facts::first_look(&mut tools, &record, booted);
+        let view = tools.look(&record.state, booted).map_err(|error| error.to_string());
+        let unreadable = view.as_ref().err().cloned();
         live.warnings.extend(unreadable.clone());
-        let facts = facts::look_around(&host, view.as_ref(), boot, booted, factory);
+        let facts = facts::look_around(&host, view.as_ref().ok(), boot, booted, factory);
         let hooked = Hooked::new(tools.hooks.clone());
         let mut engine = Self {
             record,
@@ -220,7 +221,7 @@ impl Engine {
             resting: None,
             hooked,
         };
-        engine.see(view);
+        engine.see(view.ok());
         engine.retune();
         // Whoever asks from now on gets a true answer, if perhaps one step old.
         engine.live.tell(&engine.record, &engine.facts, None, None);

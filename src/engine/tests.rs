@@ -21,7 +21,7 @@ use crate::control::Peer;
 use crate::health::HubMode;
 use crate::hooks::Hooks;
 use crate::hub::{self, Desired, HubEvent, Parsed, Port};
-use crate::image::{self, Net};
+use crate::image::{self, Direct, Net};
 use crate::model::{Answer, Artifact, BootId, Install, Location, Origin, Outcome, Request};
 use crate::program::Runner;
 use crate::properties;
@@ -115,7 +115,7 @@ impl Device {
             bootloader: Box::new(self.rom.clone()),
             slots: SlotMap::new(slots),
             host: host.clone(),
-            net: Net::new(trust, None, &image, Handle::current()).unwrap(),
+            net: Net::new(Direct::new(trust, None, image.connect_timeout), Handle::current()).unwrap(),
             image,
             health,
             factory_program: Some(FactoryProgram {

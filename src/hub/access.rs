@@ -3,15 +3,18 @@
 //! Keys, certificates and authorities may be exchanged, and ports closed, under a daemon that runs for years. So a
 //! session does not hold an identity; it asks here for a link, and what is on disk by then is used.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ClientConfig;
+use serde::{Deserialize, Serialize};
 
 use super::Lost;
 use super::credential::{Credential, Keeper};
 use super::dial::{self, Dial, Opened, Opening};
 use super::identity::{Identity, StringFile};
+use super::memory::{Memory, Shelf};
 use super::provisioning::{Circumstances, Provisioning};
 use super::settings::Settings;
 use super::way::{self, Target, Ways};
@@ -36,6 +39,24 @@ pub enum Source {
     File(Box<StringFile>),
     /// The provisioning service.
     Provisioned(Box<Provisioning>),
+    /// Not known yet: it is looked for before every connection, until it is found.
+    Sought(Seeker),
+}
+
+/// Looks for who says who we are.
+pub struct Seeker(Box<dyn Fn() -> Result<Source, Lost> + Send>);
+
+impl Seeker {
+    /// `seek` finds it, or says why there is none: [`Lost::Unprovisioned`] or [`Lost::Credential`].
+    pub fn new(seek: impl Fn() -> Result<Source, Lost> + Send + 'static) -> Self {
+        Self(Box::new(seek))
+    }
+}
+
+impl fmt::Debug for Seeker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Seeker")
+    }
 }
 
 /// The way to a session's next link.
@@ -44,13 +65,15 @@ pub struct Access {
     source: Source,
     trust: Trust,
     proxy: Option<Proxy>,
-    ways: Option<Ways>,
+    memory: Memory,
+    shelf: Option<Shelf>,
     known: Introduction,
     told: Introduction,
 }
 
 /// Who we turned out to be, and what an operator should know about it.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Introduction {
     /// The hub's name; empty while it is not known.
     pub hub: String,
@@ -66,15 +89,40 @@ impl Access {
     /// Access for whoever `source` says we are, to hubs that `trust` trusts.
     pub fn new(source: Source, trust: Trust, proxy: Option<Proxy>) -> Self {
         let known = Introduction::default();
-        Self { source, trust, proxy, ways: None, told: known.clone(), known }
+        let memory = Memory::default();
+        Self { source, trust, proxy, memory, shelf: None, told: known.clone(), known }
+    }
+
+    /// With what `shelf` remembers, and remembering there.
+    #[must_use]
+    pub fn remembering(self, shelf: Shelf) -> Self {
+        Self { memory: shelf.memory(), shelf: Some(shelf), ..self }
+    }
+
+    /// With what somebody else remembers.
+    pub(super) fn recalling(self, memory: Memory) -> Self {
+        Self { memory, ..self }
+    }
+
+    /// What is to be remembered.
+    pub(super) fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// Who we turned out to be so far.
+    pub(super) fn introduction(&self) -> &Introduction {
+        &self.known
     }
 
     /// Connects, greets and subscribes. `now` is the time to sign for.
-    async fn open(&mut self, settings: &Settings, now: Timestamp) -> Result<Opened, Lost> {
+    pub(super) async fn open(&mut self, settings: &Settings, now: Timestamp) -> Result<Opened, Lost> {
         let tls = self.trust.now();
         let result = self.reach(tls, settings, now).await;
-        if let Source::Provisioned(provisioning) = &mut self.source {
-            provisioning.note(result.as_ref().err());
+        if matches!(self.source, Source::Provisioned(_)) {
+            self.memory.note(result.as_ref().err());
+        }
+        if let Some(shelf) = &mut self.shelf {
+            shelf.keep(&self.memory);
         }
         self.known.warnings = self.warnings(now);
         result
@@ -86,7 +134,10 @@ impl Access {
         settings: &Settings,
         now: Timestamp,
     ) -> Result<Opened, Lost> {
-        let ways = self.ways.get_or_insert_with(|| Ways::new(settings.transport));
+        if let Source::Sought(Seeker(seek)) = &self.source {
+            self.source = seek()?;
+        }
+        let mut ways = Ways::new(settings.transport, self.memory.way);
         let (way, proxy) = (ways.next(), self.proxy.as_ref());
         let identity = match &mut self.source {
             Source::Fixed(identity) => Ok(identity.clone()),
@@ -94,19 +145,21 @@ impl Access {
             Source::Provisioned(provisioning) => {
                 let port = provisioning.port();
                 let circumstances = Circumstances { way, proxy, tls: &tls, settings, now };
-                let identity = provisioning.identity(circumstances).await;
+                let identity = provisioning.identity(circumstances, &mut self.memory).await;
                 if let Err(lost) = &identity {
                     ways.note(Some(lost), port, settings);
+                    self.memory.way = Some(ways.next());
                 }
                 identity
             }
+            Source::Sought(_) => Err(Lost::Credential("nobody says who this device is".to_owned())),
         }?;
         self.known.hub.clone_from(&identity.hub.host);
         self.known.device.clone_from(&identity.device);
         self.known.way = way::in_words(way, proxy, identity.dialled());
         let tls = armed(&tls, &identity.credential);
         let expiry = match &self.source {
-            Source::Fixed(_) => None,
+            Source::Fixed(_) | Source::Sought(_) => None,
             Source::File(file) => file.keeper().and_then(Keeper::expiry),
             Source::Provisioned(provisioning) => provisioning.keeper().expiry(),
         };
@@ -122,17 +175,19 @@ impl Access {
         };
         let result = opened.await;
         ways.note(result.as_ref().err(), identity.hub.port, settings);
+        self.memory.way = Some(ways.next());
         result
     }
 
     fn warnings(&self, now: Timestamp) -> Vec<String> {
         let (problem, keeper) = match &self.source {
-            Source::Fixed(_) => (None, None),
+            Source::Fixed(_) | Source::Sought(_) => (None, None),
             Source::File(file) => (file.problem(), file.keeper()),
-            Source::Provisioned(provisioning) => (provisioning.problem(), Some(provisioning.keeper())),
+            Source::Provisioned(provisioning) => (None, Some(provisioning.keeper())),
         };
+        let unsaved = self.shelf.as_ref().and_then(Shelf::problem);
         let authorities = self.trust.problem().map(|problem| format!("certificate authorities: {problem}"));
-        let problem = problem.map(str::to_owned);
+        let problem = problem.or(unsaved).map(str::to_owned);
         let kept = keeper.into_iter().flat_map(|keeper| {
             keeper.warnings().into_iter().chain(keeper.expiry().and_then(|expiry| ending(expiry, now)))
         });

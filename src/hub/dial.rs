@@ -106,7 +106,7 @@ pub(super) async fn greet(link: &mut Link, greeting: Greeting, settings: &Settin
         Ok(Ok(Received::ConnAck(code))) => Err(Lost::Refused(code)),
         Ok(Ok(_)) => Err(Lost::Malformed("something else than the answer to the greeting".to_owned())),
         Ok(Err(lost)) => Err(lost),
-        Err(_) => Err(Lost::Silent("the greeting")),
+        Err(_) => Err(Lost::Silent("the greeting".into())),
     }
 }
 
@@ -129,7 +129,7 @@ pub(super) async fn subscribe(
                     let Some(index) = missing.iter().position(|(wanted, _)| *wanted == id) else { continue };
                     let (_, filter) = missing.swap_remove(index);
                     if !granted {
-                        return Err(Lost::Unsubscribed(filter));
+                        return Err(Lost::Unsubscribed(filter.into()));
                     }
                 }
                 Received::ConnAck(_) => {
@@ -150,6 +150,6 @@ pub(super) async fn subscribe(
     match timeout(limit, all).await {
         Ok(Ok(())) => Ok(early),
         Ok(Err(lost)) => Err(lost),
-        Err(_) => Err(Lost::Silent("a subscription")),
+        Err(_) => Err(Lost::Silent("a subscription".into())),
     }
 }

@@ -141,7 +141,7 @@ impl Dialogue {
     pub(super) fn tick(&mut self, now: Instant) -> Result<(), Lost> {
         let Some(link) = &mut self.link else { return Ok(()) };
         if link.pong_due.is_some_and(|due| due <= now) {
-            return Err(Lost::Silent("a ping"));
+            return Err(Lost::Silent("a ping".into()));
         }
         let idle_since = link.last_in.min(link.last_out);
         if link.pong_due.is_none() && idle_since + self.settings.keep_alive <= now {
@@ -153,7 +153,9 @@ impl Dialogue {
             self.events.push(HubEvent::Uncontested);
         }
         match link.get {
-            Get::Asked { due, .. } if due <= now => return Err(Lost::Silent("a request for the twin")),
+            Get::Asked { due, .. } if due <= now => {
+                return Err(Lost::Silent("a request for the twin".into()));
+            }
             Get::Waiting { until } if until <= now => {
                 link.get = Get::Idle;
                 self.ask(now, ANY);

@@ -32,6 +32,7 @@ pub mod backoff;
 pub mod credential;
 pub mod identity;
 pub mod keyfile;
+pub mod memory;
 pub mod merge;
 pub mod methods;
 pub mod pair;
@@ -52,6 +53,8 @@ mod mqtt;
 mod outbox;
 mod port;
 mod queue;
+mod relay;
+mod remote;
 mod session;
 mod settings;
 mod strict;
@@ -63,20 +66,26 @@ mod websocket;
 #[cfg(test)]
 mod tests;
 
-pub use access::{Access, Introduction, Source};
+pub use access::{Access, Introduction, Seeker, Source};
 pub use identity::{Identity, StringFile};
+pub use memory::{Memory, Shelf};
 pub use methods::{Method, MethodCall, MethodReply};
 pub use outbox::Report;
 pub use port::{CallId, Commands, Hub, HubCommand, HubEvent, Pace, Port, Replier, Slot, channels};
+pub use relay::relay;
+pub use remote::Remote;
 pub use session::{CLOCK_FLOOR, Session};
 pub use settings::{Settings, Transport};
 pub use tuning::{Consented, Tuned};
 pub use wish::{Desired, Parsed};
 
+use std::borrow::Cow;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// Why there is no connection, or no more. None of it says anything about an update.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, thiserror::Error)]
 pub enum Lost {
     /// The name could not be resolved.
     #[error("resolving {host}: {detail}")]
@@ -121,6 +130,15 @@ pub enum Lost {
     /// Nothing on this device proves who it is.
     #[error("{0}")]
     Credential(String),
+    /// Nobody has said yet who this device is.
+    #[error("no connection string: write the device's to {wanted} (mode 0600)")]
+    Unprovisioned {
+        /// Where it is looked for last.
+        wanted: String,
+    },
+    /// The process that has the network is not there, or not sound.
+    #[error("the network side (twinboot-net.service): {0}")]
+    Apart(String),
     /// The provisioning service does not name a hub.
     #[error("the provisioning service: {detail}")]
     Provisioning {
@@ -134,7 +152,7 @@ pub enum Lost {
     Refused(u8),
     /// The hub refuses a subscription.
     #[error("the hub refuses the subscription to {0}")]
-    Unsubscribed(&'static str),
+    Unsubscribed(Cow<'static, str>),
     /// The hub closed the connection.
     #[error("the hub closed the connection")]
     Closed,
@@ -154,7 +172,7 @@ pub enum Lost {
     Broken(String),
     /// The hub is silent where it must answer.
     #[error("the hub does not answer: {0}")]
-    Silent(&'static str),
+    Silent(Cow<'static, str>),
     /// The hub, or who poses as it, breaks the protocol.
     #[error("malformed packet: {0}")]
     Malformed(String),
@@ -169,6 +187,8 @@ impl Lost {
             Self::Proxy { refused, .. } => *refused,
             // Looking at a file again costs nothing.
             Self::Credential(_)
+            | Self::Unprovisioned { .. }
+            | Self::Apart(_)
             | Self::Unresolved { .. }
             | Self::Unreachable { .. }
             | Self::Tls { .. }
@@ -190,6 +210,8 @@ impl Lost {
             Self::Provisioning { retry_after: None, .. }
             | Self::Proxy { .. }
             | Self::Credential(_)
+            | Self::Unprovisioned { .. }
+            | Self::Apart(_)
             | Self::Refused(_)
             | Self::Unresolved { .. }
             | Self::Unreachable { .. }

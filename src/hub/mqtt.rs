@@ -27,6 +27,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
 
 use super::Lost;
+use super::remote::Relayed;
 use super::sas::Token;
 
 /// Largest packet that is taken: the hub's own limit is 256 KiB of payload.
@@ -73,13 +74,94 @@ pub(super) enum Sent {
 
 /// A connection.
 pub(super) struct Link {
-    stream: Box<dyn Stream>,
+    carrier: Carrier,
     received: BytesMut,
+}
+
+/// Whatever carries the packets' bytes.
+enum Carrier {
+    /// The network.
+    Stream(Box<dyn Stream>),
+    /// The process that has the network.
+    Relayed(Relayed),
+}
+
+impl Carrier {
+    /// Waits for more bytes. May be dropped at any await and called again.
+    async fn read(&mut self, received: &mut BytesMut) -> Result<(), Lost> {
+        let stream = match self {
+            Self::Stream(stream) => stream,
+            Self::Relayed(relayed) => {
+                received.extend_from_slice(&relayed.read().await?);
+                return Ok(());
+            }
+        };
+        // Grows with what really arrives, never by what a length field claims.
+        received.reserve(4096);
+        match stream.read_buf(received).await {
+            Ok(0) => Err(Lost::Closed),
+            Ok(_) => Ok(()),
+            // Hubs close without saying so in TLS; that is an end like any other.
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Err(Lost::Closed),
+            Err(error) => Err(Lost::Broken(error.to_string())),
+        }
+    }
+
+    async fn write(&mut self, bytes: &[u8]) -> Result<(), Lost> {
+        let stream = match self {
+            Self::Stream(stream) => stream,
+            Self::Relayed(relayed) => return relayed.write(bytes).await,
+        };
+        let written = async {
+            stream.write_all(bytes).await?;
+            stream.flush().await
+        };
+        written.await.map_err(|error| Lost::Broken(error.to_string()))
+    }
+
+    /// Ends it in good order, as far as that goes.
+    async fn shut_down(&mut self) {
+        match self {
+            Self::Stream(stream) => drop(stream.shutdown().await),
+            Self::Relayed(relayed) => relayed.shut_down().await,
+        }
+    }
 }
 
 impl Link {
     pub(super) fn new(stream: impl Stream + 'static) -> Self {
-        Self { stream: Box::new(stream), received: BytesMut::new() }
+        Self { carrier: Carrier::Stream(Box::new(stream)), received: BytesMut::new() }
+    }
+
+    /// A link that somebody else made and greeted.
+    pub(super) fn relayed(relayed: Relayed) -> Self {
+        Self { carrier: Carrier::Relayed(relayed), received: BytesMut::new() }
+    }
+
+    /// The bytes below the packets, for whoever passes them on: those that have come first, then more.
+    ///
+    /// # Errors
+    /// If there are no more.
+    pub(super) async fn read_raw(&mut self) -> Result<Bytes, Lost> {
+        while self.received.is_empty() {
+            self.carrier.read(&mut self.received).await?;
+        }
+        let length = self.received.len().min(Relayed::PIECE);
+        Ok(self.received.split_to(length).freeze())
+    }
+
+    /// Sends bytes that are packets, and waits at most `within` for the network to take them.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub(super) async fn write_raw(&mut self, bytes: &[u8], within: Duration) -> Result<(), Lost> {
+        let written = timeout(within, self.carrier.write(bytes)).await;
+        written.unwrap_or_else(|_| Err(Lost::Silent("sending".into())))
+    }
+
+    /// An end of whoever was relayed, who has said all there was to say.
+    pub(super) async fn end(mut self, within: Duration) {
+        let _ = timeout(within, self.carrier.shut_down()).await;
     }
 
     /// The next packet. May be dropped at any await and called again: what has arrived is kept.
@@ -88,38 +170,20 @@ impl Link {
             if let Some(received) = parse(&mut self.received)? {
                 return Ok(received);
             }
-            // Grows with what really arrives, never by what a length field claims.
-            self.received.reserve(4096);
-            match self.stream.read_buf(&mut self.received).await {
-                Ok(0) => return Err(Lost::Closed),
-                Ok(_) => {}
-                // Hubs close without saying so in TLS; that is an end like any other.
-                Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Err(Lost::Closed),
-                Err(error) => return Err(Lost::Broken(error.to_string())),
-            }
+            self.carrier.read(&mut self.received).await?;
         }
     }
 
     /// Sends one packet, and waits at most `within` for the network to take it.
     pub(super) async fn send(&mut self, packet: Sent, within: Duration) -> Result<(), Lost> {
-        let mut bytes = BytesMut::new();
-        encode(packet).write(&mut bytes, MAX_SENT).map_err(|error| Lost::Malformed(error.to_string()))?;
-        let write = async {
-            self.stream.write_all(&bytes).await?;
-            self.stream.flush().await
-        };
-        match timeout(within, write).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(Lost::Broken(error.to_string())),
-            Err(_) => Err(Lost::Silent("sending")),
-        }
+        self.write_raw(&bytes(packet)?, within).await
     }
 
     /// An orderly end, as far as the other side goes along with it within the time.
     pub(super) async fn close(mut self, within: Duration) {
         let ended = self.send(Sent::Disconnect, within).await.is_ok();
         if ended {
-            let _ = timeout(within, self.stream.shutdown()).await;
+            self.end(within).await;
         }
     }
 }
@@ -165,6 +229,13 @@ fn parse(bytes: &mut BytesMut) -> Result<Option<Received>, Lost> {
         | Packet::PingReq
         | Packet::Disconnect => return malformed("a packet that a hub never sends"),
     }))
+}
+
+/// A packet's bytes.
+pub(super) fn bytes(packet: Sent) -> Result<BytesMut, Lost> {
+    let mut bytes = BytesMut::new();
+    encode(packet).write(&mut bytes, MAX_SENT).map_err(|error| Lost::Malformed(error.to_string()))?;
+    Ok(bytes)
 }
 
 fn encode(packet: Sent) -> Packet {

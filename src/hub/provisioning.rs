@@ -1,8 +1,7 @@
 //! The Device Provisioning Service: asks which hub this device belongs to, and remembers the answer.
 //!
-//! Not the talk with the service itself (`conversation`). The answer is kept in the state directory, so that a device
-//! that starts where the service cannot be reached still finds its hub; it holds no secret. The service is asked again
-//! when
+//! Not the talk with the service itself (`conversation`), nor the memory ([`super::memory`]), which outlives a restart
+//! so that a device that starts where the service cannot be reached still finds its hub. The service is asked again when
 //! - nothing fitting is remembered: another id scope, registration, service or payload than now;
 //! - the hub refused us three times in a row, as one does that we were moved away from;
 //! - ten connections in a row failed for whatever reason: a hub may be gone for good.
@@ -16,23 +15,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::ClientConfig;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tracing::debug;
 
 use super::Lost;
 use super::credential::Keeper;
-use super::identity::{HubName, Identity, is_device_id};
+use super::identity::{HubName, Identity};
+use super::memory::{Assigned, Memory};
 use super::settings::Settings;
 use super::way::{Target, Way};
-use crate::durable::{Generations, Loaded};
 use crate::model::Timestamp;
 use crate::proxy::Proxy;
 
-/// The file in the state directory.
-const FILE: &str = "assignment";
-/// Room for it.
-const CAPACITY: usize = 4096;
 /// So many refusals in a row, and the service is asked again.
 const REFUSALS: u32 = 3;
 /// So many failures in a row, whatever they are, and the service is asked again.
@@ -67,29 +61,12 @@ pub(super) struct Circumstances<'a> {
 pub struct Provisioning {
     enrolment: Enrolment,
     keeper: Box<dyn Keeper>,
-    state: PathBuf,
-    assigned: Option<Assigned>,
-    refusals: u32,
-    failures: u32,
-    problem: Option<String>,
-}
-
-/// What the service said.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-struct Assigned {
-    /// The hub, as it was named.
-    hub: String,
-    /// The device id there.
-    device: String,
-    /// For which question.
-    asked: String,
 }
 
 impl Provisioning {
-    /// `keeper` proves to the service who we are, and to the hub as well; `state` is the directory for the answer.
-    pub fn new(enrolment: Enrolment, keeper: Box<dyn Keeper>, state: PathBuf) -> Self {
-        let assigned = load(&state);
-        Self { enrolment, keeper, state, assigned, refusals: 0, failures: 0, problem: None }
+    /// `keeper` proves to the service who we are, and to the hub as well.
+    pub fn new(enrolment: Enrolment, keeper: Box<dyn Keeper>) -> Self {
+        Self { enrolment, keeper }
     }
 
     /// The service's port, if another than usual is named.
@@ -101,79 +78,32 @@ impl Provisioning {
         &*self.keeper
     }
 
-    /// What an operator should know although there is an identity.
-    pub(super) fn problem(&self) -> Option<&str> {
-        self.problem.as_deref()
-    }
-
-    /// Learns how a connection to the hub ended before it was one.
-    pub(super) fn note(&mut self, failed: Option<&Lost>) {
-        match failed {
-            None => (self.refusals, self.failures) = (0, 0),
-            Some(Lost::Refused(2 | 4 | 5)) => {
-                self.refusals += 1;
-                self.failures += 1;
-            }
-            // Not the hub's doing.
-            Some(Lost::Credential(_) | Lost::Provisioning { .. }) => {}
-            Some(
-                Lost::Unresolved { .. }
-                | Lost::Unreachable { .. }
-                | Lost::Tls { .. }
-                | Lost::WebSocket { .. }
-                | Lost::Proxy { .. }
-                | Lost::Refused(_)
-                | Lost::Unsubscribed(_)
-                | Lost::Closed
-                | Lost::Contested { .. }
-                | Lost::Broken(_)
-                | Lost::Silent(_)
-                | Lost::Malformed(_),
-            ) => {
-                self.refusals = 0;
-                self.failures += 1;
-            }
-        }
-    }
-
-    /// Who we are: as remembered, or as the service says now.
-    pub(super) async fn identity(&mut self, around: Circumstances<'_>) -> Result<Identity, Lost> {
+    /// Who we are: as remembered, or as the service says now, which is remembered then.
+    pub(super) async fn identity(
+        &mut self,
+        around: Circumstances<'_>,
+        memory: &mut Memory,
+    ) -> Result<Identity, Lost> {
         let credential = self.keeper.credential().map_err(Lost::Credential)?;
         let payload = payload(self.enrolment.payload.as_deref()).map_err(Lost::Credential)?;
         let asked = self.question(payload.as_ref());
-        let fits = self.assigned.as_ref().is_some_and(|assigned| assigned.asked == asked);
-        if !fits || self.refusals >= REFUSALS || self.failures >= FAILURES {
+        let fits = memory.assigned.as_ref().is_some_and(|assigned| assigned.asked == asked);
+        if !fits || memory.refusals >= REFUSALS || memory.failures >= FAILURES {
             // Whatever comes of it, the hub is next: the service may be unreachable and the hub may have come back.
-            (self.refusals, self.failures) = (0, 0);
+            (memory.refusals, memory.failures) = (0, 0);
             let endpoint = &self.enrolment.endpoint;
             let target = Target { dialled: &endpoint.host, host: &endpoint.host, port: endpoint.port };
             let (hub, device) =
                 conversation::register(&around, target, &self.enrolment, &credential, payload).await?;
             debug!(%hub, %device, "assigned by the provisioning service");
-            self.remember(Assigned { hub, device, asked });
+            memory.assigned = Some(Assigned { hub, device, asked });
         }
-        let Some(assigned) = &self.assigned else {
+        let Some(assigned) = &memory.assigned else {
             return Err(Lost::Malformed("no assignment".to_owned()));
         };
         let hub =
             assigned.hub.parse().map_err(|wanted| Lost::Malformed(format!("the hub's name: {wanted}")))?;
         Ok(Identity { hub, device: assigned.device.clone(), gateway: None, credential })
-    }
-
-    /// Makes the answer durable. Without that it is asked for again after the next start, and that is all.
-    fn remember(&mut self, assigned: Assigned) {
-        let known = self.assigned.replace(assigned);
-        if known == self.assigned && self.problem.is_none() {
-            return;
-        }
-        let saved = Generations::open(&self.state, FILE, CAPACITY).and_then(|mut file| {
-            file.load();
-            file.save(&serde_json::to_vec(&self.assigned).expect("text has a JSON form"))
-        });
-        self.problem = saved.err().map(|error| {
-            let cause = std::error::Error::source(&error).map_or(String::new(), |it| format!(": {it}"));
-            format!("the assigned hub is not remembered: {error}{cause}")
-        });
     }
 
     /// A digest of all that the answer depends on.
@@ -186,18 +116,6 @@ impl Provisioning {
             hash.update([0]);
         }
         hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
-    }
-}
-
-/// What was remembered; anything else than a whole answer is as good as none.
-fn load(state: &Path) -> Option<Assigned> {
-    match Generations::read_only(&state.join(FILE), CAPACITY)? {
-        Loaded::Found { payload, .. } => {
-            let assigned: Assigned = serde_json::from_slice(&payload).ok()?;
-            let good = assigned.hub.parse::<HubName>().is_ok() && is_device_id(&assigned.device);
-            good.then_some(assigned)
-        }
-        Loaded::Empty | Loaded::Damaged(_) => None,
     }
 }
 

@@ -14,6 +14,7 @@ use super::dial::{Dial, Opened};
 use super::dialogue::Dialogue;
 use super::port::{HubCommand, HubEvent, Port, Slot};
 use super::queue::Queue;
+use super::remote::Remote;
 use super::settings::Settings;
 use super::waits::Waits;
 use crate::model::Timestamp;
@@ -53,6 +54,16 @@ impl Session {
     ) -> Self {
         let dial = Door { access, settings: settings.clone() };
         Self::over(port, Box::new(dial), settings, clock)
+    }
+
+    /// Over links that another process makes.
+    pub fn remote(
+        port: Port,
+        remote: Remote,
+        settings: Settings,
+        clock: impl Fn() -> Timestamp + Send + 'static,
+    ) -> Self {
+        Self::over(port, Box::new(remote), settings, clock)
     }
 
     /// Over links that somebody else gets.

@@ -8,6 +8,7 @@ mod desk;
 mod dice;
 mod hostile;
 mod player;
+mod remote;
 mod server;
 mod soak;
 mod ways;
@@ -291,7 +292,7 @@ async fn a_hub_that_answers_no_ping_is_left_for_a_new_connection() {
         peer.write(&[0xd0, 0]).await;
     }
     assert_eq!(peer.read().await, (0xc0, vec![]));
-    assert_eq!(device.lost().await, Lost::Silent("a ping"));
+    assert_eq!(device.lost().await, Lost::Silent("a ping".into()));
     server.serve(json!({}), json!({})).await;
 }
 
@@ -304,7 +305,7 @@ async fn every_answer_has_its_limit() {
     for (steps, what) in [(1, "the greeting"), (4, "a subscription"), (6, "a request for the twin")] {
         let mut peer = server.accept().await;
         run_until(&mut peer, steps).await;
-        assert_eq!(device.lost().await, Lost::Silent(what));
+        assert_eq!(device.lost().await, Lost::Silent(what.into()));
         drop(peer);
     }
 }
@@ -324,7 +325,7 @@ async fn a_refused_subscription_is_a_lost_connection() {
             peer.grant(*id, if index == refused { 0x80 } else { 1 }).await;
         }
         let lost = device.lost().await;
-        assert!(matches!(lost, Lost::Unsubscribed(filter) if filter == filters[refused].1), "{lost:?}");
+        assert!(matches!(&lost, Lost::Unsubscribed(filter) if *filter == filters[refused].1), "{lost:?}");
     }
 }
 

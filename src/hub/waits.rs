@@ -192,7 +192,10 @@ mod tests {
         for _ in 0..20 {
             let broken = Lost::Broken(String::new());
             assert_eq!(after(&mut waits, broken.clone(), Some(90 * SECOND), 0).0, broken);
-            assert_eq!(after(&mut waits, Lost::Silent("a ping"), Some(SECOND), 0).0, Lost::Silent("a ping"));
+            assert_eq!(
+                after(&mut waits, Lost::Silent("a ping".into()), Some(SECOND), 0).0,
+                Lost::Silent("a ping".into())
+            );
         }
     }
 
@@ -220,7 +223,7 @@ mod tests {
             made.push(now);
             now = match round % 3 {
                 0 => waits.room_at(now + SECOND),
-                1 => waits.after(Lost::Silent("x"), Some(61 * SECOND), now + SECOND, 0, "d").1,
+                1 => waits.after(Lost::Silent("x".into()), Some(61 * SECOND), now + SECOND, 0, "d").1,
                 _ => waits.after(Lost::Refused(3), None, now, 0, "d").1,
             };
         }

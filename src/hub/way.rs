@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -30,7 +31,8 @@ const MAX_ADDRESSES: usize = 8;
 const HEAD_START: Duration = Duration::from_millis(300);
 
 /// How packets travel.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub(super) enum Way {
     /// MQTT in TLS, port 8883.
     Mqtt,
@@ -57,9 +59,11 @@ pub(super) struct Ways {
 }
 
 impl Ways {
-    pub(super) fn new(transport: Transport) -> Self {
+    /// `learnt` is the way that was to be tried next, if there was any connection before.
+    pub(super) fn new(transport: Transport, learnt: Option<Way>) -> Self {
         let way = match transport {
-            Transport::Auto | Transport::Mqtt => Way::Mqtt,
+            Transport::Auto => learnt.unwrap_or(Way::Mqtt),
+            Transport::Mqtt => Way::Mqtt,
             Transport::WebSocket => Way::WebSocket,
         };
         Self { way, transport }
@@ -88,6 +92,8 @@ impl Ways {
             Lost::Unresolved { .. }
             | Lost::Proxy { refused: true, .. }
             | Lost::Credential(_)
+            | Lost::Unprovisioned { .. }
+            | Lost::Apart(_)
             | Lost::Provisioning { .. }
             | Lost::Refused(_)
             | Lost::Unsubscribed(_)
@@ -245,8 +251,8 @@ mod tests {
     #[test]
     fn a_way_on_which_nothing_is_heard_gives_place_to_the_other_and_what_works_is_kept() {
         let settings = Settings::default();
-        let mut ways = Ways::new(Transport::Auto);
-        let silent = Lost::Silent("the greeting");
+        let mut ways = Ways::new(Transport::Auto, None);
+        let silent = Lost::Silent("the greeting".into());
         let mut tried = Vec::new();
         for failed in [Some(&silent), Some(&silent), Some(&silent), None, None, Some(&Lost::Refused(5))] {
             tried.push(ways.next());
@@ -258,7 +264,7 @@ mod tests {
         ways.note(Some(&silent), Some(18883), &settings);
         assert_eq!(ways.next(), w, "a named port is the one that is meant");
         for (transport, way) in [(Transport::Mqtt, m), (Transport::WebSocket, w)] {
-            let mut ways = Ways::new(transport);
+            let mut ways = Ways::new(transport, Some(Way::WebSocket));
             ways.note(Some(&silent), None, &settings);
             assert_eq!(ways.next(), way);
         }
@@ -267,7 +273,7 @@ mod tests {
     #[test]
     fn a_proxy_that_only_lets_web_traffic_through_is_a_closed_way_and_a_wrong_password_is_not() {
         for (refused, expected) in [(false, Way::WebSocket), (true, Way::Mqtt)] {
-            let mut ways = Ways::new(Transport::Auto);
+            let mut ways = Ways::new(Transport::Auto, None);
             ways.note(Some(&Lost::Proxy { detail: "x".into(), refused }), None, &Settings::default());
             assert_eq!(ways.next(), expected);
         }

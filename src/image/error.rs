@@ -5,6 +5,17 @@ use std::path::PathBuf;
 
 use crate::model::{Failure, Reason, Sha256};
 
+/// What somebody else's error said, with its causes, in one line.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Cause(String);
+
+impl From<String> for Cause {
+    fn from(words: String) -> Self {
+        Self(words)
+    }
+}
+
 /// Why an image could not be fetched, unpacked, written or read back. Never carries an address with its query: that
 /// may be a storage token.
 #[derive(Debug, thiserror::Error)]
@@ -14,7 +25,7 @@ pub enum Error {
     Cancelled,
     /// The HTTP client cannot be set up; a fault of ours.
     #[error("setting up the HTTP client")]
-    Client(#[source] reqwest::Error),
+    Client(#[source] Cause),
     /// No connection to the server, or it broke.
     #[error("{doing} {host}")]
     Connection {
@@ -24,8 +35,11 @@ pub enum Error {
         host: String,
         /// Why it failed.
         #[source]
-        source: reqwest::Error,
+        cause: Cause,
     },
+    /// The process that has the network is not there, or not sound.
+    #[error("{0}")]
+    Apart(String),
     /// No way through the proxy: which, why, and what to do.
     #[error("{0}")]
     Proxy(String),
@@ -36,7 +50,7 @@ pub enum Error {
         host: String,
         /// Why it failed.
         #[source]
-        source: reqwest::Error,
+        cause: Cause,
     },
     /// Nothing came for too long.
     #[error("{host} was silent for {seconds} s")]
@@ -198,9 +212,11 @@ impl Error {
         match self {
             Self::Cancelled => Failure::Cancelled,
             Self::Client(_) | Self::StartOver(_) => Failure::Internal,
-            Self::Connection { .. } | Self::Proxy(_) | Self::Silent { .. } | Self::Cut { .. } => {
-                Failure::DownloadUnreachable
-            }
+            Self::Connection { .. }
+            | Self::Apart(_)
+            | Self::Proxy(_)
+            | Self::Silent { .. }
+            | Self::Cut { .. } => Failure::DownloadUnreachable,
             Self::Tls { .. } => Failure::DownloadTls,
             Self::TooSlow { .. } => Failure::DownloadTooSlow,
             Self::Status { .. } => Failure::DownloadHttpStatus,
@@ -227,6 +243,7 @@ impl Error {
             Self::Cancelled
             | Self::Client(_)
             | Self::Connection { .. }
+            | Self::Apart(_)
             | Self::Proxy(_)
             | Self::Tls { .. }
             | Self::Silent { .. }

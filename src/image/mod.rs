@@ -52,7 +52,7 @@ pub use checkpoint::{CAPACITY as CHECKPOINT_CAPACITY, discard};
 pub use error::Error;
 pub use progress::{Cancel, Progress, Snapshot};
 pub use rate::RateLimit;
-pub use source::Net;
+pub use source::{Direct, Net, serve};
 
 /// A slot that is being written. Written with large pieces at multiples of 4 KiB, except for the end of an image and
 /// around checkpoints.

@@ -2,7 +2,8 @@
 //!
 //! What must be there, or nothing can be done at all, is in [`Ready`]; what can be done without is a [`Lack`].
 
-use anyhow::Context as _;
+use std::path::Path;
+
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
@@ -14,17 +15,16 @@ use twinboot::control::server::Call;
 use twinboot::engine::{Carried, Engine, FactoryProgram, Parts, Tools};
 use twinboot::events;
 use twinboot::host::Host;
-use twinboot::hub::{self, Access, Hub, Session};
+use twinboot::hub::{self, Hub, Session};
 use twinboot::image::Net;
 use twinboot::model::{BootId, Slot, Timestamp};
 use twinboot::properties::Properties;
-use twinboot::proxy::Proxy;
 use twinboot::report::Waiting;
 use twinboot::slots::SlotMap;
 use twinboot::store::FileStore;
-use twinboot::tls::Trust;
 
 use crate::programs::Runners;
+use crate::reach::Reach;
 use crate::{settings, way_out};
 
 /// How much is written to the journal, and how to change it.
@@ -42,20 +42,34 @@ pub(crate) struct Ready {
     booted: Slot,
     boot: BootId,
     floor: Timestamp,
-    trust: Trust,
-    proxy: Option<Proxy>,
+    reach: Reach,
     net: Net,
 }
 
 /// Something that much can be done without.
 pub(crate) struct Lack {
     pub(crate) what: Waiting,
-    /// Whether the engine says it by itself.
-    is_told: bool,
+    teller: Teller,
     is_healed: Box<dyn Fn() -> bool>,
 }
 
+/// Who tells of it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Teller {
+    /// We do, in the journal and in the status.
+    Us,
+    /// The engine shows it in the status by itself.
+    Engine,
+    /// The hub's session tells all there is to tell, and that often comes from another process.
+    Session,
+}
+
 impl Lack {
+    /// Whether the journal is told by us.
+    pub(crate) fn is_ours_to_tell(&self) -> bool {
+        self.teller != Teller::Session
+    }
+
     /// Looks whether it is there by now.
     pub(crate) fn is_healed(&self) -> bool {
         (self.is_healed)()
@@ -65,7 +79,7 @@ impl Lack {
 /// An engine with what belongs to it.
 pub(crate) struct Assembled {
     pub(crate) engine: Engine,
-    pub(crate) session: Option<Session>,
+    pub(crate) session: Session,
     pub(crate) lacks: Vec<Lack>,
 }
 
@@ -78,8 +92,9 @@ pub(crate) struct Inlet {
 }
 
 impl Ready {
-    /// Looks for what `config` is about. Changes nothing.
-    pub(crate) fn look(config: Config) -> Result<Self, Waiting> {
+    /// Looks for what `config` is about, with the network left to the process behind `net` if there is one. Changes
+    /// nothing.
+    pub(crate) fn look(config: Config, net: Option<&Path>) -> Result<Self, Waiting> {
         let host = Host::new(config.simulator.root.clone());
         let slots = SlotMap::new(settings::slots(&config));
         let booted = slots.booted(&settings::root(&config)).map_err(|error| Waiting {
@@ -94,17 +109,20 @@ impl Ready {
             remedy: "see that /proc is mounted".into(),
         })?;
         let floor = way_out::clock_floor(&config.state.directory);
-        let proxy = way_out::proxy(&config.proxy);
-        let network = way_out::trust(&config.tls, floor).and_then(|trust| {
-            let net =
-                Net::new(trust.clone(), proxy.clone(), &settings::image(&config.download), Handle::current());
-            Ok((trust, net.context("setting up the download client")?))
+        let network = Reach::new(&config, net, floor).and_then(|reach| {
+            let net = reach.net(Handle::current())?;
+            Ok((reach, net))
         });
-        let (trust, net) = network.map_err(|error| Waiting {
+        let (reach, net) = network.map_err(|error| Waiting {
             what: format!("{error:#}"),
             remedy: "see [tls] and [proxy] of the configuration".into(),
         })?;
-        Ok(Self { config, host, slots, booted, boot, floor, trust, proxy, net })
+        Ok(Self { config, host, slots, booted, boot, floor, reach, net })
+    }
+
+    /// Has everything be read anew that the network side has read.
+    pub(crate) async fn refresh(&self) {
+        self.reach.refresh().await;
     }
 
     /// Puts everything together. Opens the record and looks at the bootloader, blocking.
@@ -114,7 +132,7 @@ impl Ready {
         lacks.extend(lack);
         lacks.extend(self.other_slot());
         let (hub, session) = self.session(&mut lacks);
-        let told = lacks.iter().filter(|lack| !lack.is_told);
+        let told = lacks.iter().filter(|lack| lack.teller == Teller::Us);
         let warnings = told.map(|lack| format!("{}: {}", lack.what.what, lack.what.remedy)).collect();
         let engine = self.engine(bootloader, hub, inlet, journal, warnings);
         Assembled { engine, session, lacks }
@@ -129,12 +147,11 @@ impl Ready {
             remedy: format!("see [slots] {} of the configuration", other.letter()),
         };
         let is_healed = Box::new(move || slots.check(other).is_ok());
-        Some(Lack { what, is_told: false, is_healed })
+        Some(Lack { what, teller: Teller::Us, is_healed })
     }
 
-    fn session(&self, lacks: &mut Vec<Lack>) -> (Option<Hub>, Option<Session>) {
-        let root = settings::root(&self.config);
-        let Some(source) = way_out::identity(&self.config, &root) else {
+    fn session(&self, lacks: &mut Vec<Lack>) -> (Hub, Session) {
+        if !way_out::has_identity(&self.config) {
             let config = self.config.clone();
             lacks.push(Lack {
                 what: Waiting {
@@ -143,24 +160,22 @@ impl Ready {
                              0600), or set [provisioning]"
                         .into(),
                 },
-                is_told: false,
-                is_healed: Box::new(move || way_out::has_identity(&config, &root)),
+                teller: Teller::Session,
+                is_healed: Box::new(move || way_out::has_identity(&config)),
             });
-            return (None, None);
-        };
+        }
         let (hub, port) = hub::channels();
         let clock = {
             let (host, floor) = (self.host.clone(), self.floor);
             move || host.wall_clock().filter(|now| *now >= hub::CLOCK_FLOOR).unwrap_or(floor)
         };
-        let access = Access::new(source, self.trust.clone(), self.proxy.clone());
-        (Some(hub), Some(Session::new(port, access, settings::hub(&self.config), clock)))
+        (hub, self.reach.session(port, &self.config, clock))
     }
 
     fn engine(
         self,
         bootloader: Box<dyn Bootloader>,
-        hub: Option<Hub>,
+        hub: Hub,
         inlet: Inlet,
         journal: &Journal,
         warnings: Vec<String>,
@@ -190,7 +205,7 @@ impl Ready {
             store: Box::new(FileStore::new(state)),
             tools,
             host,
-            hub,
+            hub: Some(hub),
             control: inlet.control,
             status: inlet.status,
             reached,
@@ -222,7 +237,7 @@ fn bootloader(config: &Config) -> (Box<dyn Bootloader>, Option<Lack>) {
                 ),
             };
             let is_healed = Box::new(move || UBoot::open(settings.clone()).is_ok());
-            (Box::new(Unavailable::new(&error)), Some(Lack { what, is_told: true, is_healed }))
+            (Box::new(Unavailable::new(&error)), Some(Lack { what, teller: Teller::Engine, is_healed }))
         }
     }
 }

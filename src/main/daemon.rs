@@ -15,7 +15,6 @@
 //! notice when one takes the place of another. What an engine is about goes with them ([`Left`]): nothing is fetched
 //! twice, no step is paid for. The hub's session is ended in an orderly way and begun anew.
 
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -29,7 +28,6 @@ use twinboot::control::server::{Call, Wiring};
 use twinboot::engine::{Carried, Left};
 use twinboot::events;
 use twinboot::host::{self, Host, service};
-use twinboot::hub::Session;
 use twinboot::model::{Granted, Kind, Refusal};
 use twinboot::report::Waiting;
 
@@ -70,9 +68,8 @@ fn live(launch: &Launch, journal: Journal) -> anyhow::Result<()> {
         let (reloads, stop) = (Reloads::new(reloads)?, Stop::new()?);
         let door = Door::new(Wiring { engine, keeper, status: shown });
         let (lacking, repeats) = (Vec::new(), events::Repeats::default());
-        let path = &launch.config;
         let runners = Runners::default();
-        let daemon = Daemon { path, journal, door, reloads, stop, status, runners, lacking, repeats };
+        let daemon = Daemon { launch, journal, door, reloads, stop, status, runners, lacking, repeats };
         tokio::select! {
             () = daemon.live(control) => Ok(()),
             never = service::stay_alive() => match never {},
@@ -85,7 +82,7 @@ fn live(launch: &Launch, journal: Journal) -> anyhow::Result<()> {
 
 /// What outlives engines.
 struct Daemon<'a> {
-    path: &'a Path,
+    launch: &'a Launch,
     journal: Journal,
     door: Door,
     reloads: Reloads,
@@ -109,7 +106,7 @@ impl Daemon<'_> {
     async fn live(mut self, control: mpsc::Receiver<Call>) {
         let mut inlet = self.inlet(control, None);
         let Some((mut ready, mut cause)) = self.wait(&mut inlet.control).await else { return };
-        events::config_loaded(self.path, ready.config.values_set());
+        events::config_loaded(&self.launch.config, ready.config.values_set());
         loop {
             let Some((left, next)) = self.work(ready, cause, inlet).await else { return };
             inlet = self.inlet(left.control, Some(left.carried));
@@ -126,11 +123,11 @@ impl Daemon<'_> {
         let (mut cause, mut told) = (Cause::Start, None);
         let mut guard = stranded::Guard::default();
         loop {
-            let waiting = match read(self.path) {
+            let waiting = match read(self.launch) {
                 Ok(ready) => return Some((ready, cause)),
                 Err(waiting) => waiting,
             };
-            let understood = Config::understood(self.path);
+            let understood = Config::understood(&self.launch.config);
             self.door.fit(&understood.control);
             if told.as_ref() != Some(&waiting) {
                 self.repeats.waiting(Host::new(None).since_boot(), &waiting.what, &waiting.remedy);
@@ -175,15 +172,18 @@ impl Daemon<'_> {
     async fn work(&mut self, ready: Ready, cause: Cause, inlet: Inlet) -> Option<(Left, (Ready, Cause))> {
         let config = ready.config.clone();
         self.door.fit(&config.control);
+        if inlet.before.is_some() {
+            ready.refresh().await;
+        }
         let Assembled { engine, session, lacks } = ready.assemble(inlet, &self.journal);
         self.tell_of(&lacks);
         let begun = |about: &events::About<'_>| {
             service::ready();
             cause.grant(about, &config);
         };
-        let next = next(&mut self.reloads, &mut self.repeats, self.path, &config, &lacks);
+        let next = next(&mut self.reloads, &mut self.repeats, self.launch, &config, &lacks);
         let engine = engine.run(begun, self.stop.wanted(), next);
-        let session = converse(session);
+        let session = session.run();
         tokio::pin!(engine, session);
         let mut is_over = false;
         let left = loop {
@@ -201,18 +201,13 @@ impl Daemon<'_> {
 
     /// Tells what is missing, each as long as it is so once.
     fn tell_of(&mut self, lacks: &[Lack]) {
-        let told = std::mem::replace(&mut self.lacking, lacks.iter().map(|lack| lack.what.clone()).collect());
+        let told = std::mem::replace(
+            &mut self.lacking,
+            lacks.iter().filter(|lack| lack.is_ours_to_tell()).map(|lack| lack.what.clone()).collect(),
+        );
         for what in self.lacking.iter().filter(|what| !told.contains(what)) {
             events::lacking(&what.what, &what.remedy);
         }
-    }
-}
-
-/// Runs the session to its end, which comes with the engine's.
-async fn converse(session: Option<Session>) {
-    match session {
-        Some(session) => session.run().await,
-        None => std::future::pending().await,
     }
 }
 
@@ -221,7 +216,7 @@ async fn converse(session: Option<Session>) {
 async fn next(
     reloads: &mut Reloads,
     repeats: &mut events::Repeats,
-    path: &Path,
+    launch: &Launch,
     config: &Config,
     lacks: &[Lack],
 ) -> (Ready, Cause) {
@@ -229,7 +224,7 @@ async fn next(
         tokio::select! {
             asker = reloads.next() => {
                 service::reloading();
-                match read(path) {
+                match read(launch) {
                     Ok(ready) => return (ready, Cause::Asked(asker)),
                     Err(waiting) => {
                         repeats.reload_refused(Host::new(None).since_boot(), &waiting.what, &waiting.remedy);
@@ -239,7 +234,7 @@ async fn next(
                 }
             }
             // By the configuration that is in force: the files may be in the middle of being edited.
-            () = healed(lacks) => if let Ok(ready) = Ready::look(config.clone()) {
+            () = healed(lacks) => if let Ok(ready) = Ready::look(config.clone(), launch.net.as_deref()) {
                 return (ready, Cause::Start);
             }
         }
@@ -257,8 +252,9 @@ async fn healed(lacks: &[Lack]) {
 }
 
 /// The configuration, and what it is about.
-fn read(path: &Path) -> Result<Ready, Waiting> {
-    Config::load(path).map_err(|error| broken(&error)).and_then(Ready::look)
+fn read(launch: &Launch) -> Result<Ready, Waiting> {
+    let config = Config::load(&launch.config).map_err(|error| broken(&error))?;
+    Ready::look(config, launch.net.as_deref())
 }
 
 fn broken(error: &config::Error) -> Waiting {

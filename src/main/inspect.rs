@@ -301,7 +301,9 @@ impl Inspection<'_> {
     }
 }
 
-/// Where a file that is named without its directory is looked for last, and outside of the service first.
+/// Where a file is, outside of the service; or where it is looked for last.
 fn place(file: &Path) -> PathBuf {
-    config::candidates(file, None).pop().unwrap_or_else(|| file.to_owned())
+    let mut candidates = config::candidates(file, None);
+    let last = candidates.pop().unwrap_or_else(|| file.to_owned());
+    candidates.into_iter().find(|path| path.exists()).unwrap_or(last)
 }

@@ -1,16 +1,17 @@
-//! From the configuration to who this device is and how it gets out: identity, trust, proxy.
+//! From the configuration to who this device is and how it gets out: identity, trust, proxy. Used by whoever has the
+//! network: the only process there is, or the network side of two.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use twinboot::config::{self, Attestation, Config};
-use twinboot::events;
 use twinboot::hub::credential::Keeper;
 use twinboot::hub::keyfile::KeyFile;
 use twinboot::hub::pair::PairFiles;
 use twinboot::hub::provisioning::{Enrolment, Provisioning};
-use twinboot::hub::{self, Source, StringFile, registration};
+use twinboot::hub::{self, Access, Lost, Seeker, Source, StringFile, registration};
+use twinboot::image::Direct;
 use twinboot::model::Timestamp;
 use twinboot::proxy::Proxy;
 use twinboot::secret::Guard;
@@ -27,50 +28,63 @@ pub(crate) fn clock_floor(state: &Path) -> Timestamp {
     Timestamp(newest.unwrap_or(0)).max(hub::CLOCK_FLOOR)
 }
 
-/// Whom to trust; nobody, as long as that is unusable. A system on trial must be judged whatever is wrong with it.
-pub(crate) fn trust(tls: &config::Tls, floor: Timestamp) -> anyhow::Result<Trust> {
-    let clock = tls::ClockFloor {
-        believed_from: Duration::from_millis(hub::CLOCK_FLOOR.0),
-        otherwise: Duration::from_millis(floor.0),
-    };
-    let ca_files = tls.ca_files.clone();
-    let trust = Trust::new(tls::Settings { ca_files, system_roots: tls.system_roots, clock });
-    let trust = trust.context("setting up TLS")?;
-    if let Some(problem) = trust.problem() {
-        events::network_unusable(problem);
-    }
-    Ok(trust)
+/// How to get out.
+#[derive(Clone, Debug)]
+pub(crate) struct WayOut {
+    trust: Trust,
+    proxy: Option<Proxy>,
+    connect_timeout: Duration,
 }
 
-/// The proxy, if there is one.
-pub(crate) fn proxy(proxy: &config::Proxy) -> Option<Proxy> {
+impl WayOut {
+    /// As `config` says. Nobody is trusted as long as what it names is unusable: a system on trial must be judged
+    /// whatever is wrong with it.
+    pub(crate) fn new(config: &Config, floor: Timestamp) -> anyhow::Result<Self> {
+        let clock = tls::ClockFloor {
+            believed_from: Duration::from_millis(hub::CLOCK_FLOOR.0),
+            otherwise: Duration::from_millis(floor.0),
+        };
+        let ca_files = config.tls.ca_files.clone();
+        let trust = Trust::new(tls::Settings { ca_files, system_roots: config.tls.system_roots, clock });
+        let trust = trust.context("setting up TLS")?;
+        let connect_timeout = config.download.connect_timeout;
+        Ok(Self { trust, proxy: proxy(&config.proxy), connect_timeout })
+    }
+
+    /// The way to the hub, for whoever `config` says we are.
+    pub(crate) fn access(&self, config: &Config) -> Access {
+        Access::new(Source::Sought(identity(config)), self.trust.clone(), self.proxy.clone())
+    }
+
+    /// The way to servers with images.
+    pub(crate) fn direct(&self) -> Direct {
+        Direct::new(self.trust.clone(), self.proxy.clone(), self.connect_timeout)
+    }
+}
+
+fn proxy(proxy: &config::Proxy) -> Option<Proxy> {
     let address = proxy.url.clone()?;
     let credentials = proxy.credentials_file.as_deref().map(find);
     Some(Proxy::new(address, credentials, guard(), proxy.no_proxy.clone()))
 }
 
-/// Who says who this device is; `None` if nobody does: then it can be asked on its own socket only. What is unusable
-/// now may be corrected under the running daemon, so it is only told.
-pub(crate) fn identity(config: &Config, root: &Path) -> Option<Source> {
-    match (&config.provisioning.id_scope, &config.provisioning.registration_id) {
+/// Who says who this device is. Where nobody does, it is looked for again before every connection.
+fn identity(config: &Config) -> Seeker {
+    let config = config.clone();
+    Seeker::new(move || match (&config.provisioning.id_scope, &config.provisioning.registration_id) {
         (Some(id_scope), Some(registration)) => {
-            let registration = match registration::resolve(registration, root) {
-                Ok(registration) => registration,
-                Err(error) => {
-                    events::network_unusable(&error);
-                    return None;
-                }
-            };
-            Some(provisioned(config, id_scope.clone(), registration))
+            let registration =
+                registration::resolve(registration, root(&config)).map_err(Lost::Credential)?;
+            Ok(provisioned(&config, id_scope.clone(), registration))
         }
-        (None, _) | (_, None) => connection_string(config),
-    }
+        (None, _) | (_, None) => connection_string(&config),
+    })
 }
 
-/// Whether [`identity`] would find something, by now.
-pub(crate) fn has_identity(config: &Config, root: &Path) -> bool {
+/// Whether somebody says who this device is, as far as this process can see.
+pub(crate) fn has_identity(config: &Config) -> bool {
     match (&config.provisioning.id_scope, &config.provisioning.registration_id) {
-        (Some(_), Some(registration)) => registration::resolve(registration, root).is_ok(),
+        (Some(_), Some(registration)) => registration::resolve(registration, root(config)).is_ok(),
         (None, _) | (_, None) => {
             let credentials = guard().credentials;
             config::candidates(&config.hub.connection_string_file, credentials.as_deref())
@@ -80,18 +94,17 @@ pub(crate) fn has_identity(config: &Config, root: &Path) -> bool {
     }
 }
 
-fn connection_string(config: &Config) -> Option<Source> {
+fn root(config: &Config) -> &Path {
+    config.simulator.root.as_deref().unwrap_or(Path::new("/"))
+}
+
+fn connection_string(config: &Config) -> Result<Source, Lost> {
     let candidates = config::candidates(&config.hub.connection_string_file, guard().credentials.as_deref());
     let Some(path) = candidates.iter().find(|path| is_there(path)) else {
         let wanted = candidates.last().map_or(String::new(), |path| path.display().to_string());
-        events::not_provisioned(&wanted);
-        return None;
+        return Err(Lost::Unprovisioned { wanted });
     };
-    let mut file = StringFile::new(path.clone(), guard(), pair(config));
-    if let Err(error) = file.identity() {
-        events::network_unusable(&error);
-    }
-    Some(Source::File(Box::new(file)))
+    Ok(Source::File(Box::new(StringFile::new(path.clone(), guard(), pair(config)))))
 }
 
 fn provisioned(config: &Config, id_scope: String, registration: String) -> Source {
@@ -103,14 +116,11 @@ fn provisioned(config: &Config, id_scope: String, registration: String) -> Sourc
         Attestation::X509 => pair(config),
     };
     // The configuration was checked: attestation by X.509 has its files.
-    let mut keeper =
+    let keeper =
         keeper.unwrap_or_else(|| Box::new(KeyFile::of_device(find(&from.symmetric_key_file), guard())));
-    if let Err(error) = keeper.credential() {
-        events::network_unusable(&error);
-    }
     let payload = from.payload_file.as_deref().map(find);
     let enrolment = Enrolment { id_scope, registration, endpoint: from.endpoint.clone(), payload };
-    Source::Provisioned(Box::new(Provisioning::new(enrolment, keeper, config.state.directory.clone())))
+    Source::Provisioned(Box::new(Provisioning::new(enrolment, keeper)))
 }
 
 /// The device's certificate and key, if they are named.

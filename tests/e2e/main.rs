@@ -15,6 +15,7 @@ mod reports;
 mod requests;
 mod secrets;
 mod settings;
+mod sides;
 #[path = "../support/mod.rs"]
 mod support;
 mod trials;
@@ -26,7 +27,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use support::{Checked, Cloud, Happening, Published, Recipe, SimDevice, Slot};
+use support::{Checked, Cloud, Happening, Published, Recipe, Sides, SimDevice, Slot};
 
 const MIB: usize = 1 << 20;
 /// Far longer than anything here takes, on a machine that has other things to do.
@@ -61,7 +62,12 @@ impl Bench {
 
     /// With a drop-in for the configuration that depends on the cloud.
     fn by(config: impl FnOnce(&Cloud) -> Checked<String>) -> Checked<Self> {
-        let cloud = Cloud::start("gateway")?;
+        Self::of(Sides::usual(), config)
+    }
+
+    /// The same, of so many processes.
+    fn of(sides: Sides, config: impl FnOnce(&Cloud) -> Checked<String>) -> Checked<Self> {
+        let cloud = Cloud::start("gateway")?.with(sides);
         let device = cloud.device(&V1, &config(&cloud)?)?;
         Ok(Self { device, cloud })
     }

@@ -129,7 +129,8 @@ fn a_trial_that_cannot_be_judged_is_given_up() -> Checked {
 /// Every file that is named is looked at as the daemon would.
 #[test]
 fn check_config_looks_at_what_is_named() -> Checked {
-    let bench = Bench::off("")?;
+    let bench = Bench::new()?;
+    bench.device.stop_daemon()?;
     let (code, said) = bench.device.command(&["check-config"])?;
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("[slots]") && !said.contains("error: "), "{said}");

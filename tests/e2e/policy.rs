@@ -172,6 +172,7 @@ fn a_factory_reset_gives_up_data_only_for_a_system_that_stays() -> Checked {
     assert!(!bench.device.path("ran").exists(), "the data is as it was");
     // By the program alone, which the power cuts short the first time.
     bench.device.stop_daemon()?;
+    bench.cloud.wait_connected(false, LIMIT)?;
     bench.declare(None, "echo x >> ran; test \"$(wc -l < ran)\" -gt 1 || exec sleep 1000")?;
     bench.device.start_daemon()?;
     bench.cloud.wait_connected(true, LIMIT)?;

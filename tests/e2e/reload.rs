@@ -97,9 +97,11 @@ fn a_download_and_what_waits_go_on_under_another_configuration() -> Checked {
     bench.runs("2.0.0")?;
     bench.settled(Slot::B, &LONG)?;
     let phases = watcher.join().unwrap();
-    // One connection saw it all, until the machine rebooted.
+    // One connection saw it all, until the machine rebooted. What had been read back under another configuration was
+    // read back once more before it was armed.
     let seen: Vec<_> = phases.iter().filter(|phase| *phase != "accepted").map(String::as_str).collect();
-    assert_eq!(seen[..5], ["idle", "downloading", "verifying", "staged", "applying"], "{phases:?}");
+    assert_eq!(seen[..4], ["idle", "downloading", "verifying", "staged"], "{phases:?}");
+    assert!(seen[4..].contains(&"applying"), "{phases:?}");
     Ok(())
 }
 

@@ -132,6 +132,7 @@ fn with_consent_required_it_waits_until_somebody_agrees() -> Checked {
     bench.device.power_cycle()?;
     let from = bench.device.now();
     bench.device.wait_status("it waits again", from, LIMIT, |status| status["gate"].is_string())?;
+    bench.cloud.wait_connected(true, LIMIT)?;
     let (code, body) = bench.cloud.call("apply", Value::Null)?;
     assert_eq!(
         (code, body),

@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 
 use hub_emulator::{Emulator, EventKind};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use super::support::proxy::{Asked, CREDENTIALS, Proxy};
-use super::support::{Checked, Cloud, Fault, Happening, Slot};
+use super::support::{Checked, Cloud, Fault, Happening, Sides, Slot};
 use super::{Bench, LIMIT, V2};
 
 /// A directory for what a device is given beside its configuration.
-fn drawer() -> Checked<tempfile::TempDir> {
+fn drawer() -> Checked<TempDir> {
     Ok(tempfile::tempdir()?)
 }
 
@@ -168,39 +169,82 @@ fn a_key_that_others_may_read_is_refused_with_the_remedy_until_it_is_guarded() -
 }
 
 /// P130: the hub takes the certificate that the device gets while it runs, and no other.
+/// A daemon that has its network itself remembers the pair that was good.
 #[test]
 fn a_certificate_is_exchanged_under_a_running_daemon() -> Checked {
-    let drawer = drawer()?;
-    let (old, old_key) = certificate("gateway")?;
-    let (new, new_key) = certificate("gateway")?;
-    let chain = drawer.path().join("device.pem");
-    fs::write(&chain, &old)?;
-    let key = secret(drawer.path(), "device.key", &old_key)?;
-    let bench = Bench::by(|cloud| {
-        let emulator = &cloud.emulator;
-        let thumbprints = [Emulator::thumbprint(&old)?, Emulator::thumbprint(&new)?];
-        emulator.create_x509_device("by-certificate", &[&thumbprints[0], &thumbprints[1]], Value::Null)?;
-        let port = emulator.mqtt_port();
-        let connection = format!("HostName=localhost:{port};DeviceId=by-certificate;x509=true\n");
-        let string = secret(drawer.path(), "connection-string", &connection)?;
-        Ok(format!(
-            "[hub]\nconnection_string_file = {string:?}\ncertificate_file = {chain:?}\nprivate_key_file = {key:?}\n"
-        ))
-    })?;
-    let bench = Bench { cloud: bench.cloud.of("by-certificate"), ..bench };
-    bench.device.power_on()?;
-    bench.runs("1.0.0")?;
+    let pairs = Pairs::new(Sides::One)?;
+    let bench = &pairs.bench;
     // The first file alone is no pair, and what was read goes on to be used.
-    fs::write(&chain, &new)?;
-    bench.cloud.idle_after(|| drop_link(&bench))?;
+    fs::write(&pairs.chain, &pairs.new.0)?;
+    bench.cloud.idle_after(|| drop_link(bench))?;
     let warns = |status: &Value| status["warnings"].to_string().contains("no pair");
     bench.device.wait_status("the warning", 0, LIMIT, warns)?;
     let before = bench.device.now();
-    secret(drawer.path(), "device.key", &new_key)?;
-    bench.cloud.idle_after(|| drop_link(&bench))?;
+    secret(pairs.drawer.path(), "device.key", &pairs.new.1)?;
+    bench.cloud.idle_after(|| drop_link(bench))?;
     bench.device.wait_status("no warning", before, LIMIT, |status| !warns(status))?;
-    let inner = |pem: &str| pem.lines().nth(1).unwrap_or_default().to_owned();
-    updates(&bench, &[&inner(&old_key), &inner(&new_key)])
+    pairs.updates()
+}
+
+/// A network side of its own remembers nothing: it says what is wrong until the pair is whole.
+#[test]
+fn a_certificate_is_exchanged_under_a_network_side_that_keeps_nothing() -> Checked {
+    let pairs = Pairs::new(Sides::Two)?;
+    let bench = &pairs.bench;
+    fs::write(&pairs.chain, &pairs.new.0)?;
+    let before = bench.device.now();
+    drop_link(bench)?;
+    bench.device.wait("why there is no hub", before, LIMIT, |happening| {
+        matches!(happening, Happening::Said(line) if line.contains("no hub until this is corrected")
+            && line.contains("no pair: exchange both"))
+        .then_some(())
+    })?;
+    bench.cloud.idle_after(|| secret(pairs.drawer.path(), "device.key", &pairs.new.1).map(drop))?;
+    pairs.updates()
+}
+
+/// A device that connects with one of two certificates that its hub knows.
+struct Pairs {
+    drawer: TempDir,
+    chain: PathBuf,
+    old: (String, String),
+    new: (String, String),
+    bench: Bench,
+}
+
+impl Pairs {
+    fn new(sides: Sides) -> Checked<Self> {
+        let drawer = drawer()?;
+        let (old, new) = (certificate("gateway")?, certificate("gateway")?);
+        let chain = drawer.path().join("device.pem");
+        fs::write(&chain, &old.0)?;
+        let key = secret(drawer.path(), "device.key", &old.1)?;
+        let bench = Bench::of(sides, |cloud| {
+            let emulator = &cloud.emulator;
+            let thumbprints = [Emulator::thumbprint(&old.0)?, Emulator::thumbprint(&new.0)?];
+            emulator.create_x509_device(
+                "by-certificate",
+                &[&thumbprints[0], &thumbprints[1]],
+                Value::Null,
+            )?;
+            let port = emulator.mqtt_port();
+            let connection = format!("HostName=localhost:{port};DeviceId=by-certificate;x509=true\n");
+            let string = secret(drawer.path(), "connection-string", &connection)?;
+            Ok(format!(
+                "[hub]\nconnection_string_file = {string:?}\ncertificate_file = {chain:?}\nprivate_key_file = {key:?}\n"
+            ))
+        })?;
+        let bench = Bench { cloud: bench.cloud.of("by-certificate"), ..bench };
+        bench.device.power_on()?;
+        bench.runs("1.0.0")?;
+        Ok(Self { drawer, chain, old, new, bench })
+    }
+
+    /// To the end of an update, without any key where it must not be.
+    fn updates(&self) -> Checked {
+        let inner = |pem: &str| pem.lines().nth(1).unwrap_or_default().to_owned();
+        updates(&self.bench, &[&inner(&self.old.1), &inner(&self.new.1)])
+    }
 }
 
 fn drop_link(bench: &Bench) -> Checked {

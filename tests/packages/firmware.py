@@ -66,14 +66,22 @@ def bytes_fetched_twice(wish: Wish) -> int:
 def ends_well(board: Board, cloud: Cloud, version: str) -> None:
     """The board reboots into the new system, which is judged, and is the default at last."""
     before = board.slot
-    board.wait_reboot(120)
+    # One that is found to be ill may not live until it has booted: then what was reported is the better story.
+    board.wait_reboot(120, settle=False)
     check(board.slot != before, "the loader chose the old slot")
     is_committed(board, cloud, version)
+    board.settle()
 
 
 def is_committed(board: Board, cloud: Cloud, version: str) -> None:
     """The system that runs becomes the default, and that is reported."""
-    cloud.wait_firmware(90, fwUpdateStatus="current", currentFwVersion=version)
+
+    def is_so() -> bool:
+        told = cloud.firmware()
+        check(board.is_on(), f"the new system has gone down; reported is {told}")
+        return (told.get("fwUpdateStatus"), told.get("currentFwVersion")) == ("current", version)
+
+    wait_for(f"{version} to be reported", 90, is_so, lambda: str(cloud.firmware()))
     variables = board.loader.variables()
     check(variables["slot"] == board.slot, f"the loader's default is slot {variables['slot']}")
     check(variables["upgrade_available"] == "0", "the loader still thinks of a trial")
@@ -84,4 +92,4 @@ def is_committed(board: Board, cloud: Cloud, version: str) -> None:
 
 def verdicts(board: Board) -> int:
     """How often a system was judged on this board, in this slot."""
-    return int(board.sh("journalctl -u twinboot -o cat | grep -c 'confirmed' || :"))
+    return int(board.sh("journalctl -u twinboot -o cat | grep -c 'passed its trial' || :"))

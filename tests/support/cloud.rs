@@ -7,7 +7,7 @@ use hub_emulator::{Emulator, EventKind, FaultKind, Request};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::{Checked, Fault, Options, SimDevice};
+use super::{Checked, Fault, Options, Sides, SimDevice};
 
 /// The built program.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_twinboot");
@@ -37,6 +37,8 @@ pub(crate) struct Cloud {
     pub(crate) emulator: Emulator,
     /// The device's id.
     pub(crate) id: &'static str,
+    /// Of how many processes the daemon of a device is that it makes.
+    pub(crate) sides: Sides,
 }
 
 impl Cloud {
@@ -44,7 +46,7 @@ impl Cloud {
     pub(crate) fn start(id: &'static str) -> Checked<Self> {
         let emulator = Emulator::start(hub_emulator::Options::default())?;
         emulator.create_device(id, json!({"devicetype": "chiller"}))?;
-        Ok(Self { emulator, id })
+        Ok(Self { emulator, id, sides: Sides::usual() })
     }
 
     /// Makes the device that belongs to it, switched off, with a configuration drop-in.
@@ -60,7 +62,12 @@ impl Cloud {
         let connection = connection.replacen(";DeviceId=", &format!(":{port};DeviceId="), 1);
         let ca = self.emulator.ca_pem();
         let options = Options::new(Path::new(PROGRAM), factory, &connection, ca);
-        SimDevice::new(&Options { config, reset, ..options })
+        SimDevice::new(&Options { config, reset, sides: self.sides, ..options })
+    }
+
+    /// The same cloud, for devices whose daemon is of so many processes.
+    pub(crate) fn with(self, sides: Sides) -> Self {
+        Self { sides, ..self }
     }
 
     /// The same cloud, with the eye on another device.

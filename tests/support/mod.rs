@@ -9,5 +9,5 @@ pub(crate) mod proxy;
 
 pub(crate) use cloud::{Cloud, Published};
 pub(crate) use hub_emulator::device::{
-    Checked, Entry, Failure as Fault, Happening, Installed, Options, Recipe, SimDevice, Slot, env,
+    Checked, Entry, Failure as Fault, Happening, Installed, Options, Recipe, Sides, SimDevice, Slot, env,
 };

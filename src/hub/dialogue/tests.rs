@@ -210,7 +210,7 @@ fn a_hub_that_does_not_give_the_twin_is_asked_again_later_and_one_that_is_silent
     assert!(bench.events().is_empty(), "not connected before the twin is known");
     assert_eq!(bench.sent().len(), 1);
     assert_eq!(bench.dialogue.deadline(bench.now), bench.now + 20 * SECOND);
-    assert_eq!(bench.pass(20 * SECOND), Err(Lost::Silent("a request for the twin")));
+    assert_eq!(bench.pass(20 * SECOND), Err(Lost::Silent("a request for the twin".into())));
 }
 
 #[test]
@@ -244,7 +244,7 @@ fn an_idle_link_is_pinged_and_a_silent_one_given_up() {
     bench.pass(240 * SECOND).unwrap();
     bench.pass(9 * SECOND).unwrap();
     assert_eq!(bench.sent().len(), 1, "one ping");
-    assert_eq!(bench.pass(SECOND), Err(Lost::Silent("a ping")));
+    assert_eq!(bench.pass(SECOND), Err(Lost::Silent("a ping".into())));
 }
 
 #[test]

@@ -179,7 +179,7 @@ impl Talk {
         };
         timeout(self.limit, answered)
             .await
-            .map_err(|_| Lost::Silent("a question to the provisioning service"))?
+            .map_err(|_| Lost::Silent("a question to the provisioning service".into()))?
     }
 }
 

@@ -113,7 +113,7 @@ async fn p123_refusals_garbage_and_late_answers_to_the_greeting() {
         let named = desk.news().into_iter().all(|said| match weather {
             Weather::Says(code @ 1..=5) => said == Said::Lost(Lost::Refused(code)),
             Weather::Says(_) => matches!(said, Said::Lost(Lost::Malformed(_))),
-            Weather::Late(_) | Weather::Silent => said == Said::Lost(Lost::Silent("the greeting")),
+            Weather::Late(_) | Weather::Silent => said == Said::Lost(Lost::Silent("the greeting".into())),
             Weather::Refused => matches!(said, Said::Lost(Lost::Unreachable { .. })),
             Weather::Fine | Weather::Deaf(_) => false,
         });

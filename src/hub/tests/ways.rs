@@ -229,17 +229,17 @@ async fn an_exchanged_key_signs_the_next_token() {
 }
 
 /// A provisioning service and a hub on one port.
-struct Cloud {
-    server: Server,
+pub(super) struct Cloud {
+    pub(super) server: Server,
     directory: TempDir,
 }
 
 impl Cloud {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         Self { server: Server::start().await, directory: TempDir::new().unwrap() }
     }
 
-    fn enrolment(&self) -> Enrolment {
+    pub(super) fn enrolment(&self) -> Enrolment {
         Enrolment {
             id_scope: "0ne00000001".to_owned(),
             registration: "reg-1".to_owned(),
@@ -248,20 +248,25 @@ impl Cloud {
         }
     }
 
-    fn key(&self) -> KeyFile {
+    pub(super) fn key_file(&self) -> PathBuf {
         let path = self.directory.path().join("key");
         write(&path, KEY);
-        KeyFile::of_device(path, Guard::default())
+        path
+    }
+
+    fn key(&self) -> KeyFile {
+        KeyFile::of_device(self.key_file(), Guard::default())
     }
 
     fn device(&self, enrolment: Enrolment, keeper: Box<dyn Keeper>) -> Device {
-        let provisioning = Provisioning::new(enrolment, keeper, self.directory.path().to_owned());
+        let provisioning = Provisioning::new(enrolment, keeper);
         let source = Source::Provisioned(Box::new(provisioning));
-        Device::over(Access::new(source, trust(&self.server), None), quick())
+        let access = Access::new(source, trust(&self.server), None);
+        Device::over(access.remembering(Shelf::open(self.directory.path())), quick())
     }
 
     /// Serves one registration to its end.
-    async fn assign(&self, device: &str) -> (Connect, Value) {
+    pub(super) async fn assign(&self, device: &str) -> (Connect, Value) {
         let mut peer = self.server.accept().await;
         let connect = peer.greet_for(1).await;
         let (rid, body) = peer.expect("$dps/registrations/PUT/iotdps-register/?$rid=").await;

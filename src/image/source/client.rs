@@ -2,63 +2,130 @@
 
 use std::time::Duration;
 
-use super::super::Error;
-use crate::proxy::{self, Proxy};
+use bytes::Bytes;
+use reqwest::Response;
+use reqwest::header::{IF_RANGE, RANGE};
 
-/// A client for one connection: it follows no redirects by itself, keeps no cookies, obeys no proxy variables, asks for
-/// no encodings, and speaks HTTP/1.1 over the given TLS and nothing else.
-pub(super) fn client(
-    tls: &rustls::ClientConfig,
-    proxy: Option<&Proxy>,
-    connect_timeout: Duration,
-) -> Result<reqwest::Client, Error> {
-    let mut builder = reqwest::Client::builder()
-        .tls_backend_preconfigured(tls.clone())
-        .https_only(true)
-        .http1_only()
-        .http1_max_headers(64)
-        .redirect(reqwest::redirect::Policy::none())
-        .retry(reqwest::retry::never())
-        .referer(false)
-        .no_proxy()
-        .pool_max_idle_per_host(0)
-        .connect_timeout(connect_timeout)
-        .user_agent(concat!("twinboot/", env!("CARGO_PKG_VERSION")));
-    if let Some(proxy) = proxy {
-        builder = builder.proxy(tunnel(proxy)?);
+use super::get::{self, Answer, Fault, Get};
+use crate::proxy::{self, Proxy};
+use crate::tls::Trust;
+
+/// What it takes to make requests from this process: whom to trust, and which way to go.
+#[derive(Clone, Debug)]
+pub struct Direct {
+    pub(super) trust: Trust,
+    pub(super) proxy: Option<Proxy>,
+    /// How long connecting may take.
+    pub(super) connect_timeout: Duration,
+}
+
+impl Direct {
+    /// Requests to servers that `trust` trusts, through `proxy` if there is one; each address may take
+    /// `connect_timeout` to take a connection.
+    pub fn new(trust: Trust, proxy: Option<Proxy>, connect_timeout: Duration) -> Self {
+        Self { trust, proxy, connect_timeout }
     }
-    builder.build().map_err(Error::Client)
+
+    /// A client for one connection: it follows no redirects by itself, keeps no cookies, obeys no proxy variables, asks
+    /// for no encodings, and speaks HTTP/1.1 over TLS and nothing else.
+    pub(super) fn client(&mut self) -> Result<Client, Fault> {
+        let mut builder = reqwest::Client::builder()
+            .tls_backend_preconfigured((*self.trust.now()).clone())
+            .https_only(true)
+            .http1_only()
+            .http1_max_headers(64)
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .referer(false)
+            .no_proxy()
+            .pool_max_idle_per_host(0)
+            .connect_timeout(self.connect_timeout)
+            .user_agent(concat!("twinboot/", env!("CARGO_PKG_VERSION")));
+        if let Some(proxy) = &self.proxy {
+            builder = builder.proxy(tunnel(proxy)?);
+        }
+        let client = builder.build().map_err(|error| Fault::Client(words(&error)))?;
+        Ok(Client { client, proxy: self.proxy.clone() })
+    }
 }
 
 /// The proxy as the client wants to have it told, its password as of now.
-fn tunnel(proxy: &Proxy) -> Result<reqwest::Proxy, Error> {
+fn tunnel(proxy: &Proxy) -> Result<reqwest::Proxy, Fault> {
     let address = proxy.address().to_string();
     let for_whom = proxy.clone();
-    let authorization = proxy.authorization().map_err(|error| Error::Proxy(error.to_string()))?;
+    let authorization = proxy.authorization().map_err(|error| Fault::Proxy(error.to_string()))?;
     let tunnel = reqwest::Proxy::custom(move |url| {
         url.host_str().is_some_and(|host| for_whom.serves(host)).then(|| address.clone())
     });
     let Some(value) = authorization else { return Ok(tunnel) };
     let mut value = reqwest::header::HeaderValue::from_str(&value)
-        .map_err(|_| Error::Proxy("the proxy's credentials cannot be sent".to_owned()))?;
+        .map_err(|_| Fault::Proxy("the proxy's credentials cannot be sent".to_owned()))?;
     value.set_sensitive(true);
     Ok(tunnel.custom_http_auth(value))
 }
 
+/// A client for one connection.
+pub(super) struct Client {
+    client: reqwest::Client,
+    proxy: Option<Proxy>,
+}
+
+impl Client {
+    pub(super) async fn get(&self, get: &Get) -> Result<Answer, Fault> {
+        let mut request = self.client.get(get.url.clone());
+        if get.from > 0 {
+            request = request.header(RANGE, format!("bytes={}-", get.from));
+            if let Some(condition) = &get.if_range {
+                request = request.header(IF_RANGE, condition);
+            }
+        }
+        let response = request.send().await.map_err(|error| diagnose(error, self.proxy.as_ref()))?;
+        let (status, headers, length) =
+            (response.status(), response.headers().clone(), response.content_length());
+        let body = get::Body::Direct(Body { response, proxy: self.proxy.clone() });
+        Ok(Answer { status, headers, length, body })
+    }
+}
+
+/// The body of an answer.
+#[derive(Debug)]
+pub(super) struct Body {
+    response: Response,
+    proxy: Option<Proxy>,
+}
+
+impl Body {
+    pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, Fault> {
+        self.response.chunk().await.map_err(|error| diagnose(error, self.proxy.as_ref()))
+    }
+}
+
 /// What an error of the library amounts to.
-pub(super) fn diagnose(
-    doing: &'static str,
-    host: String,
-    source: reqwest::Error,
-    proxy: Option<&Proxy>,
-) -> Error {
+fn diagnose(error: reqwest::Error, proxy: Option<&Proxy>) -> Fault {
+    let error = error.without_url();
     if let Some(proxy) = proxy
-        && wants_password(&source)
+        && wants_password(&error)
     {
         let (address, remedy) = (proxy.address(), proxy::remedy(proxy.has_credentials()));
-        return Error::Proxy(format!("the proxy {address} wants a user name and a password (407): {remedy}"));
+        return Fault::Proxy(format!("the proxy {address} wants a user name and a password (407): {remedy}"));
     }
-    if is_tls(&source) { Error::Tls { host, source } } else { Error::Connection { doing, host, source } }
+    if is_tls(&error) { Fault::Tls(words(&error)) } else { Fault::Connection(words(&error)) }
+}
+
+/// An error and its causes, in one line.
+fn words(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let message = error.to_string();
+        // Some libraries repeat their cause in their own message.
+        if !text.contains(&message) {
+            text.push_str(": ");
+            text.push_str(&message);
+        }
+        cause = error.source();
+    }
+    text
 }
 
 /// Whether a proxy answered with status 407. The client's library tells it in words only.

@@ -8,15 +8,13 @@ use std::future::Future;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use reqwest::header::{IF_RANGE, RANGE};
-use reqwest::{Response, Url};
+use reqwest::Url;
 
 use crate::model::SecretUrl;
-use crate::tls::Trust;
 
 use super::super::{Error, Fetch};
 use super::answer::{Ask, File, Verdict, follow, judge};
-use super::client::{client, diagnose};
+use super::get::{Answer, Body, Get, Getter, Way};
 use super::pace::{Ceiling, Floor, backoff};
 use super::{Start, Validator};
 
@@ -32,8 +30,8 @@ pub(in crate::image) struct Http<'a> {
     offset: u64,
     total: Option<u64>,
     validator: Validator,
-    response: Option<Response>,
-    trust: Trust,
+    body: Option<Body>,
+    way: Way,
     /// The farthest byte ever reached; below it, bytes are fetched again.
     farthest: u64,
     /// Where `farthest` was when the connection began.
@@ -64,8 +62,8 @@ impl<'a> Http<'a> {
             offset: start.offset,
             total: start.total,
             validator: start.validator,
-            response: None,
-            trust: fetch.net.trust.clone(),
+            body: None,
+            way: fetch.net.way.clone(),
             farthest: start.offset,
             began_at: start.offset,
             barren: 0,
@@ -108,7 +106,7 @@ impl<'a> Http<'a> {
             if self.fetch.cancel.is_cancelled() {
                 return Err(Error::Cancelled);
             }
-            if self.response.is_none() {
+            if self.body.is_none() {
                 if self.offset > 0 && self.total == Some(self.offset) {
                     return Ok(None);
                 }
@@ -119,7 +117,7 @@ impl<'a> Http<'a> {
                 Ok(Some(bytes)) if bytes.is_empty() => {}
                 Ok(Some(bytes)) => return self.hand_out(bytes).map(Some),
                 Ok(None) => {
-                    self.response = None;
+                    self.body = None;
                     match self.total {
                         Some(total) if self.offset < total => {
                             let (host, got) = (self.host.clone(), self.offset);
@@ -139,10 +137,10 @@ impl<'a> Http<'a> {
     }
 
     pub(super) fn rewind(&mut self) {
-        // At the beginning there may be a response at hand already, that of a server that sent the whole file.
+        // At the beginning there may be a body at hand already, that of a server that sent the whole file.
         if self.offset > 0 {
             self.offset = 0;
-            self.response = None;
+            self.body = None;
         }
     }
 
@@ -152,7 +150,7 @@ impl<'a> Http<'a> {
             return error;
         }
         let why = format!("parts do not belong together: {}", error.chain());
-        self.response = None;
+        self.body = None;
         self.is_patchwork = false;
         self.changed(why, None).err().unwrap_or(error)
     }
@@ -208,15 +206,15 @@ impl<'a> Http<'a> {
 
     /// Waits for more of the body, not too long.
     fn read(&mut self) -> Result<Option<Bytes>, Error> {
-        let Some(mut response) = self.response.take() else { return Ok(None) };
+        let Some(mut body) = self.body.take() else { return Ok(None) };
         let idle = self.fetch.settings.idle_timeout;
         let limit = idle.min(self.floor.left());
         let began = Instant::now();
         let read = self.block(async {
-            let read = tokio::time::timeout(limit, response.chunk()).await;
-            (read, response)
+            let read = tokio::time::timeout(limit, body.chunk()).await;
+            (read, body)
         });
-        let (read, response) = read?;
+        let (read, body) = read?;
         let waited = began.elapsed();
         let bytes = match &read {
             Ok(Ok(Some(bytes))) => bytes.len() as u64,
@@ -228,21 +226,21 @@ impl<'a> Http<'a> {
         }
         match read {
             Ok(Ok(Some(bytes))) => {
-                self.response = Some(response);
+                self.body = Some(body);
                 Ok(Some(bytes))
             }
             Ok(Ok(None)) => Ok(None),
-            Ok(Err(source)) => Err(self.failed("receiving from", source)),
+            Ok(Err(fault)) => Err(fault.error("receiving from", self.host.clone())),
             Err(_) if limit < idle => {
                 // Only the window for the mean rate ended, and the mean is good.
-                self.response = Some(response);
+                self.body = Some(body);
                 Ok(Some(Bytes::new()))
             }
             Err(_) => Err(Error::Silent { host: self.host.clone(), seconds: idle.as_secs() }),
         }
     }
 
-    /// Gets a response whose body continues the file, following redirects.
+    /// Gets a body that continues the file, following redirects.
     fn connect(&mut self) -> Result<(), Error> {
         if self.offset > 0 && self.validator == Validator::default() {
             if self.fetch.artifact.sha256.is_none() {
@@ -254,18 +252,16 @@ impl<'a> Http<'a> {
         self.fetch.progress.note(|now| now.connections += 1);
         let mut url = self.url.clone();
         let mut been = vec![url.clone()];
-        let net = self.fetch.net;
-        // Authorities and the proxy's password may have been exchanged since the last connection.
-        let client = match client(&self.trust.now(), net.proxy.as_ref(), net.connect_timeout) {
-            Ok(client) => client,
+        let getter = match self.way.ready().map_err(|fault| fault.error("connecting to", self.host.clone())) {
+            Ok(getter) => getter,
             Err(error @ Error::Proxy(_)) => return self.trouble(error, None),
             Err(error) => return Err(error),
         };
         loop {
             self.host = url.host_str().unwrap_or_default().to_owned();
-            let response = match self.request(&client, &url) {
-                Ok(response) => response,
-                Err(Error::Cancelled) => return Err(Error::Cancelled),
+            let Answer { status, headers, length, body } = match self.request(&getter, &url) {
+                Ok(answer) => answer,
+                Err(error @ (Error::Cancelled | Error::Client(_))) => return Err(error),
                 Err(error) => return self.trouble(error, None),
             };
             let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |t| t.as_secs());
@@ -276,8 +272,8 @@ impl<'a> Http<'a> {
                 size: self.fetch.artifact.size,
                 validator: self.validator.clone(),
             };
-            let verdict = judge(&ask, response.status(), response.headers(), response.content_length(), now);
-            let Verdict::Redirect(location) = verdict else { return self.take(verdict, response) };
+            let verdict = judge(&ask, status, &headers, length, now);
+            let Verdict::Redirect(location) = verdict else { return self.take(verdict, body) };
             if been.len() > self.fetch.settings.redirects as usize {
                 return Err(Error::Redirect(format!("from {} is one too many", self.host)));
             }
@@ -286,24 +282,24 @@ impl<'a> Http<'a> {
         }
     }
 
-    /// Acts on the verdict about a response that is no redirect.
-    fn take(&mut self, verdict: Verdict, response: Response) -> Result<(), Error> {
+    /// Acts on the verdict about an answer that is no redirect.
+    fn take(&mut self, verdict: Verdict, body: Body) -> Result<(), Error> {
         match verdict {
             Verdict::Body(file) => {
                 (self.total, self.validator) = (file.total, file.validator);
                 self.fetch.progress.note(|now| now.total = self.total);
                 self.afford(self.total)?;
-                self.response = Some(response);
+                self.body = Some(body);
                 Ok(())
             }
             Verdict::Whole(file) => {
                 let why = format!("{} sends the whole file although a part was asked for", self.host);
-                self.response = Some(response);
+                self.body = Some(body);
                 self.start_over(why, Some(file))
             }
             Verdict::Changed(file) => {
                 let why = format!("{} has another version of the file now", self.host);
-                self.response = file.is_some().then_some(response);
+                self.body = file.is_some().then_some(body);
                 self.changed(why, file)
             }
             Verdict::RangeRefused(what) => {
@@ -319,20 +315,15 @@ impl<'a> Http<'a> {
         }
     }
 
-    fn request(&self, client: &reqwest::Client, url: &Url) -> Result<Response, Error> {
-        let mut request = client.get(url.clone());
-        if self.offset > 0 {
-            request = request.header(RANGE, format!("bytes={}-", self.offset));
-            if let Some(validator) = self.validator.if_range() {
-                request = request.header(IF_RANGE, validator);
-            }
-        }
+    fn request(&self, getter: &Getter, url: &Url) -> Result<Answer, Error> {
+        let if_range = self.validator.if_range().map(str::to_owned);
+        let get = Get { url: url.clone(), from: self.offset, if_range };
         let settings = self.fetch.settings;
         // The client limits connecting by itself; the rest is waiting for the head of the answer.
         let limit = settings.connect_timeout + settings.idle_timeout;
-        match self.block(async { tokio::time::timeout(limit, request.send()).await })? {
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(source)) => Err(self.failed("connecting to", source)),
+        match self.block(async { tokio::time::timeout(limit, getter.get(&get)).await })? {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(fault)) => Err(fault.error("connecting to", self.host.clone())),
             Err(_) => Err(Error::Silent { host: self.host.clone(), seconds: limit.as_secs() }),
         }
     }
@@ -341,13 +332,13 @@ impl<'a> Http<'a> {
     fn changed(&mut self, why: String, file: Option<File>) -> Result<(), Error> {
         self.changes += 1;
         if self.changes > 1 {
-            self.response = None;
+            self.body = None;
             return Err(Error::ContentChanged(why));
         }
         self.start_over(why, file)
     }
 
-    /// Begins with the first byte again; of the response at hand if there is one.
+    /// Begins with the first byte again; of the body at hand if there is one.
     fn start_over(&mut self, why: String, file: Option<File>) -> Result<(), Error> {
         let file = file.unwrap_or_default();
         (self.offset, self.total, self.validator) = (0, file.total, file.validator);
@@ -357,7 +348,7 @@ impl<'a> Http<'a> {
 
     /// A connection failed in a way that may pass. Waits, unless that happened too often.
     fn trouble(&mut self, error: Error, wait: Option<Duration>) -> Result<(), Error> {
-        self.response = None;
+        self.body = None;
         let got_further = self.farthest >= self.began_at + PROGRESS;
         let was_slow = matches!(error, Error::TooSlow { .. });
         self.barren = if got_further && !was_slow { 0 } else { self.barren + 1 };
@@ -390,10 +381,5 @@ impl<'a> Http<'a> {
                 done = future => Ok(done),
             }
         })
-    }
-
-    /// Says what failed, without the address.
-    fn failed(&self, doing: &'static str, source: reqwest::Error) -> Error {
-        diagnose(doing, self.host.clone(), source.without_url(), self.fetch.net.proxy.as_ref())
     }
 }

@@ -3,8 +3,10 @@
 pub(super) mod answer;
 mod client;
 mod file;
+mod get;
 mod http;
 mod pace;
+mod remote;
 
 use std::time::Duration;
 
@@ -13,18 +15,18 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
 use crate::model::Location;
-use crate::proxy::Proxy;
-use crate::tls::Trust;
+use crate::wire::Side;
 
 use super::checkpoint::{Point, Saved};
-use super::{Error, Fetch, Settings};
+use super::{Error, Fetch};
 
-/// What it takes to make requests: whom to trust, which way to go, and the runtime that drives the connections.
+pub use client::Direct;
+pub use remote::serve;
+
+/// What it takes to make requests: whoever makes them, and the runtime that drives the connections.
 #[derive(Clone, Debug)]
 pub struct Net {
-    trust: Trust,
-    proxy: Option<Proxy>,
-    connect_timeout: Duration,
+    way: get::Way,
     runtime: Handle,
 }
 
@@ -33,15 +35,14 @@ impl Net {
     ///
     /// # Errors
     /// If a client cannot be built.
-    pub fn new(
-        trust: Trust,
-        proxy: Option<Proxy>,
-        settings: &Settings,
-        runtime: Handle,
-    ) -> Result<Self, Error> {
-        let net = Self { trust, proxy, connect_timeout: settings.connect_timeout, runtime };
-        client::client(&net.trust.clone().now(), None, net.connect_timeout)?;
-        Ok(net)
+    pub fn new(direct: Direct, runtime: Handle) -> Result<Self, Error> {
+        Direct { proxy: None, ..direct.clone() }.client().map_err(|fault| fault.error("", String::new()))?;
+        Ok(Self { way: get::Way::Direct(Box::new(direct)), runtime })
+    }
+
+    /// Requests that the network side `side` makes. `runtime` as above.
+    pub fn remote(side: Side, runtime: Handle) -> Self {
+        Self { way: get::Way::Remote(side), runtime }
     }
 }
 

@@ -7,6 +7,7 @@ mod caps;
 mod disk;
 mod http;
 mod power;
+mod remote;
 mod server;
 mod slot;
 
@@ -77,6 +78,8 @@ fn zstd(bytes: &[u8]) -> Vec<u8> {
 /// A device, a server, and what is between them.
 struct Bench {
     server: Server,
+    direct: Direct,
+    _apart: Option<remote::Apart>,
     net: Net,
     settings: Settings,
     artifact: Artifact,
@@ -93,8 +96,13 @@ impl Bench {
     fn new(file: &[u8], size: u64) -> Self {
         let server = Server::start(file.to_vec());
         let settings = hasty();
-        let net =
-            Net::new(crate::tls::Trust::fixed(server.tls()), None, &settings, server.runtime()).unwrap();
+        let direct = Direct::new(crate::tls::Trust::fixed(server.tls()), None, settings.connect_timeout);
+        let apart = std::env::var_os("TWINBOOT_SIDES").is_some_and(|sides| sides == "two");
+        let apart = apart.then(|| remote::Apart::honest(&server.runtime(), direct.clone()));
+        let net = match &apart {
+            Some(apart) => apart.net(server.runtime()),
+            None => Net::new(direct.clone(), server.runtime()).unwrap(),
+        };
         let artifact = Artifact {
             version: None,
             location: Location::Url(server.url("/fw.bin?sig=SECRET").parse().unwrap()),
@@ -104,7 +112,20 @@ impl Bench {
         let (disk, state) = (Disk::new(size), tempfile::tempdir().unwrap());
         let (progress, cancel) = (Progress::default(), Cancel::default());
         let (rate, update) = (RateLimit::default(), "one".into());
-        Self { server, net, settings, artifact, disk, state, progress, cancel, rate, update }
+        Self {
+            server,
+            direct,
+            _apart: apart,
+            net,
+            settings,
+            artifact,
+            disk,
+            state,
+            progress,
+            cancel,
+            rate,
+            update,
+        }
     }
 
     fn checkpoint(&self) -> Generations {

@@ -4,7 +4,18 @@
 from harness import STORIES
 from stories import install, configure
 from stories import update, programs, upgrade, conffiles
-from stories import removal, readonly, secrets, restarts
+from stories import removal, piuparts, readonly, secrets, restarts
 
-__all__ = ["STORIES", "configure", "conffiles", "install", "programs", "readonly", "removal", "restarts"]
-__all__ += ["secrets", "update", "upgrade"]
+__all__ = [
+    "STORIES",
+    "configure",
+    "conffiles",
+    "install",
+    "piuparts",
+    "programs",
+    "readonly",
+    "removal",
+    "restarts",
+    "secrets",
+]
+__all__ += ["update", "upgrade"]

@@ -55,6 +55,9 @@ def wait_for_configuration(lab: Lab) -> None:
         cloud = lab.new_cloud()
         board.power_on()
         board.install(lab.package)
+        # Whom to trust here is nothing that would be missing in the field.
+        board.write("/etc/ssl/hub-ca.pem", cloud.ca.read_text())
+        board.write("/etc/twinboot/conf.d/50-board.toml", '[tls]\nca_files = ["/etc/ssl/hub-ca.pem"]\n')
         board.sh("systemctl enable --now twinboot")
         check(board.sh("systemctl is-active twinboot") == "active", "it does not run")
         started = board.sh("systemctl show -p MainPID twinboot")
@@ -71,8 +74,6 @@ def wait_for_configuration(lab: Lab) -> None:
         )
 
         board.write("/etc/fw_env.config", fw_env_config("/dev/disk/by-partlabel/env"))
-        board.write("/etc/ssl/hub-ca.pem", cloud.ca.read_text())
-        board.write("/etc/twinboot/conf.d/50-board.toml", '[tls]\nca_files = ["/etc/ssl/hub-ca.pem"]\n')
         board.wait_sh(
             "the status to say what is still missing",
             "systemctl status twinboot | grep 'Status: .*connection.string'",

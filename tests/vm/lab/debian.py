@@ -8,11 +8,15 @@ from .bootstrap import bootstrap, foreign_programs
 from .cache import Cache
 from .tool import tool
 
-GUEST = Path(__file__).resolve().parent.parent / "guest"
+HERE = Path(__file__).resolve().parent.parent
+# Files that every system gets, in the places where they are there.
+GUEST = HERE / "guest"
+# And what is different on this board from what twinboot takes for granted.
+BOARD = HERE / "board.toml"
 
 # Modules besides what is built into Debian's kernel for virtual machines (PCI, NVMe, ext4, GPT, serial console).
-MODULES = ("virtio_pci", "virtio_net", "virtio_console", "vfat", "nls_cp437", "nls_ascii", "autofs4", "loop", "squashfs",
-           "overlay")
+MODULES = ("virtio_pci", "virtio_net", "virtio_console", "vfat", "nls_cp437", "nls_ascii", "autofs4", "loop",
+           "squashfs", "overlay")
 # Nobody waits for these, and each costs a second where a processor is emulated.
 MASKED = ("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer",
           "e2scrub_reap.service", "fstrim.timer", "auditd.service", "systemd-pcrphase.service",
@@ -26,14 +30,15 @@ MASKED = ("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", 
 def debian(cache: Cache) -> Path:
     """A file tree in an archive: Debian with its kernel and the lab's own services."""
     base = bootstrap(cache)
-    inputs = [Path(__file__), str(base), *sorted(GUEST.iterdir())]
+    files = sorted(path for path in GUEST.rglob("*") if path.is_file())
+    inputs = [Path(__file__), str(base), *(str(path.relative_to(HERE)) for path in files), *files]
     return cache.get("debian", inputs, lambda place: unpacked(base, place, _complete)) / "root.tar"
 
 
 def gateway(cache: Cache, package: Path, authority: Path) -> Path:
     """The same with the package installed, as for an image; what it takes for granted is so on this board."""
     base = debian(cache)
-    inputs = [Path(__file__), str(base), package, authority, GUEST / "board.toml"]
+    inputs = [Path(__file__), str(base), package, authority, BOARD]
     return cache.get("gateway", inputs, lambda place: _install(place, base, package, authority)) / "root.tar"
 
 
@@ -52,20 +57,15 @@ def _complete(root: Path) -> None:
     _kernel(root)
     # A package that is installed later shall come with everything it has.
     (root / "etc/dpkg/dpkg.cfg.d/99mmdebstrap").unlink()
-    write = {
-        "etc/hostname": "gateway\n",
-        "etc/fstab": "PARTLABEL=env   /boot/env          vfat  umask=0077,noatime  0 0\n"
-                     "PARTLABEL=data  /var/lib/twinboot  ext4  noatime             0 2\n",
-        "etc/fw_env.config": "/boot/env/uboot.env         0x0  0x4000\n/boot/env/uboot-redund.env  0x0  0x4000\n",
-        "etc/modules-load.d/lab.conf": "virtio_pci\nvirtio_console\nvirtio_net\n",
-        "etc/machine-id": "",
-    }
-    for name, content in write.items():
-        (root / name).write_text(content, encoding="utf-8")
     (root / "boot/env").mkdir()
     (root / "var/lib/twinboot").mkdir()
+    (root / "etc/machine-id").write_text("", encoding="ascii")
     tool("chroot", root, "passwd", "--delete", "root")
-    _lab(root)
+    tool("cp", "--recursive", f"{GUEST}/.", root)
+    for unit in sorted((GUEST / "etc/systemd/system").glob("*.service")):
+        tool("systemctl", f"--root={root}", "enable", "--quiet", unit.name)
+    tool("systemctl", f"--root={root}", "mask", "--quiet", *MASKED)
+    tool("systemctl", f"--root={root}", "set-default", "--quiet", "multi-user.target")
     # As if it had been started before: what systemd does at a first start is done, and takes its time.
     for directory in ("etc", "var"):
         (root / directory / ".updated").touch()
@@ -96,23 +96,6 @@ def _kernel(root: Path) -> None:
     shutil.rmtree(unpacked_to)
 
 
-def _lab(root: Path) -> None:
-    """The lab's own services, and what is left out of Debian's for the time they take."""
-    home = root / "usr/local/lib/lab"
-    home.mkdir(parents=True)
-    for file in sorted(GUEST.iterdir()):
-        if file.suffix == ".service":
-            shutil.copy(file, root / "etc/systemd/system" / file.name)
-            tool("systemctl", f"--root={root}", "enable", "--quiet", file.name)
-        elif file.suffix != ".toml":
-            shutil.copy(file, home)
-    trigger = root / "etc/systemd/system/systemd-udev-trigger.service.d"
-    trigger.mkdir()
-    (home / "udev-trigger.conf").rename(trigger / "lab.conf")
-    tool("systemctl", f"--root={root}", "mask", "--quiet", *MASKED)
-    tool("systemctl", f"--root={root}", "set-default", "--quiet", "multi-user.target")
-
-
 def _install(place: Path, base: Path, package: Path, authority: Path) -> None:
     foreign_programs()
 
@@ -120,7 +103,7 @@ def _install(place: Path, base: Path, package: Path, authority: Path) -> None:
         shutil.copy(package, root / "tmp/twinboot.deb")
         tool("chroot", root, "env", "DEBIAN_FRONTEND=noninteractive", "dpkg", "--install", "/tmp/twinboot.deb")
         (root / "tmp/twinboot.deb").unlink()
-        shutil.copy(GUEST / "board.toml", root / "etc/twinboot/conf.d/50-board.toml")
+        shutil.copy(BOARD, root / "etc/twinboot/conf.d/50-board.toml")
         shutil.copy(authority, root / "usr/local/share/hub-ca.crt")
         tool("systemctl", f"--root={root}", "enable", "--quiet", "twinboot.service")
 

@@ -1,7 +1,7 @@
 """What the kernel denied twinboot: records of its audit, as journald writes them into the journal.
 
-Two kinds, from two sources that do not see each other's (guest/denials.rules, and SYSTEMD_LOG_SECCOMP on the kernel's
-command line): a filter of system calls, and everything else that answers with EPERM, EACCES or EROFS.
+Two kinds, from two sources that do not see each other's (denials.rules in guest/, and SYSTEMD_LOG_SECCOMP on the
+kernel's command line): a filter of system calls, and everything else that answers with EPERM, EACCES or EROFS.
 """
 
 import errno
@@ -32,6 +32,12 @@ def denials(entries: Iterable[dict[str, object]]) -> list[str]:
         code = "filter" if kind == "SECCOMP" else errno.errorcode.get(-int(_field(message, "exit") or 0), "?")
         found.append(" ".join([code, call, *paths.get(record, [])]))
     return found
+
+
+def lost(entries: Iterable[dict[str, object]]) -> list[str]:
+    """What the kernel says of records that it could not keep; then nobody knows what they were."""
+    return [str(entry["MESSAGE"]) for entry in entries if entry.get("_TRANSPORT") == "kernel"
+            and re.search(r"^audit: .*limit exceeded", str(entry.get("MESSAGE")))]
 
 
 @cache

@@ -19,7 +19,7 @@ DEVICE = "gateway-1"
 
 
 def identity(cache: Cache, emulator: Path) -> Path:
-    """The state of a hub that has done nothing yet. Its authority is in images, so it must not change with every run."""
+    """The state of a hub that has done nothing yet. Images have its authority, so it must not change with every run."""
 
     def build(place: Path) -> None:
         with Hub(emulator, place, place / "hub.log", device=None):
@@ -102,7 +102,8 @@ class Hub:
 
     def connection_string(self) -> str:
         """The device's, with the port it needs here."""
-        return self._said["device connection string"].replace(f"HostName={HOST};", f"HostName={HOST}:{self.device_port};")
+        string = self._said["device connection string"]
+        return string.replace(f"HostName={HOST};", f"HostName={HOST}:{self.device_port};")
 
     def address(self, image: str) -> str:
         """Where the image server has a file."""

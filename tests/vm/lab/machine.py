@@ -1,4 +1,4 @@
-"""One virtual machine: QEMU's process, its serial console, and the lab's hand in it (guest/agent)."""
+"""One virtual machine: QEMU's process, its serial console, and the lab's hand in it (the agent in guest/)."""
 
 import base64
 import json

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from . import hub as hubs
-from .denials import denials
+from .denials import denials, lost
 from .disk import make_disk, make_image, sha256
 from .hub import Hub
 from .machine import Machine, Rebooted, Unexpected
@@ -34,8 +34,8 @@ class Kit:
 class Play:
     """A scenario that is being played. Its `with` takes everything away again but the logs."""
 
-    def __init__(self, kit: Kit, scenario: Scenario, logs: Path, tell: Callable[[str], None]) -> None:
-        self.kit, self.scenario, self.logs, self.tell = kit, scenario, logs, tell
+    def __init__(self, kit: Kit, scenario: Scenario, logs: Path) -> None:
+        self.kit, self.scenario, self.logs = kit, scenario, logs
         shutil.rmtree(logs, ignore_errors=True)
         logs.mkdir(parents=True)
         self._work = tempfile.TemporaryDirectory(prefix="lab-", dir=logs)
@@ -63,9 +63,16 @@ class Play:
             try:
                 self._do(step)
             except Unexpected as error:
-                raise Unexpected(f"step {number}, {step.told()}: {error}") from None
+                wrong = f"step {number}, {step.told()}: {error}"
+                self.tell(f"FAILED: {wrong}")
+                raise Unexpected(wrong) from None
             wall, used = time.monotonic() - began[0], self.machine.processor_seconds() - began[1]
             self.tell(f"{number}. {step.told()}: {wall:.1f} s, {used:.1f} s of processor")
+
+    def tell(self, line: str) -> None:
+        """Adds to the story as it went."""
+        with (self.logs / "steps.log").open("a", encoding="utf-8") as steps:
+            print(line, file=steps)
 
     def _prepare(self) -> None:
         string = self.work / "connection-string"
@@ -126,7 +133,8 @@ class Play:
                 if step.until:
                     return "it rebooted"
                 raise
-            self.tell("".join(f"    {line}\n" for line in said.splitlines())[:-1])
+            for line in said.splitlines():
+                self.tell(f"    {line}")
             missing = [pattern for pattern in step.prints if not re.search(pattern, said, re.MULTILINE)]
             present = [pattern for pattern in step.never if re.search(pattern, said, re.MULTILINE)]
             if status == step.status and not missing and not present:
@@ -167,7 +175,10 @@ class Play:
         self._must(f"echo {mark} > /dev/kmsg; auditctl -m {mark}")
         self._wait(60, lambda: None if any(mark in str(entry.get("MESSAGE")) and entry.get("_TRANSPORT") == "audit"
                                            for entry in self.machine.journal()) else "no mark in the journal")
-        found = denials(self.machine.journal())
+        entries = self.machine.journal()
+        if dropped := lost(entries):
+            raise Unexpected(f"records of the kernel were lost: {dropped}")
+        found = denials(entries)
         missing = [pattern for pattern in step.denied if not any(re.search(pattern, one) for one in found)]
         unwanted = [one for one in found if not any(re.search(pattern, one) for pattern in step.denied)]
         if missing or unwanted:

@@ -58,7 +58,7 @@ class Wish(Told):
 
 @dataclass(frozen=True)
 class Reported(Told):
-    """`reported = {…}`: waits until the reported property `firmware` has these members; one that is empty may be missing."""
+    """`reported = {…}`: waits until the reported property `firmware` has these members; an empty one may be missing."""
 
     reported: dict[str, Any]
     limit: float = 900

@@ -40,7 +40,7 @@ impl FromStr for Share {
 impl fmt::Display for Share {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0 / 100)?;
-        if self.0 % 100 > 0 {
+        if !self.0.is_multiple_of(100) {
             write!(f, ".{}", format!("{:02}", self.0 % 100).trim_end_matches('0'))?;
         }
         f.write_str("%")

@@ -53,7 +53,7 @@ async fn schedule(hub: &Arc<Hub>, wanted: &Schedule, work: Work) -> Outcome<Exit
     let id = wanted.id.clone().unwrap_or_else(|| name(work.kind, now));
     check_id(&id)?;
     let (condition, one) = condition(&wanted.targets)?;
-    if work.disrupts && !(one && !work.loses_data) {
+    if work.disrupts && (!one || work.loses_data) {
         ask(&format!("schedule {} for the devices where {condition}", work.kind), wanted.yes)?;
     }
     let mut document = json!({

@@ -168,9 +168,9 @@ impl Rollout {
     /// A configuration as it was read, brought to where this roll-out stands now.
     pub(crate) fn change(&self, mut configuration: Value) -> Value {
         configuration["targetCondition"] = json!(self.condition());
-        match &mut configuration["labels"] {
-            Value::Object(labels) => labels.extend(self.labels()),
-            other => *other = Value::Object(self.labels()),
+        match configuration["labels"].as_object_mut() {
+            Some(labels) => labels.extend(self.labels()),
+            None => configuration["labels"] = Value::Object(self.labels()),
         }
         configuration
     }

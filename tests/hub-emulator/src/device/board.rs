@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,6 +18,8 @@ use super::firmware::Installed;
 use super::journal::{Checked, Failure, Happening, Journal};
 use super::loader::{self, Slot};
 
+/// Where the network side is reached.
+pub(super) const NET_SOCKET: &str = "net.sock";
 /// More resets than any trial allows boots.
 const RESETS: u32 = 20;
 
@@ -31,11 +34,15 @@ pub(super) struct Board {
     pub(super) reset: Duration,
     pub(super) attention: Duration,
     pub(super) followed: bool,
+    /// Where the network side is reached, if it is a process of its own.
+    pub(super) net: Option<UnixListener>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Power {
     pub(super) daemon: Option<Daemon>,
+    /// The network side, if it is a process of its own.
+    pub(super) network: Option<Daemon>,
     pub(super) booted: Option<Slot>,
     pub(super) boots: u32,
 }
@@ -46,6 +53,7 @@ impl Board {
         let request = self.path("machine/reboot-requested");
         while !self.removed.load(Ordering::Relaxed) {
             let mut power = self.power();
+            self.keep_network(&mut power);
             if let Some(daemon) = &mut power.daemon {
                 let outcome = if request.exists() {
                     self.reboot(&mut power)
@@ -64,6 +72,23 @@ impl Board {
         }
     }
 
+    /// Starts the network side anew when it ended, as a service manager would for the next who connects.
+    fn keep_network(&self, power: &mut Power) {
+        if power.network.as_mut().is_some_and(|network| network.ended().is_some()) {
+            power.network = None;
+            if let Err(why) = self.start_network(power) {
+                self.journal.add(Happening::Broken(why.0));
+            }
+        }
+    }
+
+    /// Gives the daemon a network side, if it is to have one.
+    pub(super) fn start_network(&self, power: &mut Power) -> Checked {
+        let network = self.net.as_ref().map(|socket| Daemon::network(&self.program, socket, &self.journal));
+        power.network = network.transpose()?;
+        Ok(())
+    }
+
     /// What the service manager and the kernel do.
     pub(super) fn reboot(&self, power: &mut Power) -> Checked {
         self.journal.add(Happening::RebootRequested);
@@ -71,12 +96,13 @@ impl Board {
             self.journal.add(Happening::Stopped(daemon.stop()?));
         }
         power.booted = None;
+        power.network = None;
         self.boot(power)
     }
 
     /// From power-on to the daemon. What does not boot resets the machine, and the loader's rules apply again.
     pub(super) fn boot(&self, power: &mut Power) -> Checked {
-        power.daemon = None;
+        (power.daemon, power.network) = (None, None);
         for attempt in 0..RESETS {
             // A machine that was never on needs no reset.
             if power.boots > 0 || attempt > 0 {
@@ -124,7 +150,11 @@ impl Board {
     pub(super) fn start(&self, power: &mut Power) -> Checked {
         let (config, socket) = (self.path("twinboot.toml"), self.path("control.sock"));
         let follow = self.followed.then_some(socket.as_path());
-        power.daemon = Some(Daemon::start(&self.program, &config, follow, &self.journal)?);
+        if power.network.is_none() {
+            self.start_network(power)?;
+        }
+        let net = self.net.is_some().then(|| self.path(NET_SOCKET));
+        power.daemon = Some(Daemon::start(&self.program, &config, net.as_deref(), follow, &self.journal)?);
         Ok(())
     }
 

@@ -1,7 +1,8 @@
-//! One run of the real daemon: its process, its lines, and its status.
+//! One run of the real daemon, or of its network side: its process, its lines, and its status.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::os::unix::net::UnixStream;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -27,18 +28,39 @@ pub(super) struct Daemon {
 }
 
 impl Daemon {
-    /// Starts it. Its lines go into the journal, and so does what it says of its status on the socket to follow.
+    /// Starts it, with the network left to the process behind `net` if there is one. Its lines go into the journal, and
+    /// so does what it says of its status on the socket to follow.
     pub(super) fn start(
         program: &Path,
         config: &Path,
+        net: Option<&Path>,
         follow: Option<&Path>,
         journal: &Arc<Journal>,
     ) -> Checked<Self> {
         let mut command = Command::new(program);
-        command.arg("--config").arg(config).args(["run", "--verbose"]);
+        command.arg("--config").arg(config).args(["run", "--verbose"]).stdin(Stdio::null());
+        if let Some(socket) = net {
+            command.arg("--net").arg(socket);
+        }
+        let mut daemon = Self::spawn(command, program, journal)?;
+        if let Some(socket) = follow {
+            let (journal, gone, socket) = (Arc::clone(journal), Arc::clone(&daemon.gone), socket.to_owned());
+            daemon.threads.push(thread::spawn(move || watch(&socket, &gone, &journal)));
+        }
+        Ok(daemon)
+    }
+
+    /// Starts the network side, with this socket as a service manager hands it over.
+    pub(super) fn network(program: &Path, socket: &UnixListener, journal: &Arc<Journal>) -> Checked<Self> {
+        let mut command = Command::new(program);
+        command.args(["net", "--verbose"]).stdin(OwnedFd::from(socket.try_clone()?));
+        Self::spawn(command, program, journal)
+    }
+
+    fn spawn(mut command: Command, program: &Path, journal: &Arc<Journal>) -> Checked<Self> {
         // Nothing of the service manager, or of the journal, that may be above us.
         command.env_clear().env("PATH", "/usr/bin:/bin").env("RUST_BACKTRACE", "1");
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
         let spawned = command.spawn();
         let mut child = spawned.map_err(|error| Failure(format!("{}: {error}", program.display())))?;
         let gone = Arc::new(AtomicBool::new(false));
@@ -51,12 +73,7 @@ impl Daemon {
                 }
             })
         };
-        let mut threads = vec![lines];
-        if let Some(socket) = follow {
-            let (journal, gone, socket) = (Arc::clone(journal), Arc::clone(&gone), socket.to_owned());
-            threads.push(thread::spawn(move || watch(&socket, &gone, &journal)));
-        }
-        Ok(Self { child, gone, threads })
+        Ok(Self { child, gone, threads: vec![lines] })
     }
 
     /// The number of its process.

@@ -21,4 +21,4 @@ mod sim;
 pub use firmware::{Installed, Recipe};
 pub use journal::{Checked, Entry, Failure, Happening};
 pub use loader::Slot;
-pub use sim::{Options, SimDevice};
+pub use sim::{Options, Sides, SimDevice};

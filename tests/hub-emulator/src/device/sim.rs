@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::board::Board;
+use super::board::{Board, NET_SOCKET};
 use super::daemon::{self, Daemon};
 use super::env::{Environment, Variables};
 use super::firmware::Installed;
@@ -47,6 +48,28 @@ pub struct Options<'a> {
     pub journal: Option<usize>,
     /// Whether the daemon's status is followed through its control socket and told as [`Happening::Status`].
     pub followed: bool,
+    /// Of how many processes the daemon is made.
+    pub sides: Sides,
+}
+
+/// Of how many processes the daemon is made.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Sides {
+    /// One that does it all.
+    One,
+    /// One with the devices, and one with the network.
+    Two,
+}
+
+impl Sides {
+    /// As it ships: two; one if the environment variable `TWINBOOT_SIDES` says so.
+    pub fn usual() -> Self {
+        if std::env::var_os("TWINBOOT_SIDES").is_some_and(|sides| sides == "one") {
+            Self::One
+        } else {
+            Self::Two
+        }
+    }
 }
 
 impl<'a> Options<'a> {
@@ -65,6 +88,7 @@ impl<'a> Options<'a> {
             name: "twinboot",
             journal: None,
             followed: true,
+            sides: Sides::usual(),
         }
     }
 }
@@ -98,6 +122,10 @@ impl SimDevice {
             ("serial#", "0042"),
         ];
         environment.format(&Variables::new(&variables))?;
+        let net = match options.sides {
+            Sides::One => None,
+            Sides::Two => Some(UnixListener::bind(directory.path().join(NET_SOCKET))?),
+        };
         let board = Arc::new(Board {
             program: options.program.to_owned(),
             directory,
@@ -108,6 +136,7 @@ impl SimDevice {
             reset: options.reset,
             attention: options.attention,
             followed: options.followed,
+            net,
         });
         let supervisor = {
             let board = Arc::clone(&board);
@@ -129,7 +158,7 @@ impl SimDevice {
     /// Takes the power away at this instant.
     pub fn power_cut(&self) {
         let mut power = self.board.power();
-        power.daemon = None;
+        (power.daemon, power.network) = (None, None);
         power.booted = None;
         self.board.journal.add(Happening::PowerCut);
     }
@@ -153,6 +182,18 @@ impl SimDevice {
         self.board.start(&mut power)
     }
 
+    /// Kills the network side and starts it anew; nothing, if there is none of its own.
+    ///
+    /// # Errors
+    /// If the program cannot be started.
+    pub fn kill_network(&self) -> Checked {
+        let mut power = self.board.power();
+        if power.network.take().is_some() {
+            self.board.start_network(&mut power)?;
+        }
+        Ok(())
+    }
+
     /// Asks the daemon to end, as `systemctl stop` does; how long it took.
     ///
     /// # Errors
@@ -171,6 +212,11 @@ impl SimDevice {
     /// If the program cannot be started.
     pub fn start_daemon(&self) -> Checked {
         self.board.start(&mut self.board.power())
+    }
+
+    /// The process of its network side; `None` while it has none of its own.
+    pub fn network_process(&self) -> Option<u32> {
+        self.board.power().network.as_ref().map(Daemon::process)
     }
 
     /// The daemon's process; `None` while there is none.
@@ -300,7 +346,10 @@ impl Drop for SimDevice {
         if let Some(supervisor) = self.supervisor.take() {
             let _ = supervisor.join();
         }
-        self.board.power().daemon = None;
+        {
+            let mut power = self.board.power();
+            (power.daemon, power.network) = (None, None);
+        }
         assert!(!self.board.journal.leaked() || thread::panicking(), "the daemon told a secret");
     }
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::device::{Checked, Options, SimDevice};
+use crate::device::{Checked, Options, Sides, SimDevice};
 
 pub use member::{Member, Memory, Standing};
 pub use remote::RemoteHub;
@@ -74,6 +74,8 @@ impl Fleet {
             // Hundreds of supervisors that look every few milliseconds would be most of what the machine does.
             attention: Duration::from_millis(100),
             journal: Some(200),
+            // As many processes as devices are enough for one machine.
+            sides: Sides::One,
             ..Options::new(program, factory, connection, ca)
         })?;
         let member = Member::new(id, device);

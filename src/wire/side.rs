@@ -1,0 +1,185 @@
+//! How a connection begins: who is there, and what the network side has to know.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+use super::frames::{Frames, Kind, read};
+use super::{Broken, PROTOCOL};
+use crate::model::Timestamp;
+
+/// How long the other side may take to say who it is: it may have to be started first, on a slow machine.
+const GREETING: Duration = Duration::from_secs(30);
+
+/// The first thing that each side says.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Hello {
+    protocol: u32,
+    version: String,
+}
+
+impl Hello {
+    fn ours() -> Self {
+        Self { protocol: PROTOCOL, version: env!("CARGO_PKG_VERSION").to_owned() }
+    }
+
+    /// Fine if it is the same program.
+    fn check(self) -> Result<(), Broken> {
+        let ours = Self::ours();
+        if self == ours {
+            return Ok(());
+        }
+        let printable = |it: &Self| -> String {
+            let version: String = it.version.chars().filter(|c| !c.is_control()).take(32).collect();
+            format!("{version} (protocol {})", it.protocol)
+        };
+        Err(Broken::Version { theirs: printable(&self), ours: printable(&ours) })
+    }
+}
+
+/// What the network side has to know. No secret is in it.
+#[derive(Clone, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Setup {
+    /// The configuration as TOML, as it is in force on the device side.
+    pub config: String,
+    /// What time it is for a clock that cannot be right.
+    pub floor: Timestamp,
+}
+
+impl fmt::Debug for Setup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Setup").field("floor", &self.floor).finish_non_exhaustive()
+    }
+}
+
+/// The way from the device side to the network side.
+#[derive(Clone, Debug)]
+pub struct Side {
+    socket: Arc<Path>,
+    setup: Arc<Setup>,
+}
+
+impl Side {
+    /// The network side behind `socket`, which is to work by `setup`.
+    pub fn new(socket: PathBuf, setup: Setup) -> Self {
+        Self { socket: socket.into(), setup: Arc::new(setup) }
+    }
+
+    /// A new connection, on which both have said hello.
+    ///
+    /// # Errors
+    /// If there is nobody, or it is not the same program.
+    pub async fn connect(&self) -> Result<Frames, Broken> {
+        let unreachable = |cause| Broken::Unreachable { socket: self.socket.display().to_string(), cause };
+        let begin = async {
+            let stream = UnixStream::connect(&self.socket).await.map_err(unreachable)?;
+            let mut frames = Frames::new(stream);
+            let said = async {
+                frames.say(Kind::Hello, &Hello::ours()).await?;
+                frames.say(Kind::Setup, &*self.setup).await
+            };
+            // The other side does not read on if it is another program, and then its hello says so.
+            let said = said.await;
+            frames.expect::<Hello>(Kind::Hello).await?.check()?;
+            said.map(|()| frames)
+        };
+        timeout(GREETING, begin).await.unwrap_or_else(|_| {
+            let silent = std::io::Error::new(std::io::ErrorKind::TimedOut, "it does not answer");
+            Err(unreachable(silent))
+        })
+    }
+
+    /// Has the network side end, so that it is started anew: with the credentials as they are by then.
+    ///
+    /// # Errors
+    /// If it cannot be told. It may not run at all, which is as good.
+    pub async fn leave(&self) -> Result<(), Broken> {
+        let mut frames = self.connect().await?;
+        frames.send(Kind::Leave, b"").await?;
+        // Until it has really gone: whoever connects next must find another one.
+        let _ = timeout(GREETING, frames.gone()).await;
+        Ok(())
+    }
+}
+
+/// The network side's end: says hello on a new connection, and reads what to work by.
+///
+/// # Errors
+/// If the other side is another program, or says what it may not say.
+pub async fn accept(stream: UnixStream) -> Result<(Frames, Setup), Broken> {
+    let mut frames = Frames::new(stream);
+    let begin = async {
+        let (_, theirs) = frames.receive(&[Kind::Hello]).await?;
+        frames.say(Kind::Hello, &Hello::ours()).await?;
+        read::<Hello>(&theirs)?.check()?;
+        frames.expect(Kind::Setup).await
+    };
+    let silent = || Broken::Io(std::io::ErrorKind::TimedOut.into());
+    let setup = timeout(GREETING, begin).await.unwrap_or_else(|_| Err(silent()))?;
+    Ok((frames, setup))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use tokio::net::UnixListener;
+
+    use super::*;
+
+    fn setup() -> Setup {
+        Setup { config: "[hub]\n".repeat(20_000), floor: Timestamp(7) }
+    }
+
+    fn listen() -> (tempfile::TempDir, UnixListener, Side) {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("net.sock");
+        (directory, UnixListener::bind(&socket).unwrap(), Side::new(socket, setup()))
+    }
+
+    #[tokio::test]
+    async fn both_say_hello_and_the_setup_arrives() {
+        let (_directory, listener, side) = listen();
+        let serve = async { accept(listener.accept().await.unwrap().0).await };
+        let (frames, accepted) = tokio::join!(side.connect(), serve);
+        assert!(frames.is_ok());
+        assert_eq!(accepted.unwrap().1, setup());
+    }
+
+    #[tokio::test]
+    async fn another_program_is_told_on_both_sides() {
+        let other = Hello { protocol: PROTOCOL, version: "99.0.0\n".to_owned() };
+        let (_directory, listener, side) = listen();
+        let serve = async {
+            let mut frames = Frames::new(listener.accept().await.unwrap().0);
+            frames.say(Kind::Hello, &other).await.unwrap();
+        };
+        let (error, ()) = tokio::join!(side.connect(), serve);
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("twinboot 99.0.0 (protocol 1), this is"), "{error}");
+
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let mut frames = Frames::new(ours);
+        frames.say(Kind::Hello, &Hello { protocol: 2, ..Hello::ours() }).await.unwrap();
+        assert!(matches!(accept(theirs).await, Err(Broken::Version { .. })));
+        frames.expect::<Hello>(Kind::Hello).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn nobody_there_is_told_with_the_socket() {
+        let side = Side::new("/nowhere/net.sock".into(), setup());
+        let error = side.connect().await.unwrap_err().to_string();
+        assert!(error.contains("/nowhere/net.sock") && error.contains("No such file"), "{error}");
+    }
+
+    #[test]
+    fn the_configuration_is_not_shown() {
+        assert!(!format!("{:?}", setup()).contains("hub"));
+    }
+}
