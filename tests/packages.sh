@@ -147,7 +147,7 @@ reproducible() {
 # Installed, upgraded, removed and purged on real systems; the program counts its own.
 stories() {
     need mmdebstrap=mmdebstrap zstd=zstd fw_printenv=libubootenv-tool mkfs.ext4=e2fsprogs \
-        unshare=util-linux losetup=mount ip=iproute2 || return 0
+        unshare=util-linux losetup=mount ip=iproute2 piuparts=piuparts || return 0
     say "the packages on real systems"
     counted stories.log packages tests/packages/run --deb "$(package_of twinboot amd64)"
 }

@@ -221,11 +221,15 @@ impl Engine {
             resting: None,
             hooked,
         };
-        engine.see(view.ok());
-        engine.retune();
-        // Whoever asks from now on gets a true answer, if perhaps one step old.
-        engine.live.tell(&engine.record, &engine.facts, None, None);
+        engine.awake(view.ok());
         engine
+    }
+
+    /// What comes before anybody may ask: then there is a true answer, if perhaps one step old.
+    fn awake(&mut self, view: Option<BootView>) {
+        self.see(view);
+        self.retune();
+        self.live.tell(&self.record, &self.facts, None, None);
     }
 
     /// Turns until `stop` is ready: then the work is stopped where it is, within seconds, to be resumed by another

@@ -142,7 +142,7 @@ fn check_config_looks_at_what_is_named() -> Checked {
     fs::remove_file(bench.device.path("slot-b"))?;
     fs::remove_file(bench.device.path("fw_env.config"))?;
     fs::write(bench.device.path("ca.pem"), "no certificate")?;
-    fs::remove_dir(bench.device.path("state"))?;
+    fs::remove_dir_all(bench.device.path("state"))?;
     fs::write(bench.device.path("state"), "in the way")?;
     let (code, said) = bench.device.command(&["check-config"])?;
     assert_eq!(code, Some(1), "{said}");

@@ -8,4 +8,5 @@ mod examples;
 mod job;
 mod look;
 mod rollout;
+mod scale;
 mod tool;

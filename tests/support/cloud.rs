@@ -151,9 +151,19 @@ impl Cloud {
         )))
     }
 
-    /// Calls a direct method; status and payload.
+    /// Calls a direct method; status and payload. A device that is just coming up is waited for.
     pub(crate) fn call(&self, method: &str, payload: Value) -> Checked<(i64, Value)> {
-        Ok(self.emulator.invoke_method(self.id, method, payload, Duration::from_secs(30))?)
+        let deadline = Instant::now() + RECONNECT;
+        loop {
+            let answer = self.emulator.invoke_method(self.id, method, payload.clone(), RECONNECT);
+            match answer {
+                Err(error) if error.to_string().contains("DeviceNotOnline") && Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                Ok(answer) => return Ok(answer),
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     /// Does something that makes the device connect anew. It must read its twin, and then have nothing to do: its

@@ -31,6 +31,19 @@ fn the_manual_has_just_the_fields_that_are_written() {
     assert_eq!(told, fields);
 }
 
+#[test]
+fn the_manual_has_just_the_phases_there_are() {
+    let source = include_str!("../../update/state.rs");
+    let (_, names) = source.split_once("pub fn name(&self) -> &'static str {").unwrap();
+    let (names, _) = names.split_once("\n    }\n").unwrap();
+    let names: Vec<_> = names.lines().filter_map(|line| line.split('"').nth(1)).collect();
+    let tags = section("PHASES").filter_map(|line| line.strip_prefix(".B ").or(line.strip_prefix(".BR ")));
+    let told: Vec<_> =
+        tags.flat_map(|tag| tag.split(" \", \" ")).map(|name| name.replace("\\-", "-")).collect();
+    assert!(names.len() > 10);
+    assert_eq!(told, names);
+}
+
 /// Runs itself again where /run and the catalogs are its own, plays the journal there, and lets journalctl read what
 /// it was sent: every entry has its advice, and every example of the manual finds something.
 #[test]

@@ -135,7 +135,7 @@ fn what_is_wrong_is_told_in_kind_and_words() {
     let (stranger, _apart) = apart(stranger);
     let (failure, words) = stranger.fails();
     assert_eq!(failure, Failure::DownloadTls);
-    assert!(words.contains("UnknownIssuer"), "{words}");
+    assert!(words.contains("invalid peer certificate"), "{words}");
 }
 
 #[test]

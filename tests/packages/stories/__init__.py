@@ -3,7 +3,7 @@
 # isort: skip_file
 from harness import STORIES
 from stories import install, configure
-from stories import update, upgrade, conffiles
+from stories import update, programs, upgrade, conffiles
 from stories import removal, piuparts, readonly, secrets, restarts
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "conffiles",
     "install",
     "piuparts",
+    "programs",
     "readonly",
     "removal",
     "restarts",

@@ -51,6 +51,9 @@ fn plan(wanted: &Deploy, wish: &Wish) -> Outcome<Rollout> {
     if wanted.target.trim().is_empty() || wanted.target.len() > 1024 {
         return Err(Failure::usage("--target wants a condition of up to 1024 bytes; * is every device"));
     }
+    if wish.version.contains('\'') {
+        return Err(Failure::usage("--version-label: a quotation mark cannot stand in the hub's queries"));
+    }
     Ok(Rollout {
         id: wanted.id.clone(),
         version: wish.version.clone(),
@@ -70,7 +73,8 @@ async fn follow(hub: &Arc<Hub>, rollout: Rollout, watching: &Watching) -> Outcom
 /// Goes on.
 pub(super) async fn resume(hub: &Arc<Hub>, wanted: &Resume) -> Outcome<Exit> {
     check_id(&wanted.id)?;
-    let (mut rollout, picture) = glance(hub, &wanted.id).await?;
+    let (before, picture) = glance(hub, &wanted.id).await?;
+    let mut rollout = before.clone();
     if rollout.state == State::Aborted {
         return Err(
             Failure::failed(format!("{} was aborted", wanted.id)).remedy("deploy anew, under another ID")
@@ -80,15 +84,14 @@ pub(super) async fn resume(hub: &Arc<Hub>, wanted: &Resume) -> Outcome<Exit> {
     ask(&format!("go on with {} in {} ({how_far})", wanted.id, rollout.wave_words()), wanted.yes)?;
     rollout.halt_at = wanted.halt_at.unwrap_or(rollout.halt_at);
     rollout.state = State::Running;
-    change(hub, &rollout).await?;
+    change(hub, &before, &rollout).await?;
     follow(hub, rollout, &wanted.watching).await
 }
 
 /// Pauses or aborts.
 pub(super) async fn stop(hub: &Arc<Hub>, id: &str, state: State) -> Outcome<Exit> {
-    let mut rollout = find(hub, id).await?;
-    rollout.state = state;
-    change(hub, &rollout).await?;
+    let rollout = find(hub, id).await?;
+    change(hub, &rollout, &Rollout { state, ..rollout.clone() }).await?;
     say(&format!("{id}: {}", state.word()))?;
     Ok(Exit::Done)
 }

@@ -40,8 +40,9 @@ pub(crate) async fn lead(hub: &Arc<Hub>, mut rollout: Rollout, wanted: &Watching
             }
             Step::Halt | Step::Wait => {}
             Step::NextWave => {
-                rollout.wave += 1;
-                change(hub, &rollout).await?;
+                let next = Rollout { wave: rollout.wave + 1, ..rollout.clone() };
+                change(hub, &rollout, &next).await?;
+                rollout = next;
                 board.note(&format!("{}: {}", rollout.id, rollout.wave_words()))?;
             }
             Step::End => {
@@ -63,7 +64,7 @@ pub(crate) async fn lead(hub: &Arc<Hub>, mut rollout: Rollout, wanted: &Watching
 pub(crate) async fn look(hub: &Hub, rollout: &Rollout) -> Outcome<Picture> {
     let (now, picture) = glance(hub, &rollout.id).await?;
     if (now.wave, now.state) != (rollout.wave, rollout.state) {
-        return Err(Failure::failed(format!("somebody else has changed {}: it is left to them", rollout.id)));
+        return Err(somebody_else(&rollout.id));
     }
     Ok(picture)
 }
@@ -97,10 +98,9 @@ fn step(rollout: &Rollout, picture: &Picture) -> Step {
     if total > 0 && done + failed >= rollout.enough.of(total) { Step::NextWave } else { Step::Wait }
 }
 
-async fn halt(hub: &Hub, mut rollout: Rollout, picture: &Picture) -> Outcome<Exit> {
+async fn halt(hub: &Hub, rollout: Rollout, picture: &Picture) -> Outcome<Exit> {
     let wave = rollout.wave_words();
-    rollout.state = State::Halted;
-    change(hub, &rollout).await?;
+    change(hub, &rollout, &Rollout { state: State::Halted, ..rollout.clone() }).await?;
     let Picture { total, failed, .. } = picture;
     let text = format!(
         "{} has halted in {wave}: {failed} of {total} devices failed or went back, more than {}",
@@ -110,14 +110,22 @@ async fn halt(hub: &Hub, mut rollout: Rollout, picture: &Picture) -> Outcome<Exi
     Ok(Exit::Failed)
 }
 
-/// Brings the configuration to where the roll-out stands.
+/// Brings the configuration from where the roll-out was, as we know it, to where it is to be.
 ///
 /// # Errors
-/// If it is gone, or changed at this very moment.
-pub(crate) async fn change(hub: &Hub, rollout: &Rollout) -> Outcome {
-    let configuration = hub.configuration(&rollout.id).await?.ok_or_else(|| gone(&rollout.id))?;
-    hub.change_configuration(&rollout.id, rollout.change(configuration)).await?;
+/// If it is gone, or somebody else has changed it in the meantime: what they did stands.
+pub(crate) async fn change(hub: &Hub, from: &Rollout, to: &Rollout) -> Outcome {
+    let configuration = hub.configuration(&to.id).await?.ok_or_else(|| gone(&to.id))?;
+    if Rollout::of(&configuration).as_ref() != Some(from) {
+        return Err(somebody_else(&to.id));
+    }
+    hub.change_configuration(&to.id, to.change(configuration)).await?;
     Ok(())
+}
+
+fn somebody_else(id: &str) -> Failure {
+    Failure::failed(format!("somebody else has changed {id}: it is left to them"))
+        .remedy("`twinboot-fleet rollouts` shows how it stands")
 }
 
 /// There is one, and not of ours.

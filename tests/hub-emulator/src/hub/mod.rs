@@ -14,6 +14,7 @@ mod twins;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
@@ -162,6 +163,21 @@ impl Hub {
 
     pub(crate) fn connected_count(&self) -> usize {
         self.links.len()
+    }
+
+    /// So many rows of a query about single devices, after the device `after`; and the device to go on after, if there
+    /// may be more. The work is that of the page, however many devices there are.
+    pub(crate) fn ask_after(&self, query: &Query, after: &str, size: usize) -> (Vec<Value>, Option<String>) {
+        let from = (Bound::Excluded(after), Bound::Unbounded);
+        let mut rows = Vec::new();
+        for id in self.devices.range::<str, _>(from).map(|(id, _)| id) {
+            rows.extend(query::run(query, vec![self.twin(id)]));
+            if rows.len() == size {
+                let is_last = self.devices.last_key_value().is_some_and(|(last, _)| last == id);
+                return (rows, (!is_last).then(|| id.clone()));
+            }
+        }
+        (rows, None)
     }
 
     /// All rows of a query.

@@ -31,6 +31,19 @@ pub(crate) struct Query {
     pub(crate) group_by: Vec<Path>,
 }
 
+impl Query {
+    /// Whether each row is one document's: nothing is counted together, and nothing is left out behind some number.
+    pub(crate) fn is_of_single_rows(&self) -> bool {
+        let single = match &self.columns {
+            Columns::All => true,
+            Columns::Some(columns) => {
+                columns.iter().all(|column| matches!(column.what, Projection::Value(_)))
+            }
+        };
+        single && self.group_by.is_empty() && self.top.is_none()
+    }
+}
+
 impl TryFrom<String> for Query {
     type Error = Error;
 
