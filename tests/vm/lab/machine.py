@@ -154,7 +154,8 @@ class Machine:
                 self._answers = queue.Queue()
                 self.boots.put(boot)
             case [number, status, *said]:
-                text = base64.b64decode("".join(said)).decode(errors="replace")
+                # apt writes as to a terminal.
+                text = base64.b64decode("".join(said)).decode(errors="replace").replace("\r\n", "\n")
                 self._answers.put((int(number), int(status), text))
             case _:
                 pass
