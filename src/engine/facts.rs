@@ -7,6 +7,13 @@ use crate::model::{BootId, Factory, Slot};
 use crate::update::Facts;
 
 impl Engine {
+    /// What comes before anybody may ask: then there is a true answer, if perhaps one step old.
+    pub(super) fn awake(&mut self, view: Option<BootView>) {
+        self.see(view);
+        self.retune();
+        self.live.tell(&self.record, &self.facts, None, None);
+    }
+
     /// Notes what the bootloader says now.
     pub(super) fn see(&mut self, view: Option<BootView>) {
         let Some(view) = view else { return };

@@ -225,13 +225,6 @@ impl Engine {
         engine
     }
 
-    /// What comes before anybody may ask: then there is a true answer, if perhaps one step old.
-    fn awake(&mut self, view: Option<BootView>) {
-        self.see(view);
-        self.retune();
-        self.live.tell(&self.record, &self.facts, None, None);
-    }
-
     /// Turns until `stop` is ready: then the work is stopped where it is, within seconds, to be resumed by another
     /// process. Or until `reload` is ready, which is waited for only between two turns: then the work is stopped
     /// altogether, and what an engine after this one needs is given back, with what `reload` brought.

@@ -101,38 +101,7 @@ impl Device {
         let (shown, status) = watch::channel(Value::Null);
         let (reached, is_reached) = watch::channel(false);
         let host = Host::new(Some(self.directory.path().into()));
-        let image = image::Settings::default();
-        let trust = tls::Trust::new(tls::Settings::default()).unwrap();
-        let slots = slots::Settings { a: self.path("a"), b: self.path("b"), allow_files: true };
-        let health = Health {
-            deadline: Duration::from_secs(600),
-            directory: self.path("health.d"),
-            timeout: Duration::from_secs(10),
-            hub: HubMode::Auto,
-            reached: is_reached,
-        };
-        let tools = Tools {
-            bootloader: Box::new(self.rom.clone()),
-            slots: SlotMap::new(slots),
-            host: host.clone(),
-            net: Net::new(Direct::new(trust, None, image.connect_timeout), Handle::current()).unwrap(),
-            image,
-            health,
-            factory_program: Some(FactoryProgram {
-                path: self.path("reset"),
-                timeout: Duration::from_secs(10),
-            }),
-            runner: Runner::Direct,
-            hooks: Hooks {
-                directory: self.path("hooks.d"),
-                timeout: Duration::from_secs(10),
-                ask_again: self.ask_again,
-                runner: Runner::Direct,
-            },
-            complaints: Vec::new(),
-            state: self.directory.path().into(),
-            verified: None,
-        };
+        let tools = self.tools(host.clone(), is_reached);
         let parts = Parts {
             store: Box::new(self.store.clone()),
             tools,
@@ -164,6 +133,42 @@ impl Device {
         let reload_wanted = async { drop(reloaded.await) };
         let engine = tokio::spawn(engine.run(|_| (), stop_wanted, reload_wanted));
         Daemon { status, control, port, stop, reload, engine }
+    }
+
+    /// What its works are done with.
+    fn tools(&self, host: Host, reached: watch::Receiver<bool>) -> Tools {
+        let image = image::Settings::default();
+        let trust = tls::Trust::new(tls::Settings::default()).unwrap();
+        let slots = slots::Settings { a: self.path("a"), b: self.path("b"), allow_files: true };
+        let health = Health {
+            deadline: Duration::from_secs(600),
+            directory: self.path("health.d"),
+            timeout: Duration::from_secs(10),
+            hub: HubMode::Auto,
+            reached,
+        };
+        Tools {
+            bootloader: Box::new(self.rom.clone()),
+            slots: SlotMap::new(slots),
+            host,
+            net: Net::new(Direct::new(trust, None, image.connect_timeout), Handle::current()).unwrap(),
+            image,
+            health,
+            factory_program: Some(FactoryProgram {
+                path: self.path("reset"),
+                timeout: Duration::from_secs(10),
+            }),
+            runner: Runner::Direct,
+            hooks: Hooks {
+                directory: self.path("hooks.d"),
+                timeout: Duration::from_secs(10),
+                ask_again: self.ask_again,
+                runner: Runner::Direct,
+            },
+            complaints: Vec::new(),
+            state: self.directory.path().into(),
+            verified: None,
+        }
     }
 
     /// Waits for the reboot that was asked for, and plays it.

@@ -43,8 +43,7 @@ const MANAGER: &str = r#"
 unit=$1 token=$2 in=$3 out=$4 err=$5
 shift 5
 : > "$unit.begun"
-setsid "$@" <"$in" >"$out" 2>"$err" &
-echo $! > "$unit"
+setsid sh -c 'echo $$ > "$0"; exec "$@"' "$unit" "$@" <"$in" >"$out" 2>"$err" &
 wait $!
 status=$?
 case $status in
@@ -58,10 +57,15 @@ rm "$unit"
 [ ! -e "$out" ] || echo "$token $said" > "$out"
 "#;
 
-/// `systemctl stop UNIT` and `systemctl kill --signal=SIGKILL UNIT`.
+/// `systemctl stop UNIT` and `systemctl kill --signal=SIGKILL UNIT`. The first time it is told to kill, the signal that is
+/// to end its caller hits it, too.
 const SYSTEMCTL: &str = r#"
 here=$(dirname "$0")
 echo "$*" >> "$here/told"
+if [ "$2" = kill ] && [ ! -e "$here/hit" ]; then
+    : > "$here/hit"
+    kill -TERM $$
+fi
 for unit in "$here"/${4:-$3}; do
     [ -e "$unit" ] || continue
     leader=$(cat "$unit")

@@ -4,7 +4,7 @@ use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
@@ -219,6 +219,8 @@ impl<'a> Unit<'a> {
     /// Has the service manager end it: by a signal, and when its grace is over by force.
     async fn stop(&mut self, grace: Duration) {
         let limit = grace + STOPPING;
+        // What has not been asked for yet is not to be.
+        self.starter = None;
         // Whatever it writes meanwhile is read, or it might not end.
         let (manager, service) = (self.manager, self.service());
         let order = ["stop", service.as_str()];
@@ -248,10 +250,16 @@ impl<'a> Unit<'a> {
         // Before it asks for what is to be killed.
         self.starter = None;
         let arguments = ["kill", "--signal=SIGKILL", &self.service()];
-        let mut command = self.manager.systemctl(&arguments);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        if let Ok(child) = command.spawn() {
-            wait_a_moment(child);
+        let until = Instant::now() + KILLING;
+        while Instant::now() < until {
+            let mut command = self.manager.systemctl(&arguments);
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            let ended = command.spawn().ok().and_then(|child| wait_until(child, until));
+            // The signal that the service manager ends us with goes to all of our processes, this one included: then
+            // nobody has been asked yet.
+            if ended.is_none_or(|status| status.code().is_some()) {
+                return;
+            }
         }
     }
 }
@@ -293,15 +301,16 @@ fn fifo(path: &Path) -> io::Result<pipe::Receiver> {
     pipe::OpenOptions::new().read_write(true).open_receiver(path)
 }
 
-/// Waits for a child's end, here for a moment and elsewhere for as long as it takes: somebody must.
-fn wait_a_moment(mut child: Child) {
-    let until = Instant::now() + KILLING;
+/// Waits for a child's end, here up to `until` and elsewhere for as long as it takes: somebody must.
+fn wait_until(mut child: Child, until: Instant) -> Option<ExitStatus> {
     while Instant::now() < until {
         match child.try_wait() {
             Ok(None) => std::thread::sleep(Duration::from_millis(5)),
-            Ok(Some(_)) | Err(_) => return,
+            Ok(Some(status)) => return Some(status),
+            Err(_) => return None,
         }
     }
     // Without a thread it stays a zombie until we exit, which is harmless.
     let _ = std::thread::Builder::new().name("reaper".into()).spawn(move || child.wait());
+    None
 }

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from harness import Failure
 
-MIRROR = os.environ.get("DEBIAN_MIRROR", "http://deb.debian.org/debian")
+# Where packages come from; mmdebstrap knows Debian's own.
+MIRROR = [mirror] if (mirror := os.environ.get("DEBIAN_MIRROR")) else []
 # dbus for systemd-run and reboots, libubootenv-tool as on a board with U-Boot, man-db for what units refer to.
 PACKAGES = ["systemd", "systemd-sysv", "dbus", "libubootenv-tool", "ca-certificates", "man-db", "procps"]
 # Nothing here needs them, and every image that is built, fetched and read back is smaller.
@@ -72,7 +73,7 @@ def _command(release: str) -> list[str]:
 def _bootstrap(command: list[str], root: Path, log: Path) -> None:
     with open(log, "wb") as out:
         made = subprocess.run(
-            [*command, root, MIRROR], stdin=subprocess.DEVNULL, stdout=out, stderr=out, check=False
+            [*command, root, *MIRROR], stdin=subprocess.DEVNULL, stdout=out, stderr=out, check=False
         )
     if made.returncode:
         shutil.rmtree(root, ignore_errors=True)

@@ -8,7 +8,6 @@ from .tool import ToolError, tool
 
 HERE = Path(__file__).resolve().parent.parent / "loader"
 SUITE = "bookworm"
-MIRROR = os.environ.get("DEBIAN_MIRROR", "http://deb.debian.org/debian")
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 
@@ -37,7 +36,7 @@ def _fetch(apt: Path, source: Path) -> None:
     """Debian's source package, with lists of our own: the machine's may not have sources, or be another system's."""
     for directory in ("lists/partial", "archives/partial"):
         (apt / directory).mkdir(parents=True)
-    (apt / "sources.list").write_text(f"deb-src [signed-by={KEYRING}] {MIRROR} {SUITE} main\n", encoding="utf-8")
+    (apt / "sources.list").write_text(f"deb-src [signed-by={KEYRING}] {_mirror()} {SUITE} main\n", encoding="utf-8")
     (apt / "status").touch()
     get = ["apt-get", "--quiet"]
     for option in (f"Dir::Etc::sourcelist={apt}/sources.list", "Dir::Etc::sourceparts=/dev/null", f"Dir::State={apt}",
@@ -46,6 +45,16 @@ def _fetch(apt: Path, source: Path) -> None:
     tool(*get, "update")
     tool(*get, "source", "--download-only", "u-boot", cwd=apt)
     tool("dpkg-source", "--extract", next(apt.glob("u-boot_*.dsc")), source)
+
+
+def _mirror() -> str:
+    """Where this machine, a Debian too, has its packages from, if nobody says otherwise."""
+    if mirror := os.environ.get("DEBIAN_MIRROR"):
+        return mirror
+    known = tool("apt-get", "indextargets", "--format", "$(REPO_URI)", f"Codename: {SUITE}", "Component: main").split()
+    if not known:
+        raise ToolError(f"this machine's apt knows no Debian {SUITE}: say where one is with DEBIAN_MIRROR=http://…/debian")
+    return known[0]
 
 
 def _check(made: Path) -> None:
