@@ -52,7 +52,7 @@ case $status in
     0) said='success exited 0' ;;
     *) said="exit-code exited $status" ;;
 esac
-kill -KILL -- "-$(cat "$unit")" 2>/dev/null
+kill -s KILL -- "-$(cat "$unit")" 2>/dev/null
 rm "$unit"
 [ ! -e "$out" ] || echo "$token $said" > "$out"
 "#;
@@ -69,9 +69,9 @@ fi
 for unit in "$here"/${4:-$3}; do
     [ -e "$unit" ] || continue
     leader=$(cat "$unit")
-    [ "$2" = kill ] || kill -TERM -- "-$leader"
+    [ "$2" = kill ] || kill -s TERM -- "-$leader"
     [ "$2" = kill ] || sleep 0.3
-    kill -KILL -- "-$leader"
+    kill -s KILL -- "-$leader"
 done 2>/dev/null
 "#;
 

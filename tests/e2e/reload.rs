@@ -97,11 +97,12 @@ fn a_download_and_what_waits_go_on_under_another_configuration() -> Checked {
     bench.runs("2.0.0")?;
     bench.settled(Slot::B, &LONG)?;
     let phases = watcher.join().unwrap();
-    // One connection saw it all, until the machine rebooted. What had been read back under another configuration was
-    // read back once more before it was armed.
+    // One connection saw it all, over five reloads, until the machine rebooted. How much of the end it still gets to
+    // see is chance: what had been read back under another configuration is read back once more, and armed.
     let seen: Vec<_> = phases.iter().filter(|phase| *phase != "accepted").map(String::as_str).collect();
     assert_eq!(seen[..4], ["idle", "downloading", "verifying", "staged"], "{phases:?}");
-    assert_eq!(seen.get(4), Some(&"verifying"), "the watcher was cut off: {phases:?}");
+    let end = ["verifying", "applying", "rebooting"];
+    assert!(seen[4..].iter().all(|phase| end.contains(phase)), "{phases:?}");
     Ok(())
 }
 
