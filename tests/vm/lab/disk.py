@@ -108,6 +108,8 @@ def make_disk(place: Path, work: Path, slots: dict[str, Path], data: Path) -> No
     parts = {"env": work / "env.img", "data": work / "data.img"}
     _environment(parts["env"], work)
     tool("mke2fs", "-q", *EXT4, "-d", data, parts["data"], f"{DATA // 1024}K")
+    # As systemd wants a service's directory of state; mke2fs does not take it from the one it copies.
+    tool("debugfs", "-w", "-R", "sif <2> mode 040700", parts["data"])
     parts |= {f"rootfs-{letter}": image for letter, image in slots.items()}
     for name, source in parts.items():
         tool("dd", f"if={source}", f"of={place}", "bs=1M", f"seek={at[name] // MIB}", "conv=notrunc,sparse",

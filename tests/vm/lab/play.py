@@ -113,11 +113,13 @@ class Play:
         if not self.machine.is_on():
             self.machine.power_on()
         self.machine.next_boot(step.limit)
-        line = self._must("cat /proc/cmdline; systemctl is-system-running --wait || systemctl --failed --no-legend")
+        line = self._must("cat /proc/cmdline")
         if f"root=PARTLABEL=rootfs-{step.boots} " not in line:
             raise Unexpected(f"it came up with {line}")
-        if not line.endswith("running\n"):
-            raise Unexpected(f"it came up, but not well: {line}")
+        if step.well:
+            state = self._must("systemctl is-system-running --wait || systemctl --failed --no-legend")
+            if state != "running\n":
+                raise Unexpected(f"it came up, but not well: {state}")
 
     def _must(self, script: str) -> str:
         status, said = self.machine.run(script)

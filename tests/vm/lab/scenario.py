@@ -28,6 +28,8 @@ class Boots(Told):
     """`boots = "a"`: the machine comes up, from this slot, once more; by itself, or switched on if it is off."""
 
     boots: str
+    well: bool = True
+    """Whether all its units must start. On trial a sick system may be gone before they have."""
     limit: float = 900
 
 
