@@ -173,6 +173,15 @@ impl Park {
         }
     }
 
+    /// Waits until every device has booted since it had booted so often.
+    pub(crate) fn rebooted(&mut self, before: &[u32]) {
+        let begun = Instant::now();
+        while self.boots().iter().zip(before).any(|(now, before)| now <= before) {
+            assert!(begun.elapsed() < Duration::from_secs(60), "still {before:?} boots");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     pub(crate) fn boots(&mut self) -> Vec<u32> {
         self.fleet.look();
         self.fleet.members().iter().map(|member| member.standing().boots).collect()
