@@ -44,8 +44,9 @@ fn every_example_works_when_it_is_pasted() {
             let ran = ran(shell.output().unwrap());
             assert_eq!(ran.status, 0, "{line}: {ran:#?}");
             examples += 1;
-            // Who asks for a reboot has the answer before it begins.
-            if line.contains(" reboot ") && !line.contains(" --at ") {
+            // Who asks for a reboot, or a reset that ends in one, has the answer before it begins.
+            let reboots = line.contains(" reboot ") || line.contains(" factory-reset ");
+            if reboots && !line.contains(" --at ") {
                 park.rebooted(&boots);
             }
             park.idle();

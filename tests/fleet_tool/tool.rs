@@ -156,16 +156,21 @@ impl Park {
         park
     }
 
-    /// Waits until every device is connected and has nothing to do.
+    /// Waits until every device is connected and has nothing to do, and has said nothing else for a moment: what it
+    /// has just accepted is told here a little later than to the hub.
     pub(crate) fn idle(&mut self) {
+        const MOMENT: Duration = Duration::from_millis(300);
         let begun = Instant::now();
+        let mut since = Instant::now();
         loop {
             self.fleet.look();
             let standing: Vec<_> =
                 self.fleet.members().iter().map(|member| member.standing().clone()).collect();
             // One that holds an image waits for us.
             let waits = |standing: &Standing| standing.connected && standing.phase == "staged";
-            if standing.iter().all(|standing| standing.is_idle() || waits(standing)) {
+            if !standing.iter().all(|standing| standing.is_idle() || waits(standing)) {
+                since = Instant::now();
+            } else if since.elapsed() > MOMENT {
                 return;
             }
             assert!(begun.elapsed() < Duration::from_secs(60), "{standing:#?}");
