@@ -166,16 +166,20 @@ impl Hub {
     }
 
     /// So many rows of a query about single devices, after the device `after`; and the device to go on after, if there
-    /// may be more. The work is that of the page, however many devices there are.
+    /// are more. The work is that of the page and of finding the next row, however many devices there are.
     pub(crate) fn ask_after(&self, query: &Query, after: &str, size: usize) -> (Vec<Value>, Option<String>) {
         let from = (Bound::Excluded(after), Bound::Unbounded);
-        let mut rows = Vec::new();
+        let (mut rows, mut last) = (Vec::new(), None);
         for id in self.devices.range::<str, _>(from).map(|(id, _)| id) {
-            rows.extend(query::run(query, vec![self.twin(id)]));
-            if rows.len() == size {
-                let is_last = self.devices.last_key_value().is_some_and(|(last, _)| last == id);
-                return (rows, (!is_last).then(|| id.clone()));
+            let row = query::run(query, vec![self.twin(id)]);
+            if row.is_empty() {
+                continue;
             }
+            if rows.len() == size {
+                return (rows, last);
+            }
+            rows.extend(row);
+            last = Some(id.clone());
         }
         (rows, None)
     }

@@ -8,6 +8,8 @@ use crate::query::{self, Columns, Query, Source};
 use crate::shared::Shared;
 
 const PAGE_LIMIT: usize = 100;
+/// How a continuation begins that names a device.
+const AFTER: &str = "after:";
 
 /// One page of a query's rows.
 pub(super) fn ask(shared: &Shared, request: &Request) -> Result<Reply, Error> {
@@ -34,11 +36,18 @@ fn page_of_devices(
     kind: &'static str,
 ) -> Result<Reply, Error> {
     let size = size(request)?;
-    let after = request.header("x-ms-continuation").unwrap_or_default();
+    let given = request.header("x-ms-continuation").unwrap_or_default();
+    let after = match given.strip_prefix(AFTER) {
+        Some(device) => device,
+        None if given.is_empty() => "",
+        None => {
+            return Err(Error::invalid(format!("x-ms-continuation: {given} is not one that the hub gave")));
+        }
+    };
     let (rows, next) = shared.read(|hub| hub.ask_after(query, after, size));
     let reply = Reply::ok(Value::Array(rows)).with("x-ms-item-type", kind);
     Ok(match next {
-        Some(next) => reply.with("x-ms-continuation", next),
+        Some(next) => reply.with("x-ms-continuation", format!("{AFTER}{next}")),
         None => reply,
     })
 }
