@@ -9,6 +9,8 @@ mod daemon;
 mod door;
 #[path = "main/inspect.rs"]
 mod inspect;
+#[path = "main/loader.rs"]
+mod loader;
 #[path = "main/network.rs"]
 mod network;
 #[path = "main/orders.rs"]

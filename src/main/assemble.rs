@@ -8,7 +8,6 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 use serde_json::Value;
-use twinboot::boot::uboot::UBoot;
 use twinboot::boot::{Bootloader, Unavailable};
 use twinboot::config::Config;
 use twinboot::control::server::Call;
@@ -25,7 +24,7 @@ use twinboot::store::FileStore;
 
 use crate::programs::Runners;
 use crate::reach::Reach;
-use crate::{settings, way_out};
+use crate::{loader, settings, way_out};
 
 /// How much is written to the journal, and how to change it.
 #[derive(Clone)]
@@ -225,18 +224,15 @@ impl Ready {
 
 /// A device that cannot be updated must still be reached, and say why.
 fn bootloader(config: &Config) -> (Box<dyn Bootloader>, Option<Lack>) {
-    let settings = settings::uboot(config);
-    match UBoot::open(settings.clone()) {
-        Ok(uboot) => (Box::new(uboot), None),
+    match loader::open(config) {
+        Ok(bootloader) => (bootloader, None),
         Err(error) => {
             let what = Waiting {
                 what: format!("the bootloader cannot be asked: {}", error.reason().detail),
-                remedy: format!(
-                    "say in {} where U-Boot's environment is, as for fw_printenv",
-                    config.boot.fw_env_config.display()
-                ),
+                remedy: loader::place(config).missing,
             };
-            let is_healed = Box::new(move || UBoot::open(settings.clone()).is_ok());
+            let config = config.clone();
+            let is_healed = Box::new(move || loader::open(&config).is_ok());
             (Box::new(Unavailable::new(&error)), Some(Lack { what, teller: Teller::Engine, is_healed }))
         }
     }

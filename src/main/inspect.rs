@@ -10,8 +10,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::unistd::Group;
-use twinboot::boot::Bootloader as _;
-use twinboot::boot::uboot::UBoot;
 use twinboot::config::{self, Attestation, Config, Finding};
 use twinboot::hooks::Stage;
 use twinboot::hub::credential::Keeper;
@@ -24,6 +22,7 @@ use twinboot::secret::Guard;
 use twinboot::slots::SlotMap;
 use twinboot::tls::{self, Trust};
 
+use crate::loader::{self, Place};
 use crate::settings;
 
 /// All that is not as the configuration has it.
@@ -87,23 +86,20 @@ impl Inspection<'_> {
     }
 
     fn bootloader(&mut self) {
-        const KEY: &str = "boot.fw_env_config";
-        let remedy =
-            "it names the device, offset and size of each copy of U-Boot's environment, as for fw_printenv";
-        let mut uboot = match UBoot::open(settings::uboot(self.config)) {
-            Ok(uboot) => uboot,
-            Err(error) => return self.found.push(Finding::error(KEY, error.reason().detail, remedy)),
+        let Place { key, what, missing, damaged } = loader::place(self.config);
+        let mut bootloader = match loader::open(self.config) {
+            Ok(bootloader) => bootloader,
+            Err(error) => return self.found.push(Finding::error(key, error.reason().detail, missing)),
         };
         if !self.may_look {
-            return self.found.push(Finding::unseen(KEY, "U-Boot's environment"));
+            return self.found.push(Finding::unseen(key, what));
         }
-        match uboot.view() {
+        match bootloader.view() {
             Ok(view) => {
-                let remedy = "save it once more from U-Boot or by fw_setenv";
                 let warnings = view.warnings.into_iter();
-                self.found.extend(warnings.map(|warning| Finding::warning(KEY, warning, remedy)));
+                self.found.extend(warnings.map(|warning| Finding::warning(key, warning, damaged)));
             }
-            Err(error) => self.found.push(Finding::error(KEY, error.reason().detail, remedy)),
+            Err(error) => self.found.push(Finding::error(key, error.reason().detail, missing)),
         }
     }
 

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use tokio::sync::watch;
 
-use twinboot::boot::uboot;
 use twinboot::config::{self, Config};
 use twinboot::engine::Health;
 use twinboot::health::HubMode;
@@ -36,21 +35,6 @@ pub(crate) fn factory(reset: &config::FactoryReset) -> Factory {
         size: None,
     });
     Factory { image, program: reset.program.is_some() }
-}
-
-/// The bootloader, and which of its variables choose the slot.
-pub(crate) fn uboot(config: &Config) -> uboot::Settings {
-    let boot = &config.boot;
-    let dialect = match boot.dialect {
-        config::UbootDialect::UpgradeAvailable => uboot::Dialect::UpgradeAvailable {
-            slot_variable: boot.upgrade_available.slot_variable.clone(),
-            values: boot.upgrade_available.values.clone(),
-        },
-        config::UbootDialect::BootOrder => uboot::Dialect::BootOrder { names: boot.boot_order.names.clone() },
-    };
-    // A simulated device must not contend for the lock of the machine it is simulated on.
-    let lock_file = config.simulator.root.as_ref().map(|root| root.join("fw_printenv.lock"));
-    uboot::Settings { fw_env_config: boot.fw_env_config.clone(), dialect, tries: boot.tries, lock_file }
 }
 
 /// Where the two slots are.

@@ -10,15 +10,13 @@
 
 use std::time::Duration;
 
-use twinboot::boot::Bootloader as _;
-use twinboot::boot::uboot::UBoot;
 use twinboot::config::Config;
 use twinboot::host::Host;
 use twinboot::model::{BootId, Slot};
 use twinboot::store::{FileStore, Loaded, StateStore as _};
 use twinboot::update::{Phase, State};
 
-use crate::settings;
+use crate::loader;
 
 /// How long a reboot that was asked for may take before it is asked for again.
 const REBOOT_LIMIT: Duration = Duration::from_secs(300);
@@ -47,7 +45,7 @@ impl Guard {
 fn is_on_trial(config: &Config, host: &Host) -> bool {
     let target = host.boot_id().ok().and_then(|boot| remembered(config, &boot));
     let Some(target) = target else { return false };
-    let view = UBoot::open(settings::uboot(config)).and_then(|mut uboot| uboot.view());
+    let view = loader::open(config).and_then(|mut bootloader| bootloader.view());
     view.is_ok_and(|view| view.trial == Some(target))
 }
 
