@@ -11,6 +11,7 @@
 mod check;
 mod file;
 mod finding;
+mod loaders;
 mod nearest;
 mod network;
 mod print;
@@ -24,6 +25,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub use finding::{Finding, Weight};
+pub use loaders::{Efi, Script, SystemdBoot, Tryboot};
 pub use network::{Attestation, Hub, Provisioning, Proxy, Tls, Transport, candidates};
 pub use sections::{
     Backoff, Boot, BootOrder, Control, Download, FactoryReset, Health, Hooks, HubCheck, Loader, Policy,
@@ -110,6 +112,8 @@ impl Config {
             (&mut config.control.socket, defaults.control.socket),
             (&mut config.state.directory, defaults.state.directory),
             (&mut config.boot.fw_env_config, defaults.boot.fw_env_config),
+            (&mut config.boot.tryboot.autoboot, defaults.boot.tryboot.autoboot),
+            (&mut config.boot.script.program, defaults.boot.script.program),
         ] {
             if !found.is_absolute() {
                 *found = default;
@@ -165,6 +169,17 @@ impl Config {
         f("boot.upgrade_available.b", &mut self.boot.upgrade_available.values.b);
         f("boot.boot_order.a", &mut self.boot.boot_order.names.a);
         f("boot.boot_order.b", &mut self.boot.boot_order.names.b);
+        f("boot.tryboot.autoboot", &mut self.boot.tryboot.autoboot);
+        f("boot.tryboot.a", &mut self.boot.tryboot.partitions.a);
+        f("boot.tryboot.b", &mut self.boot.tryboot.partitions.b);
+        f("boot.systemd_boot.a", &mut self.boot.systemd_boot.entries.a);
+        f("boot.systemd_boot.b", &mut self.boot.systemd_boot.entries.b);
+        f("boot.efi.a", &mut self.boot.efi.entries.a);
+        f("boot.efi.b", &mut self.boot.efi.entries.b);
+        f("boot.script.program", &mut self.boot.script.program);
+        f("boot.script.timeout", &mut self.boot.script.timeout);
+        f("boot.script.a", &mut self.boot.script.names.a);
+        f("boot.script.b", &mut self.boot.script.names.b);
     }
 
     /// How it is updated, and who is told.

@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::loaders::{Efi, Script, SystemdBoot, Tryboot};
 use crate::model::{PerSlot, Sha256, Window, Zone};
 
 pub(super) const fn minutes(n: u64) -> Duration {
@@ -55,6 +56,14 @@ pub struct Boot {
     pub upgrade_available: UpgradeAvailable,
     /// Names of the dialect `boot_order`.
     pub boot_order: BootOrder,
+    /// Raspberry Pi's own bootloader.
+    pub tryboot: Tryboot,
+    /// systemd-boot.
+    pub systemd_boot: SystemdBoot,
+    /// The firmware's own boot manager.
+    pub efi: Efi,
+    /// A program of the board's.
+    pub script: Script,
 }
 
 impl Default for Boot {
@@ -66,6 +75,10 @@ impl Default for Boot {
             tries: 3,
             upgrade_available: UpgradeAvailable::default(),
             boot_order: BootOrder::default(),
+            tryboot: Tryboot::default(),
+            systemd_boot: SystemdBoot::default(),
+            efi: Efi::default(),
+            script: Script::default(),
         }
     }
 }
@@ -75,6 +88,14 @@ impl Default for Boot {
 pub enum Loader {
     /// U-Boot, by its environment.
     Uboot,
+    /// Raspberry Pi's own, by `autoboot.txt`.
+    Tryboot,
+    /// systemd-boot, by its EFI variables.
+    SystemdBoot,
+    /// The firmware's boot manager, by `BootNext` and `BootOrder`.
+    Efi,
+    /// Any, by a program of the board's.
+    Script,
 }
 
 /// Which of U-Boot's variables choose the slot.
