@@ -45,7 +45,8 @@ impl Edison {
         for copy in ["mmcblk0p2", "mmcblk0p4"] {
             fs::write(board.path(copy), [image.as_slice(), &[0x5a; SIZE]].concat()).unwrap();
         }
-        let lines = ["mmcblk0p2", "mmcblk0p4"].map(|it| format!("{} 0x0 0x10000\n", board.path(it).display()));
+        let lines =
+            ["mmcblk0p2", "mmcblk0p4"].map(|it| format!("{} 0x0 0x10000\n", board.path(it).display()));
         fs::write(board.path("fw_env.config"), lines.concat()).unwrap();
         board
     }
@@ -58,7 +59,8 @@ impl Edison {
         let values = PerSlot { a: "a".to_owned(), b: "b".to_owned() };
         let dialect = Dialect::UpgradeAvailable { slot_variable: "slot".to_owned(), values };
         let lock_file = Some(self.path("lock"));
-        UBoot::open(Settings { fw_env_config: self.path("fw_env.config"), dialect, tries, lock_file }).unwrap()
+        UBoot::open(Settings { fw_env_config: self.path("fw_env.config"), dialect, tries, lock_file })
+            .unwrap()
     }
 
     fn copies(&self) -> Copies {
@@ -79,7 +81,8 @@ impl Edison {
             let (name, value) = std::str::from_utf8(entry).unwrap().split_once('=').unwrap();
             fs::write(self.path("env").join(name), value).unwrap();
         }
-        let script = format!("cd '{}'; bootable='{bootable}'\n{COMMANDS}\nrun bootcmd", self.0.path().display());
+        let script =
+            format!("cd '{}'; bootable='{bootable}'\n{COMMANDS}\nrun bootcmd", self.0.path().display());
         let output = Command::new("/bin/sh").args(["-c", &script]).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(said, "", "the shell has nothing to say");
