@@ -23,9 +23,12 @@ MASKED = ("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", 
           "e2scrub_reap.service", "fstrim.timer", "auditd.service", "systemd-pcrphase.service",
           "systemd-pcrphase-sysinit.service", "systemd-random-seed.service", "systemd-update-utmp.service",
           "systemd-update-utmp-runlevel.service", "systemd-binfmt.service", "kmod-static-nodes.service",
-          "getty@tty1.service", "dev-hugepages.mount", "dev-mqueue.mount", "sys-kernel-debug.mount",
+          "getty.target", "systemd-logind.service", "systemd-user-sessions.service", "systemd-fsckd.socket",
+          "systemd-tmpfiles-setup-dev.service", "systemd-tmpfiles-clean.timer", "dev-hugepages.mount", "dev-mqueue.mount", "sys-kernel-debug.mount",
           "sys-kernel-tracing.mount", "sys-kernel-config.mount", "sys-fs-fuse-connections.mount",
           *(f"modprobe@{module}.service" for module in ("configfs", "dm_mod", "drm", "efi_pstore", "fuse", "loop")))
+# Of systemd's generators, each of which is a program that is started before anything else.
+GENERATORS = frozenset({"systemd-fstab-generator"})
 
 
 def debian(cache: Cache, chain: Chain) -> Path:
@@ -108,6 +111,10 @@ def _complete(chain: Chain, root: Path, own: dict[str, Path]) -> None:
     for unit in sorted((GUEST / "etc/systemd/system").glob("*.service")):
         tool("systemctl", f"--root={root}", "enable", "--quiet", unit.name)
     tool("systemctl", f"--root={root}", "mask", "--quiet", *MASKED)
+    (root / "etc/systemd/system-generators").mkdir()
+    for generator in (root / "usr/lib/systemd/system-generators").iterdir():
+        if generator.name not in GENERATORS:
+            (root / "etc/systemd/system-generators" / generator.name).symlink_to("/dev/null")
     tool("systemctl", f"--root={root}", "set-default", "--quiet", "multi-user.target")
     # As if it had been started before: what systemd does at a first start is done, and takes its time.
     for directory in ("etc", "var"):
