@@ -19,6 +19,9 @@ test -n "${BOOT_ORDER}" || setenv BOOT_ORDER "A B"
 test -n "${BOOT_A_LEFT}" || setenv BOOT_A_LEFT 3
 test -n "${BOOT_B_LEFT}" || setenv BOOT_B_LEFT 3
 setenv slot
+setenv trial_argument
+# twinboot's own variable: a trial is under way, of the slot that is the first.
+if test -n "${twinboot_trial}"; then setenv trial_argument "twinboot.trial=1"; fi
 for name in ${BOOT_ORDER}; do
     if test -z "${slot}" && test "${name}" = A && test "${BOOT_A_LEFT}" != 0; then
         setenv slot a
@@ -30,15 +33,18 @@ for name in ${BOOT_ORDER}; do
         setenv partition "${partition_b}"
         setexpr BOOT_B_LEFT ${BOOT_B_LEFT} - 1
     fi
+    # Whatever comes after the first is no trial.
+    if test -z "${slot}"; then setenv trial_argument; fi
 done
 
 if test -n "${slot}"; then
     # Before the kernel, so that a slot that does not start has used its boot.
     saveenv
     echo "twinboot: slot ${slot}, order ${BOOT_ORDER}, left ${BOOT_A_LEFT} ${BOOT_B_LEFT}"
-    # panic=: without it a kernel that panics stays there until somebody pulls the plug. init=: without it a kernel that
-    # finds no init takes /bin/sh, and stays there as well.
-    setenv bootargs "root=PARTLABEL=rootfs-${slot} rootwait rw init=/sbin/init panic=5 ${console_arguments}"
+    # twinboot.trial=1: with it systemd alone ends the trial of a system in which twinboot is broken. panic=: without it a
+    # kernel that panics stays there until somebody pulls the plug. init=: without it a kernel that finds no init takes
+    # /bin/sh, and stays there as well.
+    setenv bootargs "root=PARTLABEL=rootfs-${slot} rootwait rw init=/sbin/init panic=5 ${trial_argument} ${console_arguments}"
     # ARM of 32 bits: bootz. x86: zboot ${kernel_addr_r}.
     load ${boot_device}:${partition} ${kernel_addr_r} ${kernel} && booti ${kernel_addr_r} - ${device_tree}
     echo "twinboot: slot ${slot} does not start"

@@ -35,11 +35,14 @@ else
     setenv slot a
     setenv partition "${partition_a}"
 fi
+setenv trial_argument
+if test "${upgrade_available}" = 1; then setenv trial_argument "twinboot.trial=1"; fi
 echo "twinboot: slot ${slot}, trial ${upgrade_available}, boot ${bootcount}"
 
-# panic=: without it a kernel that panics stays there until somebody pulls the plug. init=: without it a kernel that finds
-# no init takes /bin/sh, and stays there as well.
-setenv bootargs "root=PARTLABEL=rootfs-${slot} rootwait rw init=/sbin/init panic=5 ${console_arguments}"
+# twinboot.trial=1: with it systemd alone ends the trial of a system in which twinboot is broken. panic=: without it a
+# kernel that panics stays there until somebody pulls the plug. init=: without it a kernel that finds no init takes
+# /bin/sh, and stays there as well.
+setenv bootargs "root=PARTLABEL=rootfs-${slot} rootwait rw init=/sbin/init panic=5 ${trial_argument} ${console_arguments}"
 # ARM of 32 bits: bootz. x86: zboot ${kernel_addr_r}.
 load ${boot_device}:${partition} ${kernel_addr_r} ${kernel} && booti ${kernel_addr_r} - ${device_tree}
 

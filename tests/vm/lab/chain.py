@@ -99,10 +99,6 @@ class Chain(ABC):
     def system_calls(self) -> dict[int, str]:
         """Numbers and names, as the kernel's audit uses them."""
 
-    @abstractmethod
-    def damage(self, number: int) -> str:
-        """A script for the machine that damages copy `number` (from 0) of the variables."""
-
     def start_of(self, name: str) -> int:
         """Where a partition begins on the disk, in bytes."""
         offset = MIB

@@ -72,16 +72,18 @@ def make_image(base: Path, image: Image, files: dict[str, Path], place: Path) ->
         commands += _put(files[name], path, "0100644")
     said = tool("debugfs", "-w", "-f", "-", place, stdin="\n".join(commands) + "\n")
     shutil.rmtree(written)
-    # It goes on after a mistake, and ends with 0. The first `rm` of a file that is new is no mistake.
+    # It goes on after a mistake, and ends with 0. To remove a file that is new is none, nor a directory that is there.
     bad = [line for line in said.splitlines() if ": " in line and not line.startswith(("debugfs", "Allocated"))
-           and not line.startswith("rm: File not found by ext2_lookup while trying to resolve filename")]
+           and not line.startswith(("rm: File not found by ext2_lookup while trying to resolve filename",
+                                    "mkdir: Ext2 directory already exists",
+                                    "ext2fs_mkdir: Ext2 directory already exists"))]
     if bad:
         raise ToolError(f"debugfs: {bad}")
 
 
 def _put(source: Path, path: str, mode: str) -> list[str]:
-    """Its directory must be there."""
-    return [f"rm {path}", f"write {source} {path}", f"sif {path} mode {mode}", f"sif {path} uid 0", f"sif {path} gid 0"]
+    """Its directory is made if its parent is there, as for a unit's drop-ins."""
+    return [f"mkdir {Path(path).parent}", f"rm {path}", f"write {source} {path}", f"sif {path} mode {mode}", f"sif {path} uid 0", f"sif {path} gid 0"]
 
 
 def sha256(path: Path) -> str:

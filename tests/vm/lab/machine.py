@@ -32,7 +32,7 @@ class Rebooted(Unexpected):
 class Machine:
     """A machine that lives as long as this object's `with`."""
 
-    def __init__(self, chain: Chain, built: Path, image: Path, logs: Path, processors: int = 2) -> None:
+    def __init__(self, chain: Chain, built: Path, image: Path, logs: Path, processors: int = 1) -> None:
         self.chain, self.built, self.image, self.logs, self.processors = chain, built, image, logs, processors
         self.disk: Disk | None = None
         """What it writes to, as long as it has power."""

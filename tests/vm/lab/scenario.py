@@ -152,7 +152,7 @@ class Scenario:
     """How often, each time with another seed."""
     weight: int = 1
     """What is heavier begins earlier."""
-    processors: int = 2
+    processors: int = 1
 
 
 def load(path: Path) -> Scenario:

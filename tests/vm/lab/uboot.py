@@ -91,9 +91,6 @@ class UBoot(Chain):
         return calls_of(Path("/usr/aarch64-linux-gnu/include/asm-generic/unistd.h"),
                         r"^#define __NR(?:3264)?_(\w+)\s+(\d+)$")
 
-    def damage(self, number: int) -> str:
-        return f"printf damage | dd of=/boot/env/{COPIES[number]} bs=1 seek=100 conv=notrunc,fsync status=none"
-
 
 class UBootOrder(UBoot):
     """The same board with RAUC's variables."""
