@@ -69,5 +69,6 @@ fn uboot(config: &Config) -> uboot::Settings {
 
 fn grub(config: &Config) -> grub::Settings {
     let config::Grub { environment, names } = config.boot.grub.clone();
-    grub::Settings { environment, names, tries: config.boot.tries }
+    let root = config.simulator.root.clone().unwrap_or_else(|| "/".into());
+    grub::Settings { environment, names, tries: config.boot.tries, root }
 }

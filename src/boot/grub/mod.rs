@@ -39,6 +39,8 @@ pub struct Settings {
     pub names: PerSlot<String>,
     /// How many boots a trial may take; 1 to 9.
     pub tries: u32,
+    /// The root directory of the slot that runs, on whose file system the block must not be: `/`, but for simulations.
+    pub root: PathBuf,
 }
 
 /// A board that boots by GRUB.
@@ -66,11 +68,11 @@ impl Grub {
     /// # Errors
     /// [`Error::Unreadable`] if the settings cannot be used.
     pub fn open(settings: Settings) -> Result<Self, Error> {
-        let Settings { environment, names, tries } = settings;
+        let Settings { environment, names, tries, root } = settings;
         let meaning = Meaning { names, tries };
         meaning.check().map_err(Error::Unreadable)?;
         let name = environment.display().to_string();
-        Ok(Self { place: Box::new(BlockFile::new(environment)), name, meaning, is_unproved: false })
+        Ok(Self { place: Box::new(BlockFile::new(environment, root)), name, meaning, is_unproved: false })
     }
 
     fn load(&mut self) -> Result<Loaded, Error> {
@@ -157,7 +159,7 @@ impl Bootloader for Grub {
             let problem = format!("arming the trial: slot {slot} is the default, it needs no trial");
             return Err(Error::Unwritable(problem));
         }
-        // A trial whose boots GRUB cannot count would be taken again and again.
+        // A trial whose boots GRUB cannot count, or that the other slot cannot commit, would be taken again and again.
         if let Some(obstacle) = self.place.obstacles().into_iter().find(|it| it.is_certain) {
             return Err(Error::Unwritable(format!("arming the trial: {}", obstacle.what)));
         }

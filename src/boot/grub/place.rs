@@ -12,7 +12,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rustix::fs::{AtFlags, SeekFrom, StatxAttributes, StatxFlags};
 use tracing::debug;
@@ -28,16 +28,16 @@ pub(super) trait Place: Send {
     /// Replaces all bytes in place and makes them durable.
     fn write(&mut self, block: &[u8]) -> io::Result<()>;
 
-    /// Why GRUB could not save there, as far as that can be told.
+    /// Why GRUB could not save there, or another slot not see it, as far as that can be told.
     fn obstacles(&mut self) -> Vec<Obstacle>;
 }
 
-/// Why GRUB could not save to the file.
+/// Why the file is of no use.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Obstacle {
     /// A sentence for the journal, with the remedy.
     pub(super) what: String,
-    /// GRUB is known to fail, and the next write of ours does not change that.
+    /// That is certain, and the next write of ours does not change it.
     pub(super) is_certain: bool,
 }
 
@@ -46,11 +46,13 @@ pub(super) struct BlockFile {
     path: PathBuf,
     /// `/sys/dev/block`, elsewhere in tests.
     sysfs: PathBuf,
+    /// Of the slot that runs.
+    root: PathBuf,
 }
 
 impl BlockFile {
-    pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, sysfs: "/sys/dev/block".into() }
+    pub(super) fn new(path: PathBuf, root: PathBuf) -> Self {
+        Self { path, sysfs: "/sys/dev/block".into(), root }
     }
 
     /// How many bytes it has. More than a block is not ours to shorten.
@@ -65,6 +67,54 @@ impl BlockFile {
                 "is {size} bytes long, and GRUB's environment block has {SIZE}; make it anew by grub-editenv"
             ))
         })
+    }
+
+    fn obstacles_of(&self, file: &File) -> io::Result<Vec<Obstacle>> {
+        let mut found = Vec::new();
+        let mut tell = |is_certain, what: String| found.push(Obstacle { what, is_certain });
+        // Wide or narrow, signed or not, as the processor's kernel has it.
+        let [a, b, c, d, ..] = rustix::fs::fstatfs(file)?.f_type.to_le_bytes();
+        let kind = u32::from_le_bytes([a, b, c, d]);
+        if let Some((_, name)) = NOT_IN_PLACE.iter().find(|(of, _)| *of == kind) {
+            tell(true, format!("it is on {name}; put it on ext4 or FAT"));
+        } else if !IN_PLACE.contains(&kind) {
+            tell(false, format!("it is on a file system of another kind ({kind:#x}) than ext4, FAT or XFS"));
+        }
+        let metadata = file.metadata()?;
+        if fs::metadata(&self.root).is_ok_and(|root| root.dev() == metadata.dev()) {
+            tell(
+                true,
+                "it is on this slot's own file system; put it on one that both slots mount".to_owned(),
+            );
+        }
+        let device = (rustix::fs::major(metadata.dev()), rustix::fs::minor(metadata.dev()));
+        let device = self.sysfs.join(format!("{}:{}", device.0, device.1));
+        for (entry, name) in
+            [("dm", "a volume of the device mapper (LVM, encryption)"), ("md", "a software RAID")]
+        {
+            if device.join(entry).exists() {
+                tell(false, format!("it is on {name}; put it on a plain partition"));
+            }
+        }
+        // Where that cannot be asked, it is not so.
+        let attributes = rustix::fs::statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::empty())
+            .map_or(StatxAttributes::empty(), |statx| statx.stx_attributes);
+        for (attribute, name) in
+            [(StatxAttributes::COMPRESSED, "compressed"), (StatxAttributes::ENCRYPTED, "encrypted")]
+        {
+            if attributes.contains(attribute) {
+                tell(true, format!("it is {name}; put it where files are kept as they are"));
+            }
+        }
+        // Every file ends in a hole, behind its last byte.
+        let hole = rustix::fs::seek(file, SeekFrom::Hole(0)).unwrap_or(metadata.len());
+        if hole < metadata.len() {
+            tell(
+                false,
+                "it has a hole, for which there is no disk sector; the next write fills it".to_owned(),
+            );
+        }
+        Ok(found)
     }
 }
 
@@ -85,52 +135,12 @@ impl Place for BlockFile {
 
     fn obstacles(&mut self) -> Vec<Obstacle> {
         // What cannot be opened, reading tells about.
-        let mut found =
-            File::open(&self.path).and_then(|file| obstacles(&file, &self.sysfs)).unwrap_or_default();
+        let mut found = File::open(&self.path).and_then(|file| self.obstacles_of(&file)).unwrap_or_default();
         for obstacle in &mut found {
-            obstacle.what = format!("GRUB cannot save to {}: {}", self.path.display(), obstacle.what);
+            obstacle.what = format!("GRUB cannot use {}: {}", self.path.display(), obstacle.what);
         }
         found
     }
-}
-
-fn obstacles(file: &File, sysfs: &Path) -> io::Result<Vec<Obstacle>> {
-    let mut found = Vec::new();
-    let mut tell = |is_certain, what: String| found.push(Obstacle { what, is_certain });
-    // Wide or narrow, signed or not, as the processor's kernel has it.
-    let [a, b, c, d, ..] = rustix::fs::fstatfs(file)?.f_type.to_le_bytes();
-    let kind = u32::from_le_bytes([a, b, c, d]);
-    if let Some((_, name)) = NOT_IN_PLACE.iter().find(|(of, _)| *of == kind) {
-        tell(true, format!("it is on {name}; put it on ext4 or FAT"));
-    } else if !IN_PLACE.contains(&kind) {
-        tell(false, format!("it is on a file system of another kind ({kind:#x}) than ext4, FAT or XFS"));
-    }
-    let metadata = file.metadata()?;
-    let device = (rustix::fs::major(metadata.dev()), rustix::fs::minor(metadata.dev()));
-    let device = sysfs.join(format!("{}:{}", device.0, device.1));
-    for (entry, name) in
-        [("dm", "a volume of the device mapper (LVM, encryption)"), ("md", "a software RAID")]
-    {
-        if device.join(entry).exists() {
-            tell(false, format!("it is on {name}; put it on a plain partition"));
-        }
-    }
-    // Where that cannot be asked, it is not so.
-    let attributes = rustix::fs::statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::empty())
-        .map_or(StatxAttributes::empty(), |statx| statx.stx_attributes);
-    for (attribute, name) in
-        [(StatxAttributes::COMPRESSED, "compressed"), (StatxAttributes::ENCRYPTED, "encrypted")]
-    {
-        if attributes.contains(attribute) {
-            tell(true, format!("it is {name}; put it where files are kept as they are"));
-        }
-    }
-    // Every file ends in a hole, behind its last byte.
-    let hole = rustix::fs::seek(file, SeekFrom::Hole(0)).unwrap_or(metadata.len());
-    if hole < metadata.len() {
-        tell(false, "it has a hole, for which there is no disk sector; the next write fills it".to_owned());
-    }
-    Ok(found)
 }
 
 /// File systems (the kernel's `linux/magic.h`) on which a file's bytes stay in the sectors in which they are: ext2 to

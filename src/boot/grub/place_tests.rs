@@ -9,7 +9,7 @@ fn file(bytes: &[u8]) -> (tempfile::TempDir, BlockFile) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("grubenv");
     fs::write(&path, bytes).unwrap();
-    (directory, BlockFile::new(path))
+    (directory, BlockFile::new(path, "/proc".into()))
 }
 
 #[test]
@@ -27,7 +27,7 @@ fn a_link_is_followed_and_stays_one() {
     let (directory, place) = file(&[1; SIZE]);
     let link = directory.path().join("link");
     symlink(&place.path, &link).unwrap();
-    BlockFile::new(link.clone()).write(&[2; SIZE]).unwrap();
+    BlockFile::new(link.clone(), "/proc".into()).write(&[2; SIZE]).unwrap();
     assert!(fs::symlink_metadata(link).unwrap().is_symlink());
     assert_eq!(fs::read(place.path).unwrap(), [2; SIZE]);
 }
@@ -51,7 +51,7 @@ fn what_is_no_block_is_left_alone() {
     assert_eq!(fs::read(&place.path).unwrap(), [1; SIZE + 1]);
     let missing = directory.path().join("missing");
     for (path, wanted) in [(missing.as_path(), "No such file"), (directory.path(), "is no regular file")] {
-        let mut place = BlockFile::new(path.into());
+        let mut place = BlockFile::new(path.into(), "/proc".into());
         assert!(place.read().unwrap_err().to_string().starts_with(wanted));
         assert!(place.write(&[2; SIZE]).is_err());
         assert!(place.obstacles().is_empty() || path.is_dir());
@@ -75,7 +75,7 @@ fn a_hole_is_told_until_it_is_filled() {
         found.iter().any(|it| it.contains("it has a hole, for which there is no disk sector")),
         "{found:?}"
     );
-    assert!(found[0].starts_with(&format!("GRUB cannot save to {}: ", place.path.display())));
+    assert!(found[0].starts_with(&format!("GRUB cannot use {}: ", place.path.display())));
     place.write(&[2; SIZE]).unwrap();
     assert_eq!(told(&mut place), [""; 0]);
 }
@@ -94,10 +94,20 @@ fn volumes_of_several_disks_are_told() {
 }
 
 #[test]
+fn a_block_for_each_slot_is_told() {
+    let (directory, mut place) = file(&[1; SIZE]);
+    assert_eq!(told(&mut place), [""; 0]);
+    place.root = directory.path().into();
+    assert!(
+        place.obstacles().iter().any(|it| it.is_certain && it.what.ends_with("one that both slots mount"))
+    );
+}
+
+#[test]
 fn a_file_in_memory_is_told() {
     // Linux has it everywhere.
     let file = tempfile::tempfile_in("/dev/shm").unwrap();
     file.set_len(SIZE as u64).unwrap();
-    let found = obstacles(&file, Path::new("/nowhere")).unwrap();
+    let found = BlockFile::new("/e".into(), "/proc".into()).obstacles_of(&file).unwrap();
     assert!(found[0].is_certain && found[0].what.contains("tmpfs, which is gone after a boot"), "{found:?}");
 }

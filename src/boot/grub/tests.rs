@@ -110,7 +110,7 @@ impl Place for Memory {
 
 fn settings(environment: &Path) -> Settings {
     let names = PerSlot { a: "A".to_owned(), b: "B".to_owned() };
-    Settings { environment: environment.into(), names, tries: 3 }
+    Settings { environment: environment.into(), names, tries: 3, root: "/proc".into() }
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -33,6 +33,9 @@ class Grub(Chain):
     configuration = '[boot]\nloader = "grub"\n\n[boot.grub]\nenvironment = "/boot/env/grub/grubenv"\n'
     drive = "nvme,drive=disk,serial=lab,bootindex=0"
     partitions = (ENV, *SLOTS, DATA, BIOS)
+    # The C library asks for a thread by a call that no filter can look into, is told that there is none, and takes the
+    # older one.
+    harmless = ("^filter clone3",)
 
     def build(self, cache: Cache) -> Path:
         """The part of GRUB that a BIOS starts, made for this disk and nothing else."""
@@ -101,9 +104,6 @@ class Grub(Chain):
     def system_calls(self) -> dict[int, str]:
         # As this machine's own compiler has it: the lab's host is of the same kind.
         return calls_of(Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h"), r"^#define __NR_(\w+)\s+(\d+)$")
-
-    def damage(self, number: int) -> str:
-        return "printf damage | dd of=/boot/env/grub/grubenv bs=1 seek=10 conv=notrunc,fsync status=none"
 
 
 def _build(place: Path) -> None:
