@@ -1,6 +1,7 @@
 //! The bootloader, as far as we need it: which slot boots by default, which is on trial, and three ways to change
 //! that, each one atomic write.
 
+mod examination;
 #[cfg(any(test, feature = "fakes"))]
 pub mod fake;
 pub mod uboot;
@@ -8,6 +9,7 @@ mod unavailable;
 
 use crate::model::{Reason, Slot, VerifiedSlot};
 
+pub use examination::{Aspect, CANARY, Canary, Observation, Verdict};
 pub use unavailable::Unavailable;
 
 /// What the bootloader's durable variables say.
@@ -50,6 +52,19 @@ pub trait Bootloader: Send {
     /// # Errors
     /// As for `arm`.
     fn revert(&mut self, to: Slot) -> Result<(), Error>;
+
+    /// What can be seen of the loader's means to go back, before any update needs them. Writes nothing.
+    ///
+    /// # Errors
+    /// If its variables cannot be read.
+    fn examine(&mut self) -> Result<Vec<Observation>, Error> {
+        Ok(Vec::new())
+    }
+
+    /// The variable by which the loader can show that it reads what we write; `None` where it has no variables.
+    fn canary(&mut self) -> Option<&mut dyn Canary> {
+        None
+    }
 }
 
 /// Why the bootloader's variables could not be read or written.
