@@ -63,7 +63,7 @@ fn no_canary_in_a_trial_nor_where_it_may_not_be_or_does_not_fit() {
     let refused = loader.canary().unwrap().write("x").unwrap_err().to_string();
     assert!(refused.contains("slot B is on trial"), "{refused}");
     loader.revert(Slot::A).unwrap();
-    let long = "x".repeat(SIZE - 140);
+    let long = "x".repeat(SIZE - 120);
     let refused = loader.canary().unwrap().write(&long).unwrap_err().to_string();
     assert!(refused.contains("so full"), "{refused}");
     loader.writable = Some(vec!["slot".to_owned()]);
