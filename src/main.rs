@@ -5,6 +5,8 @@
 mod assemble;
 #[path = "main/daemon.rs"]
 mod daemon;
+#[path = "main/doctor/mod.rs"]
+mod doctor;
 #[path = "main/door.rs"]
 mod door;
 #[path = "main/inspect.rs"]
@@ -31,5 +33,5 @@ use std::process::ExitCode;
 use twinboot::cli;
 
 fn main() -> ExitCode {
-    cli::main(daemon::run, network::run, inspect::all)
+    cli::main(daemon::run, network::run, inspect::all, doctor::examine)
 }
