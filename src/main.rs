@@ -5,8 +5,12 @@
 mod assemble;
 #[path = "main/daemon.rs"]
 mod daemon;
+#[path = "main/doctor/mod.rs"]
+mod doctor;
 #[path = "main/door.rs"]
 mod door;
+#[path = "main/guard.rs"]
+mod guard;
 #[path = "main/inspect.rs"]
 mod inspect;
 #[path = "main/loader.rs"]
@@ -31,5 +35,5 @@ use std::process::ExitCode;
 use twinboot::cli;
 
 fn main() -> ExitCode {
-    cli::main(daemon::run, network::run, inspect::all)
+    cli::main(daemon::run, network::run, inspect::all, guard::run, doctor::examine)
 }

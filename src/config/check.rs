@@ -75,6 +75,8 @@ impl Checks<'_> {
         self.differ("boot.upgrade_available.b", &values.a, &values.b, "boot.upgrade_available.a");
         let names = &boot.boot_order.names;
         self.differ("boot.boot_order.b", &names.a, &names.b, "boot.boot_order.a");
+        let grub = &boot.grub.names;
+        self.differ("boot.grub.b", &grub.a, &grub.b, "boot.grub.a");
         let partitions = &boot.tryboot.partitions;
         self.differ("boot.tryboot.b", &partitions.a, &partitions.b, "boot.tryboot.a");
         let [systemd_boot, efi] = [&boot.systemd_boot.entries, &boot.efi.entries];
@@ -88,6 +90,8 @@ impl Checks<'_> {
             ("boot.upgrade_available.b", &values.b),
             ("boot.boot_order.a", &names.a),
             ("boot.boot_order.b", &names.b),
+            ("boot.grub.a", &grub.a),
+            ("boot.grub.b", &grub.b),
             ("boot.systemd_boot.a", &systemd_boot.a),
             ("boot.systemd_boot.b", &systemd_boot.b),
             ("boot.efi.a", &efi.a),
@@ -135,6 +139,7 @@ impl Checks<'_> {
             ("slots.a", &slots.devices.a),
             ("slots.b", &slots.devices.b),
             ("boot.fw_env_config", &boot.fw_env_config),
+            ("boot.grub.environment", &boot.grub.environment),
             ("boot.tryboot.autoboot", &boot.tryboot.autoboot),
             ("boot.script.program", &boot.script.program),
             ("health.directory", &health.directory),

@@ -11,11 +11,27 @@ use crate::model::PerSlot;
 impl Words for Loader {
     const WORDS: &'static [(&'static str, Self)] = &[
         ("uboot", Self::Uboot),
+        ("grub", Self::Grub),
         ("tryboot", Self::Tryboot),
         ("systemd_boot", Self::SystemdBoot),
         ("efi", Self::Efi),
         ("script", Self::Script),
     ];
+}
+
+/// `[boot.grub]`: GRUB's environment block.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Grub {
+    /// The file.
+    pub environment: PathBuf,
+    /// Each slot's name in `ORDER`, `<name>_OK` and `<name>_TRY`.
+    pub names: PerSlot<String>,
+}
+
+impl Default for Grub {
+    fn default() -> Self {
+        Self { environment: "/boot/grub/grubenv".into(), names: PerSlot { a: "A".into(), b: "B".into() } }
+    }
 }
 
 /// `[boot.tryboot]`: Raspberry Pi's own bootloader.

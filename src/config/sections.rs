@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::loaders::{Efi, Script, SystemdBoot, Tryboot};
+use super::loaders::{Efi, Grub, Script, SystemdBoot, Tryboot};
 use crate::model::{PerSlot, Sha256, Window, Zone};
 
 pub(super) const fn minutes(n: u64) -> Duration {
@@ -56,6 +56,8 @@ pub struct Boot {
     pub upgrade_available: UpgradeAvailable,
     /// Names of the dialect `boot_order`.
     pub boot_order: BootOrder,
+    /// GRUB's environment block.
+    pub grub: Grub,
     /// Raspberry Pi's own bootloader.
     pub tryboot: Tryboot,
     /// systemd-boot.
@@ -75,6 +77,7 @@ impl Default for Boot {
             tries: 3,
             upgrade_available: UpgradeAvailable::default(),
             boot_order: BootOrder::default(),
+            grub: Grub::default(),
             tryboot: Tryboot::default(),
             systemd_boot: SystemdBoot::default(),
             efi: Efi::default(),
@@ -88,6 +91,8 @@ impl Default for Boot {
 pub enum Loader {
     /// U-Boot, by its environment.
     Uboot,
+    /// GRUB, by its environment block.
+    Grub,
     /// Raspberry Pi's own, by `autoboot.txt`.
     Tryboot,
     /// systemd-boot, by its EFI variables.

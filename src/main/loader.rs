@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use twinboot::boot::efi::{self, Efi};
+use twinboot::boot::grub::{self, Grub};
 use twinboot::boot::script::{self, Script};
 use twinboot::boot::tryboot::{self, Tryboot};
 use twinboot::boot::uboot::{self, UBoot};
@@ -29,6 +30,7 @@ pub(crate) fn open(config: &Config) -> Result<Box<dyn Bootloader>, Error> {
 pub(crate) fn open_with(config: &Config, runner: Runner) -> Result<Box<dyn Bootloader>, Error> {
     Ok(match config.boot.loader {
         Loader::Uboot => Box::new(UBoot::open(uboot(config))?),
+        Loader::Grub => Box::new(Grub::open(grub(config))?),
         Loader::Tryboot => Box::new(Tryboot::open(tryboot(config))?),
         Loader::SystemdBoot => Box::new(Efi::open(efi(
             config,
@@ -62,6 +64,15 @@ pub(crate) fn place(config: &Config) -> Place {
                 config.boot.fw_env_config.display()
             ),
             damaged: "save it once more from U-Boot or by fw_setenv",
+        },
+        Loader::Grub => Place {
+            key: "boot.grub.environment",
+            what: "GRUB's environment block",
+            missing: format!(
+                "make {} with the variables that grub.cfg wants, as told at its beginning",
+                config.boot.grub.environment.display()
+            ),
+            damaged: "put the block where GRUB can save to it",
         },
         Loader::Tryboot => Place {
             key: "boot.tryboot.autoboot",
@@ -108,6 +119,12 @@ fn uboot(config: &Config) -> uboot::Settings {
     // A simulated device must not contend for the lock of the machine it is simulated on.
     let lock_file = config.simulator.root.as_ref().map(|root| root.join("fw_printenv.lock"));
     uboot::Settings { fw_env_config: boot.fw_env_config.clone(), dialect, tries: boot.tries, lock_file }
+}
+
+fn grub(config: &Config) -> grub::Settings {
+    let config::Grub { environment, names } = config.boot.grub.clone();
+    let root = config.simulator.root.clone().unwrap_or_else(|| "/".into());
+    grub::Settings { environment, names, tries: config.boot.tries, root }
 }
 
 fn tryboot(config: &Config) -> tryboot::Settings {

@@ -284,3 +284,19 @@ fn settings_that_cannot_be_right_are_refused() {
         assert!(Tryboot::open(settings).is_err());
     }
 }
+
+#[test]
+fn what_the_doctor_is_told() {
+    use crate::boot::Verdict::{self, Bad, Doubtful, Good};
+    let verdicts = |pi: &Pi| -> Vec<Verdict> {
+        pi.loader().examine().unwrap().iter().map(|observation| observation.verdict).collect()
+    };
+    let pi = Pi::new(&says(2, 2));
+    assert_eq!(verdicts(&pi), [Good, Good, Good]);
+    fs::remove_dir_all(pi.root().join("proc")).unwrap();
+    assert_eq!(verdicts(&pi), [Good, Bad, Good]);
+    fs::write(&pi.autoboot, "boot_partition=2\n").unwrap();
+    assert_eq!(verdicts(&pi), [Bad, Bad, Doubtful]);
+    fs::write(&pi.autoboot, "").unwrap();
+    assert!(pi.loader().examine().is_err());
+}
