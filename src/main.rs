@@ -9,6 +9,8 @@ mod daemon;
 mod doctor;
 #[path = "main/door.rs"]
 mod door;
+#[path = "main/guard.rs"]
+mod guard;
 #[path = "main/inspect.rs"]
 mod inspect;
 #[path = "main/loader.rs"]
@@ -33,5 +35,5 @@ use std::process::ExitCode;
 use twinboot::cli;
 
 fn main() -> ExitCode {
-    cli::main(daemon::run, network::run, inspect::all, doctor::examine)
+    cli::main(daemon::run, network::run, inspect::all, doctor::examine, guard::run)
 }

@@ -1,10 +1,14 @@
 //! The bootloader, as far as we need it: which slot boots by default, which is on trial, and three ways to change
 //! that, each one atomic write.
 
+pub mod efi;
 mod examination;
 #[cfg(any(test, feature = "fakes"))]
 pub mod fake;
 pub mod grub;
+mod in_place;
+pub mod script;
+pub mod tryboot;
 pub mod uboot;
 mod unavailable;
 mod uncached;
@@ -66,6 +70,15 @@ pub trait Bootloader: Send {
     /// The variable by which the loader can show that it reads what we write; `None` where it has no variables.
     fn canary(&mut self) -> Option<&mut dyn Canary> {
         None
+    }
+
+    /// What the reboot into an armed trial must be asked for with (the last argument of reboot(2)), for a loader whose
+    /// variables alone do not begin one. `None` if a plain reboot does, or no trial is armed.
+    ///
+    /// # Errors
+    /// As for `view`.
+    fn reboot_argument(&mut self) -> Result<Option<String>, Error> {
+        Ok(None)
     }
 }
 

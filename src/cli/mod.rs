@@ -66,6 +66,8 @@ pub enum Command {
         #[arg(long, short)]
         verbose: bool,
     },
+    /// Reboot a system on trial that nobody judges, when its time is over; systemd does this
+    Guard,
     /// Show what runs and what an update is doing
     Status {
         /// As JSON
@@ -214,13 +216,14 @@ pub struct NetLaunch {
 }
 
 /// The whole program but what needs the adapters: reads the command line, and does what is asked. `daemon` is called
-/// for `run`, `net` for `net`, `inspect` for `check-config`, to look at what a configuration names, and `examine` for
-/// `doctor`.
+/// for `run`, `net` for `net`, `inspect` for `check-config`, to look at what a configuration names, `examine` for
+/// `doctor`, and `guard` for `guard`.
 pub fn main(
     daemon: impl FnOnce(Launch) -> ExitCode,
     net: impl FnOnce(NetLaunch) -> ExitCode,
     inspect: impl FnOnce(&Config) -> Vec<Finding>,
     examine: impl FnOnce(&Config, doctor::Consultation) -> Vec<doctor::Check>,
+    guard: impl FnOnce(&Path) -> ExitCode,
 ) -> ExitCode {
     let Arguments { config, command } = parse();
     match command {
@@ -230,6 +233,7 @@ pub fn main(
         Command::Doctor { json, strict, canary } => {
             doctor::show(&config, doctor::Consultation { canary }, (json, strict), examine).into()
         }
+        Command::Guard => guard(&config),
         Command::Status { .. }
         | Command::Install { .. }
         | Command::Download { .. }
@@ -250,9 +254,11 @@ pub fn main(
 fn client_command(command: &Command, path: &Path) -> ExitCode {
     let config = Config::understood(path);
     let exit = match command {
-        Command::Run { .. } | Command::Net { .. } | Command::CheckConfig | Command::Doctor { .. } => {
-            Exit::Usage
-        }
+        Command::Run { .. }
+        | Command::Net { .. }
+        | Command::CheckConfig
+        | Command::Doctor { .. }
+        | Command::Guard => Exit::Usage,
         Command::Status { json, watch: false } => status::show(&config, *json),
         Command::Status { json, watch: true } => watch::follow(&config.control.socket, *json),
         Command::FactoryReset { yes: false } if !request::is_meant() => Exit::Usage,

@@ -87,6 +87,7 @@ pub(super) fn request(command: &Command) -> Result<Request, String> {
         Command::Rollback => Request::Rollback,
         Command::Run { .. }
         | Command::Net { .. }
+        | Command::Guard
         | Command::Status { .. }
         | Command::CheckConfig
         | Command::Doctor { .. } => return Err("not a request".into()),

@@ -235,4 +235,8 @@ fn has_room(env: &Env, wanted: &[Wanted], capacity: usize, verb: &str) -> Result
 #[cfg(test)]
 mod canary_tests;
 #[cfg(test)]
+#[path = "edison_tests.rs"]
+mod edison;
+#[cfg(test)]
+#[path = "tests.rs"]
 mod tests;
