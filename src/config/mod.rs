@@ -15,6 +15,7 @@ mod nearest;
 mod network;
 mod print;
 mod sections;
+mod slots;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -27,9 +28,10 @@ pub use finding::{Finding, Weight};
 pub use network::{Attestation, Hub, Provisioning, Proxy, Tls, Transport, candidates};
 pub use sections::{
     Backoff, Boot, BootOrder, Control, Download, FactoryReset, Health, Hooks, HubCheck, Loader, Policy,
-    ProgramRunner, Programs, Properties, Report, ReportDialect, Simulator, Slots, State, Trust, UbootDialect,
+    ProgramRunner, Programs, Properties, Report, ReportDialect, Simulator, State, Trust, UbootDialect,
     UpgradeAvailable,
 };
+pub use slots::{Parts, Slots};
 use value::Value;
 
 /// The whole configuration. [`Config::default`] is what the shipped file says.
