@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::loaders::{Efi, Grub, Script, SystemdBoot, Tryboot};
 use crate::model::{PerSlot, Sha256, Window, Zone};
 
 pub(super) const fn minutes(n: u64) -> Duration {
@@ -41,6 +42,16 @@ pub struct Boot {
     pub upgrade_available: UpgradeAvailable,
     /// Names of the dialect `boot_order`.
     pub boot_order: BootOrder,
+    /// GRUB's environment block.
+    pub grub: Grub,
+    /// Raspberry Pi's own bootloader.
+    pub tryboot: Tryboot,
+    /// systemd-boot.
+    pub systemd_boot: SystemdBoot,
+    /// The firmware's own boot manager.
+    pub efi: Efi,
+    /// A program of the board's.
+    pub script: Script,
 }
 
 impl Default for Boot {
@@ -52,6 +63,11 @@ impl Default for Boot {
             tries: 3,
             upgrade_available: UpgradeAvailable::default(),
             boot_order: BootOrder::default(),
+            grub: Grub::default(),
+            tryboot: Tryboot::default(),
+            systemd_boot: SystemdBoot::default(),
+            efi: Efi::default(),
+            script: Script::default(),
         }
     }
 }
@@ -61,6 +77,16 @@ impl Default for Boot {
 pub enum Loader {
     /// U-Boot, by its environment.
     Uboot,
+    /// GRUB, by its environment block.
+    Grub,
+    /// Raspberry Pi's own, by `autoboot.txt`.
+    Tryboot,
+    /// systemd-boot, by its EFI variables.
+    SystemdBoot,
+    /// The firmware's boot manager, by `BootNext` and `BootOrder`.
+    Efi,
+    /// Any, by a program of the board's.
+    Script,
 }
 
 /// Which of U-Boot's variables choose the slot.

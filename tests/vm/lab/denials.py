@@ -7,16 +7,13 @@ kernel's command line): a filter of system calls, and everything else that answe
 import errno
 import re
 from collections.abc import Iterable
-from functools import cache
-from pathlib import Path
 
 PROGRAM = "/usr/bin/twinboot"
-# Linux' own table of arm64's system calls, which comes with the cross compiler.
-TABLE = Path("/usr/aarch64-linux-gnu/include/asm-generic/unistd.h")
 
 
-def denials(entries: Iterable[dict[str, object]]) -> list[str]:
-    """The records among the journal's entries, in words: `filter openat`, `EACCES openat /etc/shadow`."""
+def denials(entries: Iterable[dict[str, object]], calls: dict[int, str]) -> list[str]:
+    """The records among the journal's entries, in words: `filter openat`, `EACCES openat /etc/shadow`. `calls`: the
+    machine's system calls by number."""
     audit = [(str(entry.get("_AUDIT_ID")), str(entry.get("MESSAGE"))) for entry in entries
              if entry.get("_TRANSPORT") == "audit"]
     paths: dict[str, list[str]] = {}
@@ -28,7 +25,7 @@ def denials(entries: Iterable[dict[str, object]]) -> list[str]:
         kind = message.split(" ", 1)[0]
         if kind not in ("SECCOMP", "SYSCALL") or _field(message, "exe") != PROGRAM:
             continue
-        call = _calls().get(int(_field(message, "syscall") or -1), "?")
+        call = calls.get(int(_field(message, "syscall") or -1), "?")
         code = "filter" if kind == "SECCOMP" else errno.errorcode.get(-int(_field(message, "exit") or 0), "?")
         found.append(" ".join([code, call, *paths.get(record, [])]))
     return found
@@ -38,12 +35,6 @@ def lost(entries: Iterable[dict[str, object]]) -> list[str]:
     """What the kernel says of records that it could not keep; then nobody knows what they were."""
     return [str(entry["MESSAGE"]) for entry in entries if entry.get("_TRANSPORT") == "kernel"
             and re.search(r"^audit: .*limit exceeded", str(entry.get("MESSAGE")))]
-
-
-@cache
-def _calls() -> dict[int, str]:
-    lines = re.findall(r"^#define __NR(?:3264)?_(\w+)\s+(\d+)$", TABLE.read_text(encoding="utf-8"), re.MULTILINE)
-    return {int(number): name for name, number in lines}
 
 
 def _field(message: str, name: str) -> str | None:

@@ -6,19 +6,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .cache import Cache
-from .loader import HERE as LOADER
+from .chain import DATA, MIB, Chain
 from .tool import ToolError, tool
 
-MIB = 1024 * 1024
-ENVIRONMENT, SLOT, DATA = 32 * MIB, 384 * MIB, 64 * MIB
-# Partition numbers, names and sizes; loader/ab.env counts on the numbers.
-PARTITIONS = (("env", ENVIRONMENT), ("rootfs-a", SLOT), ("rootfs-b", SLOT), ("data", DATA))
 # What U-Boot 2023.01 cannot read.
 EXT4 = ("-t", "ext4", "-b", "4096", "-O", "^metadata_csum_seed,^orphan_file")
 
 
 # What images can be made of, and files of the host that can be put into them.
-SYSTEMS = frozenset({"debian", "gateway"})
+SYSTEMS = frozenset({"debian", "gateway", "stub"})
 FILES = frozenset({"twinboot.deb", "hub-ca.crt", "connection-string"})
 
 
@@ -76,16 +72,18 @@ def make_image(base: Path, image: Image, files: dict[str, Path], place: Path) ->
         commands += _put(files[name], path, "0100644")
     said = tool("debugfs", "-w", "-f", "-", place, stdin="\n".join(commands) + "\n")
     shutil.rmtree(written)
-    # It goes on after a mistake, and ends with 0. The first `rm` of a file that is new is no mistake.
+    # It goes on after a mistake, and ends with 0. To remove a file that is new is none, nor a directory that is there.
     bad = [line for line in said.splitlines() if ": " in line and not line.startswith(("debugfs", "Allocated"))
-           and not line.startswith("rm: File not found by ext2_lookup while trying to resolve filename")]
+           and not line.startswith(("rm: File not found by ext2_lookup while trying to resolve filename",
+                                    "mkdir: Ext2 directory already exists",
+                                    "ext2fs_mkdir: Ext2 directory already exists"))]
     if bad:
         raise ToolError(f"debugfs: {bad}")
 
 
 def _put(source: Path, path: str, mode: str) -> list[str]:
-    """Its directory must be there."""
-    return [f"rm {path}", f"write {source} {path}", f"sif {path} mode {mode}", f"sif {path} uid 0", f"sif {path} gid 0"]
+    """Its directory is made if its parent is there, as for a unit's drop-ins."""
+    return [f"mkdir {Path(path).parent}", f"rm {path}", f"write {source} {path}", f"sif {path} mode {mode}", f"sif {path} uid 0", f"sif {path} gid 0"]
 
 
 def sha256(path: Path) -> str:
@@ -94,37 +92,24 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def make_disk(place: Path, work: Path, slots: dict[str, Path], data: Path) -> None:
-    """A disk as it leaves the factory: `slots` by their letters, `data` a directory, the loader's variables saved."""
-    offset, table = MIB, ["sgdisk", "--clear"]
-    at = {}
-    for number, (name, size) in enumerate(PARTITIONS, 1):
-        table += [f"--new={number}:{offset // 512}:+{size // 1024}K", f"--change-name={number}:{name}"]
-        at[name] = offset
-        offset += size
+def make_disk(chain: Chain, built: Path, work: Path, slots: dict[str, Path], data: Path) -> None:
+    """The file `disk` in `work`, as it leaves the factory: `slots` by their letters, `data` a directory."""
+    place = work / "disk"
+    table = ["sgdisk", "--clear"]
+    for number, part in enumerate(chain.partitions, 1):
+        table += [f"--new={number}:{chain.start_of(part.name) // 512}:+{part.size // 1024}K",
+                  f"--change-name={number}:{part.name}", f"--typecode={number}:{part.kind}"]
     with place.open("wb") as disk:
-        disk.truncate(offset + MIB)
+        disk.truncate(chain.size())
     tool(*table, place)
     parts = {"env": work / "env.img", "data": work / "data.img"}
-    _environment(parts["env"], work)
-    tool("mke2fs", "-q", *EXT4, "-d", data, parts["data"], f"{DATA // 1024}K")
+    chain.environment(built, parts["env"])
+    tool("mke2fs", "-q", *EXT4, "-d", data, parts["data"], f"{DATA.size // 1024}K")
     # As systemd wants a service's directory of state; mke2fs does not take it from the one it copies.
     tool("debugfs", "-w", "-R", "sif <2> mode 040700", parts["data"])
-    parts |= {f"rootfs-{letter}": image for letter, image in slots.items()}
-    for name, source in parts.items():
-        tool("dd", f"if={source}", f"of={place}", "bs=1M", f"seek={at[name] // MIB}", "conv=notrunc,sparse",
-             "status=none")
-    parts["env"].unlink()
-    parts["data"].unlink()
-
-
-def _environment(place: Path, work: Path) -> None:
-    """A FAT file system with both copies of the loader's variables, good ones, as after `saveenv; saveenv`."""
-    with place.open("wb") as file:
-        file.truncate(ENVIRONMENT)
-    tool("mformat", "-i", place, "-c", "4", "-v", "ENV", "::")
-    saved = work / "uboot.env"
-    tool("mkenvimage", "-r", "-s", "0x4000", "-o", saved, LOADER / "ab.env")
-    for name in ("uboot.env", "uboot-redund.env"):
-        tool("mcopy", "-i", place, saved, f"::{name}")
-    saved.unlink()
+    for name, source in (parts | {f"rootfs-{letter}": image for letter, image in slots.items()}).items():
+        tool("dd", f"if={source}", f"of={place}", "bs=1M", f"seek={chain.start_of(name) // MIB}",
+             "conv=notrunc,sparse", "status=none")
+    for source in parts.values():
+        source.unlink()
+    chain.finish(built, place)

@@ -4,17 +4,21 @@ import base64
 import json
 import os
 import queue
+import random
 import signal
 import socket
 import subprocess
 import tempfile
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
-# As a small gateway: a Cortex-A53, which QEMU knows with its instructions for AES and SHA-2.
-MACHINE = ["qemu-system-aarch64", "-machine", "virt", "-cpu", "cortex-a53", "-accel", "tcg,thread=multi,tb-size=256",
-           "-m", "512", "-nodefaults", "-display", "none"]
+from .chain import Chain
+from .tool import tool
+from .volatile import BLOCK, SECTOR, Disk
+
+MEMORY = 512
 
 
 class Unexpected(Exception):
@@ -28,10 +32,15 @@ class Rebooted(Unexpected):
 class Machine:
     """A machine that lives as long as this object's `with`."""
 
-    def __init__(self, loader: Path, disk: Path, logs: Path, processors: int = 2) -> None:
-        self.loader, self.disk, self.logs, self.processors = loader, disk, logs, processors
+    def __init__(self, chain: Chain, built: Path, image: Path, logs: Path, processors: int = 1) -> None:
+        self.chain, self.built, self.image, self.logs, self.processors = chain, built, image, logs, processors
+        self.disk: Disk | None = None
+        """What it writes to, as long as it has power."""
+        self._sockets: tempfile.TemporaryDirectory[str] | None = None
         self.boots: queue.Queue[str] = queue.Queue()
         """Boot ids, of boots that came as far as the lab's hand and that nobody has asked about."""
+        self._entries: list[dict[str, object]] = []
+        self._read = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._used = 0.0
         self._number = 0
@@ -52,44 +61,49 @@ class Machine:
 
     def power_on(self) -> None:
         """Starts it."""
-        with tempfile.TemporaryDirectory(prefix="lab-") as short:
-            path = f"{short}/control"
-            listener = socket.socket(socket.AF_UNIX)
-            listener.bind(path)
-            listener.listen(1)
-            listener.settimeout(60)
-            errors = open(self.logs / "qemu.log", "ab")
-            self._process = subprocess.Popen(self.command(path), stdin=subprocess.DEVNULL, stdout=errors, stderr=errors)
-            errors.close()
-            try:
-                self._control, _ = listener.accept()
-            except TimeoutError:
-                said = (self.logs / "qemu.log").read_text(errors="replace")[-1000:]
-                raise Unexpected(f"QEMU does not start: {said}") from None
-            finally:
-                listener.close()
+        self._sockets = tempfile.TemporaryDirectory(prefix="lab-")
+        self.disk = Disk(self.image, f"{self._sockets.name}/disk", self._atomic)
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(f"{self._sockets.name}/control")
+        listener.listen(1)
+        listener.settimeout(60)
+        errors = open(self.logs / "qemu.log", "ab")
+        self._process = subprocess.Popen(self.command(self._sockets.name), stdin=subprocess.DEVNULL, stdout=errors,
+                                         stderr=errors)
+        errors.close()
+        try:
+            self._control, _ = listener.accept()
+        except TimeoutError:
+            said = (self.logs / "qemu.log").read_text(errors="replace")[-1000:]
+            raise Unexpected(f"QEMU does not start: {said}") from None
+        finally:
+            listener.close()
         self._control.settimeout(None)
         threading.Thread(target=self._listen, args=(self._control,), daemon=True).start()
 
-    def command(self, control: str) -> list[str]:
+    def command(self, sockets: str) -> list[str]:
         """QEMU's command line. It dies with us, however we die."""
         return [
-            "setpriv", "--pdeathsig", "KILL", *MACHINE, "-smp", str(self.processors), "-bios", str(self.loader),
-            # The host keeps what it was given, synced or not, and need not wait for disks of its own.
-            "-blockdev", f"driver=file,node-name=file,filename={self.disk},cache.no-flush=on",
-            "-blockdev", "driver=raw,node-name=disk,file=file,cache.no-flush=on",
-            "-device", "nvme,drive=disk,serial=lab",
+            "setpriv", "--pdeathsig", "KILL", *self.chain.machine, "-m", str(MEMORY), "-nodefaults", "-display", "none",
+            "-smp", str(self.processors), *self.chain.firmware(self.built),
+            "-blockdev", f"driver=nbd,node-name=disk,server.type=unix,server.path={sockets}/disk,export=",
+            "-device", self.chain.drive,
             "-netdev", "user,id=net,restrict=off", "-device", "virtio-net-pci,netdev=net,romfile=",
             "-chardev", f"file,id=console,path={self.logs / 'console.log'},append=on", "-serial", "chardev:console",
-            "-chardev", f"socket,id=control,path={control}",
+            "-chardev", f"socket,id=control,path={sockets}/control",
             "-chardev", f"file,id=journal,path={self.logs / 'journal.json'},append=on",
             "-device", "virtio-serial-pci",
             "-device", "virtserialport,chardev=control,name=lab.control",
             "-device", "virtserialport,chardev=journal,name=lab.journal",
         ]
 
-    def cut_power(self) -> None:
-        """The plug is pulled. What the disk was given it has: the host does not forget."""
+    def _atomic(self, offset: int) -> int:
+        """What a disk writes whole. Where the loader's variables are, one that is worse than most."""
+        is_loaders = any(self.chain.is_in(part, offset) for part in self.chain.parts_of_loader)
+        return SECTOR if is_loaders else BLOCK
+
+    def cut_power(self, chance: random.Random | None = None) -> str:
+        """The plug is pulled; with `chance`, what was not flushed may be lost. What became of it, in words."""
         if self._process is not None:
             self._process.send_signal(signal.SIGKILL)
             _, _, used = os.wait4(self._process.pid, 0)
@@ -99,6 +113,28 @@ class Machine:
         if self._control is not None:
             self._control.close()
             self._control = None
+        story = "it was off"
+        if self.disk is not None:
+            kept, lost = self.disk.off(chance)
+            story = f"{kept} sectors kept and {lost} lost of what was not flushed"
+            self.disk = None
+        if self._sockets is not None:
+            self._sockets.cleanup()
+            self._sockets = None
+        # Whoever came up before has gone.
+        self.boots = queue.Queue()
+        return story
+
+    def durable(self, part: str, offset: int, length: int) -> bytes:
+        """What a partition holds that no cut can take away any more."""
+        with self.image.open("rb") as image:
+            image.seek(self.chain.start_of(part) + offset)
+            return image.read(length)
+
+    def wipe(self, part: str) -> None:
+        """A partition is empty, as from the factory: what was there cannot pass for what is written next."""
+        tool("fallocate", "--punch-hole", "--offset", str(self.chain.start_of(part)), "--length",
+             str(self.chain.size_of(part)), self.image)
 
     def processor_seconds(self) -> float:
         """What it has cost the host."""
@@ -166,16 +202,35 @@ class Machine:
     def console(self) -> str:
         """Everything on the serial console so far."""
         path = self.logs / "console.log"
-        return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+        return path.read_text(encoding="utf-8", errors="replace").replace("\r", "") if path.exists() else ""
 
     def journal(self) -> list[dict[str, object]]:
         """The journal of every boot so far, as far as it was written out: an object for each entry."""
-        entries = []
         path = self.logs / "journal.json"
-        for line in path.read_bytes().split(b"\n") if path.exists() else []:
-            try:
-                entries.append(json.loads(line))
-            except ValueError:
-                # Cut off by the power, or still on its way.
-                continue
-        return entries
+        if path.exists():
+            with path.open("rb") as file:
+                file.seek(self._read)
+                lines = file.read().split(b"\n")
+            # The last one is empty, or still on its way.
+            for line in lines[:-1]:
+                self._read += len(line) + 1
+                try:
+                    self._entries.append(json.loads(line))
+                except ValueError:
+                    # Cut off by the power.
+                    continue
+        return self._entries
+
+    def now(self) -> "Moment":
+        """How much has been written until now."""
+        return Moment(len(self.console()), len(self.journal()))
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A point in the machine's life: how much it had written."""
+
+    console: int
+    """Characters."""
+    journal: int
+    """Entries."""

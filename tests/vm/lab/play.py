@@ -1,28 +1,35 @@
 """Plays a scenario: a disk, a hub and a machine of its own, then one step after the other."""
 
+import random
 import re
 import shutil
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from . import hub as hubs
+from .blackouts import Blackouts
+from .chain import Chain
 from .denials import denials, lost
 from .disk import make_disk, make_image, sha256
 from .hub import Hub
-from .machine import Machine, Rebooted, Unexpected
-from .scenario import Boots, Denied, Journal, Reported, Run, Scenario, Step, Wish
+from .machine import Machine, Moment, Rebooted, Unexpected
+from .scenario import Boots, Console, Cut, Cuts, Denied, Journal, Reported, Run, Scenario, Step, Truth, Wish
 from .tool import tool
+from .truth import booted, disagreement
+from .volatile import Trap
 
 
 @dataclass(frozen=True)
 class Kit:
-    """What all scenarios share."""
+    """What all scenarios on a chain share."""
 
-    loader: Path
+    chain: Chain
+    built: Path
+    """What the chain has built."""
     systems: dict[str, Path]
     """File systems by the names of SYSTEMS."""
     files: dict[str, Path]
@@ -34,8 +41,15 @@ class Kit:
 class Play:
     """A scenario that is being played. Its `with` takes everything away again but the logs."""
 
-    def __init__(self, kit: Kit, scenario: Scenario, logs: Path) -> None:
-        self.kit, self.scenario, self.logs = kit, scenario, logs
+    def __init__(self, kit: Kit, scenario: Scenario, logs: Path, seed: str) -> None:
+        self.kit, self.scenario, self.logs, self.chain = kit, scenario, logs, kit.chain
+        # Every cut of the power draws from this.
+        self.seed, self.chance = seed, random.Random(seed)
+        self.cuts: list[str] = []
+        """Each cut, in words."""
+        self._slot = ""
+        # What steps that read on have read.
+        self._read = Moment(0, 0)
         shutil.rmtree(logs, ignore_errors=True)
         logs.mkdir(parents=True)
         self._work = tempfile.TemporaryDirectory(prefix="lab-", dir=logs)
@@ -43,7 +57,7 @@ class Play:
         (self.work / "served").mkdir()
         state = hubs.copy_of(kit.hub_state, self.work / "hub")
         self.hub = Hub(kit.emulator, state, logs / "hub.log", images=self.work / "served")
-        self.machine = Machine(kit.loader, self.work / "disk", logs, scenario.processors)
+        self.machine = Machine(kit.chain, kit.built, self.work / "disk", logs, scenario.processors)
 
     def __enter__(self) -> "Play":
         return self
@@ -57,6 +71,7 @@ class Play:
         """From the beginning to the end.
 
         Raises Unexpected at the first step that does not go as it should."""
+        self.tell(f"{self.scenario.name} on {self.chain.name}, seed {self.seed}")
         self._prepare()
         for number, step in enumerate(self.scenario.steps, 1):
             began = time.monotonic(), self.machine.processor_seconds()
@@ -84,10 +99,12 @@ class Play:
             (data / "credentials").mkdir(mode=0o700)
             shutil.copy(string, data / "credentials" / string.name)
             (data / "credentials" / string.name).chmod(0o600)
-        make_disk(self.work / "disk", self.work, {"a": self._image(self.scenario.a)}, data)
+        make_disk(self.chain, self.kit.built, self.work, {"a": self._image(self.scenario.a)}, data)
 
     def _image(self, name: str) -> Path:
         image, place = self.scenario.images[name], self.work / f"{name}.ext4"
+        if image.system == "gateway" and self.chain.configuration:
+            image = replace(image, files={"/etc/twinboot/conf.d/40-boot.toml": self.chain.configuration} | image.files)
         files = self.kit.files | {"connection-string": self.work / "connection-string"}
         make_image(self.kit.systems[image.system], image, files, place)
         return place
@@ -106,20 +123,39 @@ class Play:
                 self._wait(step.limit, lambda: self._reported(step))
             case Journal():
                 self._wait(step.limit, lambda: self._journal(step))
+            case Console():
+                self._wait(step.limit, lambda: self._console(step))
+            case Truth():
+                self._wait(step.limit, lambda: self._truth(step))
+            case Cut():
+                self._cut(step)
+            case Cuts():
+                Blackouts(self, step).play()
             case Denied():
                 self._denied(step)
 
     def _boots(self, step: Boots) -> None:
-        if not self.machine.is_on():
-            self.machine.power_on()
-        self.machine.next_boot(step.limit)
-        line = self._must("cat /proc/cmdline")
-        if f"root=PARTLABEL=rootfs-{step.boots} " not in line:
-            raise Unexpected(f"it came up with {line}")
+        self.up(step.limit)
+        if self._slot != step.boots:
+            raise Unexpected(f"slot {self._slot} came up")
         if step.well:
             state = self._must("systemctl is-system-running --wait || systemctl --failed --no-legend")
             if state != "running\n":
                 raise Unexpected(f"it came up, but not well: {state}")
+
+    def up(self, limit: float = 900) -> str:
+        """Waits until it has come up once more, switched on if it is off: the slot."""
+        if not self.machine.is_on():
+            self.machine.power_on()
+        self.machine.next_boot(limit)
+        self._slot = booted(self.machine)
+        return self._slot
+
+    def settle(self, slot: str) -> None:
+        """Takes note of boots that nobody has waited for, the last of them from this slot."""
+        self._slot = slot
+        while not self.machine.boots.empty():
+            self.machine.boots.get_nowait()
 
     def _must(self, script: str) -> str:
         status, said = self.machine.run(script)
@@ -149,14 +185,20 @@ class Play:
             raise Unexpected(wrong)
 
     def _wish(self, step: Wish) -> None:
-        image = self._image(step.wish)
-        served = self.work / "served" / f"{step.wish}.zst"
-        tool("zstd", "--quiet", "-3", "--threads=0", "-o", served, image)
-        image.unlink()
+        self.wish(step.wish, step.job)
+
+    def wish(self, name: str, job: str = "") -> None:
+        """The hub wants an image; the slot it goes to is empty, so that what was there cannot pass for it."""
+        served = self.work / "served" / f"{name}.zst"
+        if not served.exists():
+            image = self._image(name)
+            tool("zstd", "--quiet", "-3", "--threads=0", "-o", served, image)
+            image.unlink()
+        self.machine.wipe(f"rootfs-{'b' if self._slot == 'a' else 'a'}")
         firmware: dict[str, Any] = {
-            "fwVersion": self.scenario.images[step.wish].version, "fwPackageURI": self.hub.address(served.name),
+            "fwVersion": self.scenario.images[name].version, "fwPackageURI": self.hub.address(served.name),
             "fwPackageCheckValue": f"sha256:{sha256(served)}", "fwSize": served.stat().st_size}
-        self.hub.wish(firmware | ({"jobId": step.job} if step.job else {}))
+        self.hub.wish(firmware | ({"jobId": job} if job else {}))
 
     def _reported(self, step: Reported) -> str | None:
         reported = self.hub.reported().get("firmware", {})
@@ -164,12 +206,49 @@ class Play:
         return f"{sorted(wrong)} differ in {reported}" if wrong else None
 
     def _journal(self, step: Journal) -> str | None:
-        messages = (str(entry.get("MESSAGE")) for entry in self.machine.journal()
-                    if str(entry.get("_SYSTEMD_UNIT", "")).startswith("twinboot"))
-        for pattern in step.journal:
-            if not any(re.search(pattern, message) for message in messages):
-                return f"no line after the one before has {pattern!r}"
+        entries, at = self.machine.journal(), self._read.journal
+        for wanted in step.journal:
+            at = next((number + 1 for number in range(at, len(entries)) if _is_ours(entries[number]) and all(
+                re.search(pattern, str(entries[number].get(name, ""))) for name, pattern in wanted.items())), 0)
+            if at == 0:
+                return f"no entry after the one before has {wanted}"
+        self._read = Moment(self._read.console, at)
         return None
+
+    def _console(self, step: Console) -> str | None:
+        text, at = self.machine.console(), self._read.console
+        for pattern in step.console:
+            found = re.compile(pattern, re.MULTILINE).search(text, at)
+            if found is None:
+                return f"no line after the one before has {pattern!r}"
+            at = found.end()
+        self._read = Moment(at, self._read.journal)
+        return None
+
+    def _truth(self, step: Truth) -> str | None:
+        wrong, status = disagreement(self.chain, self.machine, self.hub)
+        if wrong is not None:
+            return wrong
+        last = status["last"] or {}
+        said = [("phase", "idle", status["phase"]), ("slot", step.truth, status["booted"]),
+                ("default", step.truth, status["default"]), ("trial", None, status["trial"]),
+                ("outcome", step.outcome or last.get("outcome"), last.get("outcome")),
+                ("code", step.code or last.get("code"), last.get("code"))]
+        return "; ".join(f"{what} is {is_!r}, not {wanted!r}" for what, wanted, is_ in said if wanted != is_) or None
+
+    def _cut(self, step: Cut) -> None:
+        if step.cut != "now":
+            self.trapped(step.cut, step.number, step.part, step.limit)
+        self.tell(f"    {self.machine.cut_power(self.chance)}")
+
+    def trapped(self, kind: str, number: int, part: str, limit: float) -> bool:
+        """Waits until the disk has seen so many writes or flushes; then it answers no more. Whether that came."""
+        name = part if part != "target" else f"rootfs-{'b' if self._slot == 'a' else 'a'}"
+        trap = Trap(kind, number, lambda offset: not name or self.chain.is_in(name, offset))
+        if self.machine.disk is None:
+            raise Unexpected("the machine is off")
+        self.machine.disk.set(trap)
+        return trap.sprung.wait(limit)
 
     def _denied(self, step: Denied) -> None:
         # What was denied until now is in the journal before this line is.
@@ -180,7 +259,8 @@ class Play:
         entries = self.machine.journal()
         if dropped := lost(entries):
             raise Unexpected(f"records of the kernel were lost: {dropped}")
-        found = denials(entries)
+        found = [one for one in denials(entries, self.chain.system_calls())
+                 if not any(re.search(pattern, one) for pattern in self.chain.harmless)]
         missing = [pattern for pattern in step.denied if not any(re.search(pattern, one) for one in found)]
         unwanted = [one for one in found if not any(re.search(pattern, one) for pattern in step.denied)]
         if missing or unwanted:
@@ -194,3 +274,7 @@ class Play:
             if time.monotonic() > end:
                 raise Unexpected(f"still so after {limit:.0f} s: {why}")
             time.sleep(0.5)
+
+
+def _is_ours(entry: dict[str, object]) -> bool:
+    return str(entry.get("_SYSTEMD_UNIT", "")).startswith("twinboot")

@@ -6,6 +6,7 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from .cuts import PHASES
 from .disk import FILES, SYSTEMS, Image
 
 
@@ -68,11 +69,59 @@ class Reported(Told):
 
 @dataclass(frozen=True)
 class Journal(Told):
-    """`journal = ["…"]`: waits until the journal of all boots so far has these lines of twinboot, in this order."""
+    """`journal = [{…}, …]`: waits until the journal has these entries of twinboot, in this order, after the entry that
+    the step of this kind before this one ended with, in whatever boot."""
 
-    journal: tuple[str, ...]
-    """Regular expressions, each found in the message of an entry."""
+    journal: tuple[dict[str, str], ...]
+    """Fields of an entry, and a regular expression that is found in each."""
     limit: float = 120
+
+
+@dataclass(frozen=True)
+class Console(Told):
+    """`console = ["…"]`: waits until loader or kernel wrote these lines, in this order, after the line that the step of
+    this kind before this one ended with."""
+
+    console: tuple[str, ...]
+    """Regular expressions; `^` and `$` match at lines."""
+    limit: float = 120
+
+
+@dataclass(frozen=True)
+class Truth(Told):
+    """`truth = "b"`: waits until this slot runs, boots by default, and kernel, loader, `twinboot status` and the hub all
+    say so, as they do of versions and of what became of the last update."""
+
+    truth: str
+    outcome: str = ""
+    """`outcome` of the last update in the status."""
+    code: str = ""
+    """Its failure."""
+    limit: float = 600
+
+
+@dataclass(frozen=True)
+class Cut(Told):
+    """`cut = "flush"`: the power goes at a moment, for good: `boots` turns it on again."""
+
+    cut: str
+    """`now`, or at a `write` or a `flush`."""
+    number: int = 1
+    """The how manieth of these."""
+    part: str = ""
+    """Writes to this partition alone count."""
+    limit: float = 300
+
+
+@dataclass(frozen=True)
+class Cuts(Told):
+    """`cuts = ["download", …]`: good updates, one after the other, to the images in `images` by turns, and the power goes
+    once in each of these phases of each of them, at moments drawn from the seed, until it went `number` times. Each
+    time the machine must boot and all must say the same; each update must succeed in the end."""
+
+    cuts: tuple[str, ...]
+    images: tuple[str, ...]
+    number: int
 
 
 @dataclass(frozen=True)
@@ -83,8 +132,8 @@ class Denied(Told):
     """Regular expressions for records as `denials` words them; each must be found, and each record match one."""
 
 
-Step = Boots | Run | Wish | Reported | Journal | Denied
-STEPS: tuple[type[Step], ...] = (Boots, Run, Wish, Reported, Journal, Denied)
+Step = Boots | Run | Wish | Reported | Journal | Console | Truth | Cut | Cuts | Denied
+STEPS: tuple[type[Step], ...] = (Boots, Run, Wish, Reported, Journal, Console, Truth, Cut, Cuts, Denied)
 
 
 @dataclass(frozen=True)
@@ -97,7 +146,13 @@ class Scenario:
     """The image in slot A; B is empty."""
     images: dict[str, Image]
     steps: tuple[Step, ...]
-    processors: int = 2
+    chains: tuple[str, ...] = ("uboot", "grub")
+    """On which it is played."""
+    lives: int = 1
+    """How often, each time with another seed."""
+    weight: int = 1
+    """What is heavier begins earlier."""
+    processors: int = 1
 
 
 def load(path: Path) -> Scenario:
@@ -109,6 +164,13 @@ def load(path: Path) -> Scenario:
         steps = tuple(_step(table) for table in text.pop("step", []))
         made = _filled(Scenario, text | {"name": path.stem, "images": images, "steps": steps})
         wanted = {made.a} | {step.wish for step in steps if isinstance(step, Wish)}
+        for step in steps:
+            if isinstance(step, Cuts):
+                wanted |= set(step.images)
+                if unknown := set(step.cuts) - set(PHASES):
+                    raise Mistake(f"phases are {sorted(PHASES)}, and not {unknown}")
+            elif isinstance(step, Cut) and step.cut not in ("now", "write", "flush"):
+                raise Mistake(f"a cut is now, or at a write or flush: {step}")
         if not steps or wanted != set(images):
             raise Mistake(f"no steps, or images that are not there or not used: {wanted ^ set(images)}")
         for image in images.values():
