@@ -46,7 +46,7 @@ fn a_slot_of_two_partitions_is_updated_as_one_through_power_cuts() -> Checked {
     bench.cloud.desire(bench.publish("3.0.0", &boot).desired())?;
     let reported = bench.fails("error", "image.undecodable")?;
     let detail = reported["firmware"]["fwUpdateSubstatus"].as_str().unwrap_or_default();
-    assert!(detail.contains("the root file system of slot a begins at byte 1049088"), "{detail}");
+    assert!(detail.contains("the root file system of slot A begins at byte 1049088"), "{detail}");
     assert_eq!(bench.device.boots(), boots);
     bench.settled(Slot::B, &LONG)
 }
