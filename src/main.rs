@@ -35,5 +35,5 @@ use std::process::ExitCode;
 use twinboot::cli;
 
 fn main() -> ExitCode {
-    cli::main(daemon::run, network::run, inspect::all, doctor::examine, guard::run)
+    cli::main(daemon::run, network::run, inspect::all, guard::run, doctor::examine)
 }

@@ -59,6 +59,15 @@ pub trait Bootloader: Send {
     /// As for `arm`.
     fn revert(&mut self, to: Slot) -> Result<(), Error>;
 
+    /// What the reboot into an armed trial must be asked for with (the last argument of reboot(2)), for a loader whose
+    /// variables alone do not begin one. `None` if a plain reboot does, or no trial is armed.
+    ///
+    /// # Errors
+    /// As for `view`.
+    fn reboot_argument(&mut self) -> Result<Option<String>, Error> {
+        Ok(None)
+    }
+
     /// What can be seen of the loader's means to go back, before any update needs them. Writes nothing.
     ///
     /// # Errors
@@ -70,15 +79,6 @@ pub trait Bootloader: Send {
     /// The variable by which the loader can show that it reads what we write; `None` where it has no variables.
     fn canary(&mut self) -> Option<&mut dyn Canary> {
         None
-    }
-
-    /// What the reboot into an armed trial must be asked for with (the last argument of reboot(2)), for a loader whose
-    /// variables alone do not begin one. `None` if a plain reboot does, or no trial is armed.
-    ///
-    /// # Errors
-    /// As for `view`.
-    fn reboot_argument(&mut self) -> Result<Option<String>, Error> {
-        Ok(None)
     }
 }
 

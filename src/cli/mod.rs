@@ -216,24 +216,24 @@ pub struct NetLaunch {
 }
 
 /// The whole program but what needs the adapters: reads the command line, and does what is asked. `daemon` is called
-/// for `run`, `net` for `net`, `inspect` for `check-config`, to look at what a configuration names, `examine` for
-/// `doctor`, and `guard` for `guard`.
+/// for `run`, `net` for `net`, `inspect` for `check-config`, to look at what a configuration names, `guard` for `guard`,
+/// and `examine` for `doctor`.
 pub fn main(
     daemon: impl FnOnce(Launch) -> ExitCode,
     net: impl FnOnce(NetLaunch) -> ExitCode,
     inspect: impl FnOnce(&Config) -> Vec<Finding>,
-    examine: impl FnOnce(&Config, doctor::Consultation) -> Vec<doctor::Check>,
     guard: impl FnOnce(&Path) -> ExitCode,
+    examine: impl FnOnce(&Config, doctor::Consultation) -> Vec<doctor::Check>,
 ) -> ExitCode {
     let Arguments { config, command } = parse();
     match command {
         Command::Run { net, verbose } => daemon(Launch { config, net, verbose }),
         Command::Net { socket, verbose } => net(NetLaunch { socket, verbose }),
         Command::CheckConfig => check::show(&config, inspect).into(),
+        Command::Guard => guard(&config),
         Command::Doctor { json, strict, canary } => {
             doctor::show(&config, doctor::Consultation { canary }, (json, strict), examine).into()
         }
-        Command::Guard => guard(&config),
         Command::Status { .. }
         | Command::Install { .. }
         | Command::Download { .. }
@@ -257,8 +257,8 @@ fn client_command(command: &Command, path: &Path) -> ExitCode {
         Command::Run { .. }
         | Command::Net { .. }
         | Command::CheckConfig
-        | Command::Doctor { .. }
-        | Command::Guard => Exit::Usage,
+        | Command::Guard
+        | Command::Doctor { .. } => Exit::Usage,
         Command::Status { json, watch: false } => status::show(&config, *json),
         Command::Status { json, watch: true } => watch::follow(&config.control.socket, *json),
         Command::FactoryReset { yes: false } if !request::is_meant() => Exit::Usage,

@@ -238,5 +238,4 @@ mod canary_tests;
 #[path = "edison_tests.rs"]
 mod edison;
 #[cfg(test)]
-#[path = "tests.rs"]
 mod tests;
