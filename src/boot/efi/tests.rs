@@ -339,3 +339,17 @@ fn a_variable_is_a_file_with_its_attributes_before_it() {
     let mut nowhere = EfiVars::new(directory.path().join("efivars"));
     assert!(nowhere.read("X-1").is_err(), "not mounted is not the same as not set");
 }
+
+#[test]
+fn what_was_booted_by_something_else_is_seen() {
+    use crate::boot::Verdict::{Bad, Good};
+    for (kind, booted) in [(Kind::SystemdBoot, S_BOOTED), (Kind::Firmware, F_BOOTED)] {
+        let board = Board::new(kind);
+        let verdict = |board: &Board| board.loader().examine().unwrap()[0].verdict;
+        let before = board.memory.changes();
+        assert_eq!(verdict(&board), Good);
+        board.memory.put(booted, b"\x09\x00");
+        assert_eq!(verdict(&board), Bad);
+        assert_eq!(board.memory.changes(), before, "looking writes nothing");
+    }
+}

@@ -41,7 +41,7 @@ use tracing::debug;
 
 use self::autoboot::{Autoboot, LEN};
 use super::in_place::{Block, InPlace, write_proved};
-use super::{BootView, Bootloader, Error};
+use super::{Aspect, BootView, Bootloader, Error, Observation};
 use crate::model::{PerSlot, Slot, VerifiedSlot};
 
 /// The argument of the reboot that sets the flag; 0 is for "the usual partition".
@@ -200,6 +200,26 @@ impl Bootloader for Tryboot {
         let bytes = self.load()?;
         let view = self.meaning(&self.parse(&bytes)?)?;
         Ok(view.trial.map(|_| ARGUMENT.to_owned()))
+    }
+
+    /// What would refuse a trial is better known before there is one: the firmware, and the system to come back to.
+    fn examine(&mut self) -> Result<Vec<Observation>, Error> {
+        let bytes = self.load()?;
+        let default = self.meaning(&self.parse(&bytes)?)?.default;
+        let Settings { root, autoboot, partitions } = &self.settings;
+        let back = *partitions.of(default);
+        let flag = match firmware::booted_partition(root) {
+            Ok(_) => Observation::good(Aspect::Counter, "the firmware knows tryboot, and boots a trial once"),
+            Err(problem) => Observation::bad(Aspect::Counter, problem, "no trial is armed before that"),
+        };
+        let way_back = match firmware::is_bootable(root, autoboot, back) {
+            Ok(()) => {
+                let what = format!("whatever ends a trial, the firmware boots partition {back} again");
+                Observation::good(Aspect::Fallback, what)
+            }
+            Err(problem) => Observation::bad(Aspect::Fallback, problem, "see to what lies in that partition"),
+        };
+        Ok(vec![flag, way_back])
     }
 }
 

@@ -284,3 +284,21 @@ fn settings_that_cannot_be_right_are_refused() {
         assert!(Tryboot::open(settings).is_err());
     }
 }
+
+#[test]
+fn what_would_refuse_a_trial_is_seen_before_there_is_one() {
+    use crate::boot::Verdict::{Bad, Good};
+    let verdicts = |pi: &Pi| {
+        let before = pi.bytes();
+        let found = pi.loader().examine().unwrap();
+        assert_eq!(pi.bytes(), before, "looking writes nothing");
+        let of = |aspect| found.iter().find(|it| it.aspect == aspect).unwrap().verdict;
+        (of(Aspect::Counter), of(Aspect::Fallback))
+    };
+    let pi = Pi::new(&says(2, 2));
+    assert_eq!(verdicts(&pi), (Good, Good));
+    fill(pi.root(), 2, &["CONFIG  TXT", "RECOVERYBIN"]);
+    assert_eq!(verdicts(&pi), (Good, Bad), "an EEPROM update lies in the system to come back to");
+    fs::remove_dir_all(pi.root().join("proc/device-tree")).unwrap();
+    assert_eq!(verdicts(&pi), (Bad, Bad), "it does not say what it booted");
+}

@@ -18,7 +18,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use twinboot::cli::doctor::{Check, Consultation, Level};
-use twinboot::config::{Config, Finding, Weight};
+use twinboot::config::{Config, Finding, Loader, Weight};
 use twinboot::host::Host;
 use twinboot::model::{PerSlot, Slot};
 use twinboot::program;
@@ -68,6 +68,9 @@ pub(crate) fn examine(config: &Config, how: Consultation) -> Vec<Check> {
     found.push(slots::table(&fstab, &names));
     if let Ok(mut bootloader) = crate::loader::open(config) {
         found.extend(loader::examine(bootloader.as_mut(), booted, (&command_line, &host), how.canary));
+    }
+    if config.boot.loader == Loader::Grub {
+        found.push(loader::others(machine.is_enabled("grub-common.service")));
     }
     found.push(kernel::panic(&command_line, machine.text("proc/sys/kernel/panic").as_deref()));
     found.push(kernel::init(&command_line));

@@ -148,6 +148,12 @@ fn what_runs_should_boot_by_default() {
 }
 
 #[test]
+fn a_service_that_empties_the_block_is_seen() {
+    assert_eq!(level(&loader::others(true)), Level::Warn);
+    assert_eq!(level(&loader::others(false)), Level::Ok);
+}
+
+#[test]
 fn a_canary_proves_only_what_was_read_after_it_was_written() {
     let answer = |value, line| level(&loader::answer(value, "this-boot", line));
     assert_eq!(answer(None, "twinboot.canary="), Level::Warn);
