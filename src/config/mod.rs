@@ -16,6 +16,7 @@ mod nearest;
 mod network;
 mod print;
 mod sections;
+mod slots;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -29,9 +30,10 @@ pub use loaders::{Efi, Grub, Script, SystemdBoot, Tryboot};
 pub use network::{Attestation, Hub, Provisioning, Proxy, Tls, Transport, candidates};
 pub use sections::{
     Backoff, Boot, BootOrder, Control, Download, FactoryReset, Health, Hooks, HubCheck, Loader, Policy,
-    ProgramRunner, Programs, Properties, Report, ReportDialect, Simulator, Slots, State, Trust, UbootDialect,
+    ProgramRunner, Programs, Properties, Report, ReportDialect, Simulator, State, Trust, UbootDialect,
     UpgradeAvailable,
 };
+pub use slots::{Parts, Slots};
 use value::Value;
 
 /// The whole configuration. [`Config::default`] is what the shipped file says.

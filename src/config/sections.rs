@@ -2,7 +2,7 @@
 //!
 //! Not here: what a value means to an adapter (see the shipped `twinboot.toml`), and how it is read ([`super::value`]).
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::loaders::{Efi, Grub, Script, SystemdBoot, Tryboot};
@@ -24,20 +24,6 @@ pub struct Backoff {
 impl Default for Backoff {
     fn default() -> Self {
         Self { first: Duration::from_secs(1), last: minutes(5) }
-    }
-}
-
-/// `[slots]`: the two root file systems.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Slots {
-    /// Device or, in a simulation, plain file of each slot.
-    pub devices: PerSlot<PathBuf>,
-}
-
-impl Default for Slots {
-    fn default() -> Self {
-        let label = |name| Path::new("/dev/disk/by-partlabel").join(name);
-        Self { devices: PerSlot { a: label("rootfs-a"), b: label("rootfs-b") } }
     }
 }
 

@@ -299,7 +299,7 @@ fn path(value: &DeValue<'_>) -> Result<PathBuf, String> {
     text(value, "a file name").map(PathBuf::from)
 }
 
-fn text(value: &DeValue<'_>, wanted: &str) -> Result<String, String> {
+pub(super) fn text(value: &DeValue<'_>, wanted: &str) -> Result<String, String> {
     let DeValue::String(text) = value else { return Err(unlike(wanted, value)) };
     if text.is_empty() || text.contains('\0') {
         return Err(format!("must be {wanted}, not empty and without NUL"));
@@ -335,7 +335,7 @@ fn integer(value: &DeValue<'_>) -> Option<i128> {
     i128::from_str_radix(it.as_str(), it.radix()).ok()
 }
 
-fn list<T>(
+pub(super) fn list<T>(
     value: &DeValue<'_>,
     wanted: &str,
     item: impl Fn(&DeValue<'_>) -> Result<T, String>,
@@ -358,7 +358,7 @@ fn in_largest_unit(n: u64, units: &[(&'static str, u64)]) -> (u64, &'static str)
 }
 
 /// What is wanted, and what was found: the values of a configuration are no secrets.
-fn unlike(wanted: &str, found: &DeValue<'_>) -> String {
+pub(super) fn unlike(wanted: &str, found: &DeValue<'_>) -> String {
     let found = match found {
         DeValue::String(text) => format!("the text {}", quote(text)),
         DeValue::Integer(it) => format!("the number {it}"),
@@ -371,12 +371,12 @@ fn unlike(wanted: &str, found: &DeValue<'_>) -> String {
     format!("must be {wanted}, found {found}")
 }
 
-fn array(items: impl IntoIterator<Item = String>) -> String {
+pub(super) fn array(items: impl IntoIterator<Item = String>) -> String {
     format!("[{}]", items.into_iter().collect::<Vec<_>>().join(", "))
 }
 
 /// A TOML basic string.
-fn quote(text: &str) -> String {
+pub(super) fn quote(text: &str) -> String {
     let mut quoted = String::from('"');
     for c in text.chars() {
         match c {

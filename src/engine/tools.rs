@@ -169,7 +169,16 @@ impl Tools {
             rate: &order.rate,
             update: &update,
         };
-        image::write(&fetch, &mut target, &mut checkpoint).map_err(|error| error.reason())
+        let image = image::write(&fetch, &mut target, &mut checkpoint).map_err(|error| error.reason())?;
+        let begins = target.0.root_begins();
+        if image.len <= begins {
+            return Err(Failure::ImageUndecodable.because(format!(
+                "the image has {} bytes, and the root file system of slot {slot} begins at byte {begins}: it is to be all \
+                 partitions of [slots] one behind the other, each but the last padded to its whole size",
+                image.len
+            )));
+        }
+        Ok(image)
     }
 
     fn verify(&mut self, order: &Order, slot: Slot) -> Result<(), Reason> {

@@ -40,8 +40,8 @@ pub(crate) fn factory(reset: &config::FactoryReset) -> Factory {
 /// Where the two slots are.
 pub(crate) fn slots(config: &Config) -> slots::Settings {
     slots::Settings {
-        a: config.slots.devices.a.clone(),
-        b: config.slots.devices.b.clone(),
+        a: config.slots.devices.a.0.clone(),
+        b: config.slots.devices.b.0.clone(),
         allow_files: config.simulator.root.is_some(),
     }
 }

@@ -21,7 +21,7 @@ impl Machine {
             fs::File::create(directory.path().join(name)).unwrap().set_len(size).unwrap();
         }
         let at = |name| directory.path().join(name);
-        let map = SlotMap::new(Settings { a: at("a.img"), b: at("b.img"), allow_files: true });
+        let map = SlotMap::new(Settings { a: vec![at("a.img")], b: vec![at("b.img")], allow_files: true });
         fs::create_dir_all(at("proc/self")).unwrap();
         Self { directory, map }
     }
@@ -116,12 +116,19 @@ fn a_missing_second_slot_does_not_hide_the_booted_one() {
 #[test]
 fn what_is_no_slot_is_refused() {
     let machine = Machine::new(4096);
-    let strict =
-        SlotMap::new(Settings { a: machine.path("a.img"), b: machine.path("b.img"), allow_files: false });
+    let strict = SlotMap::new(Settings {
+        a: vec![machine.path("a.img")],
+        b: vec![machine.path("b.img")],
+        allow_files: false,
+    });
     let opened = TargetDevice::open(&strict, target(Slot::B), Slot::A);
     assert_eq!(failure(opened), Failure::TargetMissing, "a regular file");
     for path in ["/dev/null", "/proc"] {
-        let map = SlotMap::new(Settings { a: machine.path("a.img"), b: path.into(), allow_files: true });
+        let map = SlotMap::new(Settings {
+            a: vec![machine.path("a.img")],
+            b: vec![path.into()],
+            allow_files: true,
+        });
         let opened = TargetDevice::open(&map, target(Slot::B), Slot::A);
         assert!(matches!(opened, Err(Error::NotADevice { .. })), "{path}");
     }
@@ -148,7 +155,7 @@ fn users_of_a_device_are_named() {
     let books = root.join("sys/dev/block/179:3");
     fs::create_dir_all(books.join("holders")).unwrap();
     fs::create_dir_all(root.join("proc/self")).unwrap();
-    let refuse = || device::refuse_in_use(Slot::B, Path::new("/dev/x"), number, root);
+    let refuse = || part::refuse_in_use(Slot::B, Path::new("/dev/x"), number, root);
     let mountinfo = |text: &str| fs::write(root.join("proc/self/mountinfo"), text).unwrap();
     mountinfo("22 1 179:2 / / rw - ext4 /dev/root rw\n");
     refuse().unwrap();
@@ -249,7 +256,7 @@ fn run(program: &str, arguments: &[&str]) {
 fn peers_a_block_device_is_ours_alone_and_read_past_the_cache() {
     let machine = Machine::new(16 << 20);
     let (a, b) = (Loop::new(&machine.path("a.img")), Loop::new(&machine.path("b.img")));
-    let map = SlotMap::new(Settings { a: (&a.0).into(), b: (&b.0).into(), allow_files: false });
+    let map = SlotMap::new(Settings { a: vec![(&a.0).into()], b: vec![(&b.0).into()], allow_files: false });
     let open = || TargetDevice::open(&map, target(Slot::B), Slot::A);
     let mut device = open().unwrap();
     assert_eq!(device.size(), 16 << 20);
@@ -274,6 +281,6 @@ fn peers_a_block_device_is_ours_alone_and_read_past_the_cache() {
     run("blockdev", &["--setro", &b.0]);
     assert_eq!(failure(open()), Failure::TargetReadOnly);
     run("blockdev", &["--setrw", &b.0]);
-    let same = SlotMap::new(Settings { a: (&b.0).into(), b: (&b.0).into(), allow_files: false });
+    let same = SlotMap::new(Settings { a: vec![(&b.0).into()], b: vec![(&b.0).into()], allow_files: false });
     assert!(matches!(TargetDevice::open(&same, target(Slot::B), Slot::A), Err(Error::SameDevice { .. })));
 }

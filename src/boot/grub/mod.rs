@@ -17,17 +17,19 @@
 //! while the device is in the field: Debian's `grub-common.service`, which does at every boot, has to be masked.
 
 pub mod block;
+mod examine;
 pub mod meaning;
 mod place;
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use tracing::debug;
 
 use self::block::{Block, Damage};
 use self::meaning::{Meaning, Wanted};
 use self::place::{BlockFile, Place};
-use super::{BootView, Bootloader, Error};
+use super::{Aspect, BootView, Bootloader, CANARY, Canary, Error, Observation};
 use crate::model::{PerSlot, Slot, VerifiedSlot};
 
 /// What the integrator says about the board.
@@ -177,6 +179,38 @@ impl Bootloader for Grub {
         let loaded = self.load()?;
         let wanted = self.meaning.reverted(&loaded.block, to);
         self.change("reverting to the slot", &loaded, wanted)
+    }
+
+    fn examine(&mut self) -> Result<Vec<Observation>, Error> {
+        self.usable()?;
+        let text = fs::read(Path::new(&self.name).with_file_name("grub.cfg")).ok();
+        let text = text.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        let mut found = examine::script(text.as_deref(), self.meaning.tries);
+        found.push(Observation::good(Aspect::Copies, format!("{} is whole, as GRUB wants it", self.name)));
+        Ok(found)
+    }
+
+    fn canary(&mut self) -> Option<&mut dyn Canary> {
+        Some(self)
+    }
+}
+
+impl Canary for Grub {
+    fn read(&mut self) -> Result<Option<String>, Error> {
+        let loaded = self.usable()?;
+        Ok(loaded.block.get(CANARY).map(|value| String::from_utf8_lossy(value).into_owned()))
+    }
+
+    fn write(&mut self, value: &str) -> Result<(), Error> {
+        const VERB: &str = "writing the canary";
+        let loaded = self.usable()?;
+        // What means nothing, or is on trial, is left alone.
+        if let Some(slot) = self.meaning.view(&loaded.block).map_err(Error::Unreadable)?.trial {
+            return Err(Error::Unwritable(format!(
+                "{VERB}: slot {slot} is on trial; wait until that is over"
+            )));
+        }
+        self.change(VERB, &loaded, vec![(CANARY.to_owned(), value.to_owned())])
     }
 }
 

@@ -12,7 +12,7 @@ use crate::model::{Failure, Image, Sha256, TargetSlot};
 
 const FACTORY: &str = "ORDER=A B\nA_OK=1\nA_TRY=0\nB_OK=0\nB_TRY=0\n";
 
-fn verified(slot: Slot) -> VerifiedSlot {
+pub(super) fn verified(slot: Slot) -> VerifiedSlot {
     let wanted = Image { sha256: Sha256::of(b""), len: 0 };
     VerifiedSlot::attest(TargetSlot::new(slot, !slot, !slot).unwrap(), &wanted.sha256, &wanted).unwrap()
 }
@@ -25,7 +25,7 @@ fn block(text: &str) -> Vec<u8> {
 
 /// A place whose cache may differ from what lasts.
 #[derive(Clone, Default)]
-struct Memory(Arc<Mutex<State>>);
+pub(super) struct Memory(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
@@ -48,7 +48,7 @@ enum Fault {
 }
 
 impl Memory {
-    fn holding(text: &str) -> Self {
+    pub(super) fn holding(text: &str) -> Self {
         let memory = Self::default();
         memory.0.lock().unwrap().lasting = block(text);
         memory
@@ -58,7 +58,7 @@ impl Memory {
         self.0.lock().unwrap().lasting.clone()
     }
 
-    fn writes(&self) -> usize {
+    pub(super) fn writes(&self) -> usize {
         self.0.lock().unwrap().history.len()
     }
 
@@ -66,11 +66,11 @@ impl Memory {
         self.0.lock().unwrap().faults = faults.to_vec();
     }
 
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         String::from_utf8(self.bytes()).unwrap().trim_end_matches('#').split_once('\n').unwrap().1.to_owned()
     }
 
-    fn open(&self) -> Grub {
+    pub(super) fn open(&self) -> Grub {
         Grub { place: Box::new(self.clone()), ..Grub::open(settings(Path::new("/e/grubenv"))).unwrap() }
     }
 }
