@@ -26,8 +26,8 @@ use tracing::debug;
 
 use self::block::{Block, Damage};
 use self::meaning::{Meaning, Wanted};
-use self::place::{BlockFile, Place};
-use super::{BootView, Bootloader, Error};
+use self::place::{BlockFile, Obstacle, Place};
+use super::{Aspect, BootView, Bootloader, CANARY, Canary, Error, Observation};
 use crate::model::{PerSlot, Slot, VerifiedSlot};
 
 /// What the integrator says about the board.
@@ -109,7 +109,8 @@ impl Grub {
         for (name, value) in &wanted {
             block.set(name, value);
         }
-        let first = self.meaning.variables();
+        let mut first = self.meaning.variables();
+        first.push(CANARY.to_owned());
         let steps = match loaded.damage {
             None => loaded.block.steps(&loaded.bytes, &block, &first),
             // There is nothing that a half of it could be mistaken for.
@@ -177,6 +178,70 @@ impl Bootloader for Grub {
         let loaded = self.load()?;
         let wanted = self.meaning.reverted(&loaded.block, to);
         self.change("reverting to the slot", &loaded, wanted)
+    }
+
+    fn examine(&mut self) -> Result<Vec<Observation>, Error> {
+        self.usable()?;
+        let whole = format!("{} is whole; a change of it is one disk sector", self.name);
+        let mut found = vec![Observation::good(Aspect::Copies, whole)];
+        for Obstacle { what, is_certain } in self.place.obstacles() {
+            let remedy = "put the block where GRUB can save to it, for both slots";
+            found.push(match is_certain {
+                true => Observation::bad(Aspect::Counter, what, remedy),
+                false => Observation::doubtful(Aspect::Counter, what, remedy),
+            });
+        }
+        found.push(self.script());
+        Ok(found)
+    }
+
+    fn canary(&mut self) -> Option<&mut dyn Canary> {
+        Some(self)
+    }
+}
+
+impl Grub {
+    /// What the script beside the block mentions; GRUB may have another one, somewhere else.
+    fn script(&mut self) -> Observation {
+        const REMEDY: &str = "compare it with packaging/boot/grub/grub.cfg of twinboot";
+        let Some(script) = self.place.script() else {
+            let what = format!("there is no grub.cfg beside {}: what GRUB does is not seen", self.name);
+            return Observation::doubtful(Aspect::Fallback, what, REMEDY);
+        };
+        let has = |words: &[&str]| words.iter().all(|word| script.contains(word));
+        if !has(&["ORDER", "load_env", "save_env", "_TRY"]) {
+            let what = "grub.cfg does not follow ORDER, or does not save that a slot was tried: a trial would never end";
+            return Observation::bad(Aspect::Fallback, what, REMEDY);
+        }
+        if self.meaning.tries > 1 && !has(&[meaning::TRIAL, meaning::TRIES]) {
+            let what = "grub.cfg gives a trial one boot, as RAUC's does, and not the number in [boot] tries";
+            return Observation::doubtful(
+                Aspect::Counter,
+                what,
+                "set [boot] tries to 1, or take twinboot's grub.cfg",
+            );
+        }
+        Observation::good(Aspect::Fallback, "grub.cfg follows ORDER and saves what it counts")
+    }
+}
+
+impl Canary for Grub {
+    fn read(&mut self) -> Result<Option<String>, Error> {
+        let loaded = self.usable()?;
+        Ok(loaded.block.get(CANARY).map(|value| String::from_utf8_lossy(value).into_owned()))
+    }
+
+    fn write(&mut self, value: &str) -> Result<(), Error> {
+        const VERB: &str = "writing the canary";
+        let loaded = self.usable()?;
+        // What means nothing, or is on trial, is left alone.
+        let view = self.meaning.view(&loaded.block).map_err(Error::Unreadable)?;
+        if let Some(slot) = view.trial {
+            return Err(Error::Unwritable(format!(
+                "{VERB}: slot {slot} is on trial; wait until that is over"
+            )));
+        }
+        self.change(VERB, &loaded, vec![(CANARY.to_owned(), value.to_owned())])
     }
 }
 
