@@ -32,7 +32,7 @@ fn scripts_that_go_back_are_good() {
 
 #[test]
 fn the_shipped_script_hands_the_canary_on() {
-    let hands_on = format!("twinboot.canary=${CANARY} ");
+    let hands_on = format!("twinboot.canary=${CANARY}\"");
     assert!(SHIPPED.lines().any(|line| line.trim_start().contains("linux \"") && line.contains(&hands_on)));
     assert!(SHIPPED.lines().any(|line| line.starts_with("load_env ") && line.contains(CANARY)));
 }
