@@ -22,6 +22,7 @@ class UBoot(Chain):
 
     name = "uboot"
     loader = "u-boot"
+    systems = "arm64"
     suite = SUITE
     """Of Debian, whose source it is."""
     shell = ()
@@ -46,7 +47,7 @@ class UBoot(Chain):
         return {"/etc/fw_env.config": SHIPPED / "uboot" / "fw_env.config.files"}
 
     def environment(self, built: Path, place: Path) -> None:
-        """A FAT file system with the script and both copies of the variables, good ones, as after `saveenv; saveenv`."""
+        """A FAT file system with the script and two good copies of the variables, as after `saveenv; saveenv`."""
         with place.open("wb") as file:
             file.truncate(ENV.size)
         tool("mformat", "-i", place, "-c", "4", "-v", "ENV", "::")
@@ -121,14 +122,16 @@ class UBootOrder(UBoot):
         if trial != first:
             return Said(first, "")
         # Fallen back: its own boots are used up, and the other slot was booted since.
-        if variables[f"BOOT_{first.upper()}_LEFT"] == "0" and int(variables[f"BOOT_{other.upper()}_LEFT"], 16) < int(full, 16):
+        left = {slot: int(variables[f"BOOT_{slot.upper()}_LEFT"], 16) for slot in "ab"}
+        if left[first] == 0 and left[other] < int(full, 16):
             return Said(other, "")
         return Said(other, first)
 
 
 def _variables(dialect: str) -> str:
     """This board's, and what is shipped."""
-    return "".join(file.read_text(encoding="utf-8") for file in (LOADER / "board.env", SHIPPED / "uboot" / f"{dialect}.env"))
+    files = LOADER / "board.env", SHIPPED / "uboot" / f"{dialect}.env"
+    return "".join(file.read_text(encoding="utf-8") for file in files)
 
 
 def _build(place: Path, suite: str, shell: tuple[str, ...]) -> None:
@@ -172,7 +175,7 @@ def _mirror() -> str:
         return mirror
     known = tool("apt-get", "indextargets", "--format", "$(REPO_URI)", f"Codename: {SUITE}", "Component: main").split()
     if not known:
-        raise ToolError(f"this machine's apt knows no Debian {SUITE}: say where one is with DEBIAN_MIRROR=http://…/debian")
+        raise ToolError(f"this machine's apt knows no Debian {SUITE}: say where it is, DEBIAN_MIRROR=http://…/debian")
     return known[0]
 
 
