@@ -3,8 +3,10 @@
 
 #[cfg(any(test, feature = "fakes"))]
 pub mod fake;
+pub mod grub;
 pub mod uboot;
 mod unavailable;
+mod uncached;
 
 use crate::model::{Reason, Slot, VerifiedSlot};
 

@@ -71,12 +71,16 @@ impl Checks<'_> {
         self.differ("boot.upgrade_available.b", &values.a, &values.b, "boot.upgrade_available.a");
         let names = &boot.boot_order.names;
         self.differ("boot.boot_order.b", &names.a, &names.b, "boot.boot_order.a");
+        let grub = &boot.grub.names;
+        self.differ("boot.grub.b", &grub.a, &grub.b, "boot.grub.a");
         for (key, text) in [
             ("boot.upgrade_available.slot_variable", &boot.upgrade_available.slot_variable),
             ("boot.upgrade_available.a", &values.a),
             ("boot.upgrade_available.b", &values.b),
             ("boot.boot_order.a", &names.a),
             ("boot.boot_order.b", &names.b),
+            ("boot.grub.a", &grub.a),
+            ("boot.grub.b", &grub.b),
             ("control.group", &control.group),
         ] {
             // In an environment block `=` ends a name, and BOOT_ORDER is separated by blanks.
@@ -118,6 +122,7 @@ impl Checks<'_> {
             ("slots.a", &slots.devices.a),
             ("slots.b", &slots.devices.b),
             ("boot.fw_env_config", &boot.fw_env_config),
+            ("boot.grub.environment", &boot.grub.environment),
             ("health.directory", &health.directory),
             ("hooks.directory", &hooks.directory),
             ("properties.directory", &properties.directory),

@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 pub use finding::{Finding, Weight};
 pub use network::{Attestation, Hub, Provisioning, Proxy, Tls, Transport, candidates};
 pub use sections::{
-    Backoff, Boot, BootOrder, Control, Download, FactoryReset, Health, Hooks, HubCheck, Loader, Policy,
+    Backoff, Boot, BootOrder, Control, Download, FactoryReset, Grub, Health, Hooks, HubCheck, Loader, Policy,
     ProgramRunner, Programs, Properties, Report, ReportDialect, Simulator, Slots, State, Trust, UbootDialect,
     UpgradeAvailable,
 };
@@ -110,6 +110,7 @@ impl Config {
             (&mut config.control.socket, defaults.control.socket),
             (&mut config.state.directory, defaults.state.directory),
             (&mut config.boot.fw_env_config, defaults.boot.fw_env_config),
+            (&mut config.boot.grub.environment, defaults.boot.grub.environment),
         ] {
             if !found.is_absolute() {
                 *found = default;
@@ -165,6 +166,9 @@ impl Config {
         f("boot.upgrade_available.b", &mut self.boot.upgrade_available.values.b);
         f("boot.boot_order.a", &mut self.boot.boot_order.names.a);
         f("boot.boot_order.b", &mut self.boot.boot_order.names.b);
+        f("boot.grub.environment", &mut self.boot.grub.environment);
+        f("boot.grub.a", &mut self.boot.grub.names.a);
+        f("boot.grub.b", &mut self.boot.grub.names.b);
     }
 
     /// How it is updated, and who is told.

@@ -55,6 +55,8 @@ pub struct Boot {
     pub upgrade_available: UpgradeAvailable,
     /// Names of the dialect `boot_order`.
     pub boot_order: BootOrder,
+    /// GRUB's environment block.
+    pub grub: Grub,
 }
 
 impl Default for Boot {
@@ -66,6 +68,7 @@ impl Default for Boot {
             tries: 3,
             upgrade_available: UpgradeAvailable::default(),
             boot_order: BootOrder::default(),
+            grub: Grub::default(),
         }
     }
 }
@@ -75,6 +78,8 @@ impl Default for Boot {
 pub enum Loader {
     /// U-Boot, by its environment.
     Uboot,
+    /// GRUB, by its environment block.
+    Grub,
 }
 
 /// Which of U-Boot's variables choose the slot.
@@ -111,6 +116,21 @@ pub struct BootOrder {
 impl Default for BootOrder {
     fn default() -> Self {
         Self { names: PerSlot { a: "A".into(), b: "B".into() } }
+    }
+}
+
+/// `[boot.grub]`: GRUB's environment block.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Grub {
+    /// The file.
+    pub environment: PathBuf,
+    /// Each slot's name in `ORDER`, `<name>_OK` and `<name>_TRY`.
+    pub names: PerSlot<String>,
+}
+
+impl Default for Grub {
+    fn default() -> Self {
+        Self { environment: "/boot/grub/grubenv".into(), names: PerSlot { a: "A".into(), b: "B".into() } }
     }
 }
 

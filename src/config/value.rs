@@ -29,7 +29,7 @@ pub(super) trait Words: Copy + PartialEq + 'static {
 }
 
 impl Words for Loader {
-    const WORDS: &'static [(&'static str, Self)] = &[("uboot", Self::Uboot)];
+    const WORDS: &'static [(&'static str, Self)] = &[("uboot", Self::Uboot), ("grub", Self::Grub)];
 }
 
 impl Words for UbootDialect {

@@ -1,6 +1,7 @@
 //! Which bootloader this board has: the one place where its adapter is chosen. What else depends on the loader is here,
 //! too: which setting says where its variables are, and what to do when they cannot be read.
 
+use twinboot::boot::grub::{self, Grub};
 use twinboot::boot::uboot::{self, UBoot};
 use twinboot::boot::{Bootloader, Error};
 use twinboot::config::{self, Config, Loader};
@@ -12,6 +13,7 @@ use twinboot::config::{self, Config, Loader};
 pub(crate) fn open(config: &Config) -> Result<Box<dyn Bootloader>, Error> {
     Ok(match config.boot.loader {
         Loader::Uboot => Box::new(UBoot::open(uboot(config))?),
+        Loader::Grub => Box::new(Grub::open(grub(config))?),
     })
 }
 
@@ -39,6 +41,15 @@ pub(crate) fn place(config: &Config) -> Place {
             ),
             damaged: "save it once more from U-Boot or by fw_setenv",
         },
+        Loader::Grub => Place {
+            key: "boot.grub.environment",
+            what: "GRUB's environment block",
+            missing: format!(
+                "make {} with the variables that grub.cfg wants, as told at its beginning",
+                config.boot.grub.environment.display()
+            ),
+            damaged: "put the block where GRUB can save to it",
+        },
     }
 }
 
@@ -54,4 +65,10 @@ fn uboot(config: &Config) -> uboot::Settings {
     // A simulated device must not contend for the lock of the machine it is simulated on.
     let lock_file = config.simulator.root.as_ref().map(|root| root.join("fw_printenv.lock"));
     uboot::Settings { fw_env_config: boot.fw_env_config.clone(), dialect, tries: boot.tries, lock_file }
+}
+
+fn grub(config: &Config) -> grub::Settings {
+    let config::Grub { environment, names } = config.boot.grub.clone();
+    let root = config.simulator.root.clone().unwrap_or_else(|| "/".into());
+    grub::Settings { environment, names, tries: config.boot.tries, root }
 }

@@ -2,17 +2,14 @@
 //!
 //! Not here: which copy counts (`copies`), erase blocks (`flash`). Called by `copies` through [`Medium`].
 //!
-//! Reading bypasses the page cache (`O_DIRECT`; where a file system refuses it, after asking the kernel to drop the
-//! pages), because after a failed write the cache holds what never reached the device. Writing is one positioned
-//! write of the whole copy and one `fdatasync` whose result counts.
+//! Reading bypasses the page cache ([`uncached`]), because after a failed write the cache holds what never reached the
+//! device. Writing is one positioned write of the whole copy and one `fdatasync` whose result counts.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Seek, SeekFrom};
-use std::num::NonZeroU64;
-use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::io::{self, Seek, SeekFrom};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::PathBuf;
 
-use rustix::fs::{Advice, OFlags, fadvise};
 use tracing::debug;
 
 use super::config::Place;
@@ -20,11 +17,10 @@ use super::copies::Medium;
 use super::env::Scheme;
 use super::flash;
 use super::mtd::Mtd;
+use crate::boot::uncached;
 
 /// The kernel's number for MTD character devices.
 const MTD_MAJOR: u32 = 90;
-/// Enough for every block device's `O_DIRECT`, and the page size of the cache.
-const ALIGNMENT: u64 = 4096;
 
 /// A copy as the configuration names it. Nothing stays open between calls: the file system that holds it may come
 /// and go.
@@ -73,20 +69,7 @@ impl DeviceCopy {
     }
 
     fn read_plain(&self) -> io::Result<Vec<u8>> {
-        let mut options = OpenOptions::new();
-        options.read(true);
-        let direct = options.clone().custom_flags(OFlags::DIRECT.bits().cast_signed()).open(&self.place.path);
-        let read = direct.and_then(|file| read_aligned(&file, self.start(&file)?, self.size()?));
-        match read {
-            Err(error) if error.kind() == ErrorKind::InvalidInput => {
-                debug!(path = %self.place.path.display(), "no O_DIRECT here; dropping the cached pages instead");
-                let file = options.open(&self.place.path)?;
-                // All of it: what one copy's read-ahead brought in must not answer for the other.
-                fadvise(&file, 0, None::<NonZeroU64>, Advice::DontNeed)?;
-                read_aligned(&file, self.start(&file)?, self.size()?)
-            }
-            other => other,
-        }
+        uncached::read(&self.place.path, |file| Ok((self.start(file)?, self.size()?)))
     }
 
     fn write_plain(&self, image: &[u8]) -> io::Result<()> {
@@ -126,35 +109,6 @@ impl Medium for DeviceCopy {
             Kind::Flash => flash::clear_flag(&mut Mtd::open(&self.place.path, true)?, &self.place),
         }
     }
-}
-
-/// Reads `size` bytes at `start` through an aligned window in aligned memory, as `O_DIRECT` wants it.
-fn read_aligned(file: &File, start: u64, size: usize) -> io::Result<Vec<u8>> {
-    let skipped = start % ALIGNMENT;
-    let skip = usize::try_from(skipped).map_err(io::Error::other)?;
-    let align = usize::try_from(ALIGNMENT).map_err(io::Error::other)?;
-    let wanted = skip + size;
-    let window = wanted.next_multiple_of(align);
-    let mut memory = vec![0; window + align];
-    let offset = memory.as_ptr().align_offset(align);
-    let window = &mut memory[offset..offset + window];
-    let mut filled = 0;
-    while filled < wanted {
-        let position = start - skipped + filled as u64;
-        match file.read_at(&mut window[filled..], position) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // The end of a file that is not a multiple of the alignment: the rest cannot be asked for directly.
-            Err(_) if filled % align != 0 => break,
-            Err(error) => return Err(error),
-        }
-    }
-    if filled < wanted {
-        let there = filled.saturating_sub(skip);
-        return Err(io::Error::new(ErrorKind::UnexpectedEof, format!("ends after {there} of {size} bytes")));
-    }
-    Ok(window[skip..wanted].to_vec())
 }
 
 /// The boot partitions of an eMMC (`mmcblk0boot0`) are read-only until the kernel is told otherwise; libubootenv

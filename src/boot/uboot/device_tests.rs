@@ -1,6 +1,7 @@
 //! Tests on regular files: positions, alignment, short files, the switch of eMMC boot partitions.
 #![allow(clippy::unwrap_used)]
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use super::*;

@@ -69,6 +69,8 @@ class Chain(ABC):
     """In this order from number 1; the names of the four must be these."""
     parts_of_loader: frozenset[str] = frozenset({"env"})
     """Partitions that the loader reads or writes: what is written there decides what boots."""
+    harmless: tuple[str, ...] = ()
+    """Denied calls that are nobody's fault on this processor: regular expressions as in `denied`."""
     slot_line: str = r"^twinboot: slot ([ab])\b"
     """What the loader writes on the console when it has chosen."""
 
