@@ -16,6 +16,7 @@ mod tests;
 
 use std::fmt;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::model::{Ended, Origin, Outcome, Reason, Rules, Slot, UpdateId, Version};
 
@@ -164,6 +165,24 @@ pub fn trial_stranded(what: &str) {
         "the system on trial cannot be judged, rebooting until the bootloader goes back: {}",
         Line(what)
     );
+}
+
+/// The guard ends a trial that nobody has judged `since` the boot.
+pub fn trial_overdue(slot: Slot, since: Duration) {
+    let about = &About { slot: Some(slot), ..About::default() };
+    let (slot, since) = (slot.letter(), since.as_secs());
+    tell!(
+        error,
+        TRIAL_OVERDUE,
+        about,
+        [],
+        "slot {slot} is on trial and was not judged within {since} s of its boot: rebooting until the bootloader goes back"
+    );
+}
+
+/// The guard cannot do its work.
+pub fn guard_failed(detail: &str) {
+    tell!(error, GUARD_FAILED, &About::default(), [], "no guard over a trial: {}", Line(detail));
 }
 
 /// An update begins.

@@ -7,6 +7,8 @@ mod assemble;
 mod daemon;
 #[path = "main/door.rs"]
 mod door;
+#[path = "main/guard.rs"]
+mod guard;
 #[path = "main/inspect.rs"]
 mod inspect;
 #[path = "main/loader.rs"]
@@ -31,5 +33,5 @@ use std::process::ExitCode;
 use twinboot::cli;
 
 fn main() -> ExitCode {
-    cli::main(daemon::run, network::run, inspect::all)
+    cli::main(daemon::run, network::run, inspect::all, guard::run)
 }

@@ -25,7 +25,7 @@ const MODULES: [Module; 26] = [
     ("update", 1, &["model"]),
     ("report", 1, &["model", "update"]),
     // Adapters: each a door to one part of the world. They do not know each other.
-    ("boot", 2, &["model"]),
+    ("boot", 2, &["durable", "model", "program"]),
     ("durable", 2, &[]),
     ("health", 2, &["model", "program"]),
     ("hooks", 2, &["model", "program"]),
@@ -75,7 +75,7 @@ const MODULES: [Module; 26] = [
 ];
 
 /// Modules that use a neighbour on their own floor, and why.
-const NEIGHBOURS: [(&str, &str); 19] = [
+const NEIGHBOURS: [(&str, &str); 21] = [
     // A report is a projection of the state.
     ("report", "update"),
     // Both keep what must survive a power cut in two generations.
@@ -96,6 +96,9 @@ const NEIGHBOURS: [(&str, &str); 19] = [
     ("hub", "stamp"),
     ("proxy", "secret"),
     ("tls", "stamp"),
+    // A board's program knows its bootloader, and not what is on trial.
+    ("boot", "durable"),
+    ("boot", "program"),
     // Programs of the integrator are run in one way.
     ("health", "program"),
     ("hooks", "program"),

@@ -91,6 +91,27 @@ fn the_units_provide_what_the_defaults_name() {
     let socket = &unit("twinboot-net.socket", "ListenStream")[0];
     assert_eq!(device("ExecStart"), [format!("/usr/bin/twinboot run --net {socket}")]);
     assert_eq!(unit("twinboot-net.service", "ExecStart"), ["/usr/bin/twinboot net"]);
+    assert_eq!(unit("twinboot-trial.service", "ExecStart"), ["/usr/bin/twinboot guard"]);
+}
+
+/// The guard is there wherever the daemon is to be, comes as far as any system does, and is not over before the daemon.
+#[test]
+fn the_guard_over_a_trial_needs_as_little_as_can_be() {
+    assert_eq!(unit("twinboot.service", "Also"), ["twinboot-trial.timer"]);
+    for name in ["twinboot-trial.timer", "twinboot-trial.service", "twinboot-trial-over.service"] {
+        assert_eq!(unit(name, "DefaultDependencies"), ["no"], "{name}: also in emergency mode");
+        for setting in ["Requires", "Requisite", "BindsTo", "After", "Wants"] {
+            assert_eq!(unit(name, setting), [""; 0], "{name}: {setting}");
+        }
+    }
+    assert_eq!(unit("twinboot-trial.service", "OnFailure"), ["twinboot-trial-over.service"]);
+    // Its end, by systemd alone, and in a trial only.
+    let over = |setting| unit("twinboot-trial-over.service", setting);
+    assert_eq!(over("ConditionKernelCommandLine"), ["twinboot.trial=1"]);
+    assert_eq!((over("SuccessAction"), over("ExecStart")), (vec!["reboot".to_owned()], vec![]));
+    let minutes = unit("twinboot-trial.timer", "OnBootSec")[0].replace("min", "");
+    let minutes: u64 = minutes.parse().expect("minutes");
+    assert!(Config::default().health.deadline < std::time::Duration::from_secs(60 * minutes));
 }
 
 /// Keys go to the side with the network alone, and none that is missing keeps it from starting.
@@ -115,8 +136,12 @@ fn the_network_side_is_given_the_keys_and_the_device_side_is_not() {
 #[ignore = "peers: needs systemd-analyze"]
 fn peers_the_units_are_what_systemd_understands_and_keep_their_walls() {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let names = ["twinboot.service", "twinboot-net.service", "twinboot-net.socket"];
-    for name in names {
+    let names: Vec<_> = fs::read_dir(units())
+        .expect("shipped")
+        .map(|entry| entry.expect("shipped").file_name().into_string().expect("text"))
+        .collect();
+    assert!(names.len() >= 6, "{names:?}");
+    for name in &names {
         let text = fs::read_to_string(units().join(name)).expect("shipped");
         // The program is not installed here.
         let lines = text.lines().map(|line| match line.split_once("=/usr/bin/twinboot") {
@@ -132,12 +157,13 @@ fn peers_the_units_are_what_systemd_understands_and_keep_their_walls() {
         assert!(output.status.success(), "{arguments:?} {name}: {said}");
         said
     };
-    for name in names {
+    for name in &names {
         // The pages that they name are not installed either.
         assert_eq!(analyze(&["verify", "--man=no"], name), "", "{name}");
     }
     analyze(&["security", "--offline=true", "--threshold=20"], "twinboot.service");
     analyze(&["security", "--offline=true", "--threshold=15"], "twinboot-net.service");
+    analyze(&["security", "--offline=true", "--threshold=40"], "twinboot-trial.service");
 }
 
 /// The examples that people copy: each is a configuration that loads, and sets something.

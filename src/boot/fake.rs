@@ -42,6 +42,7 @@ struct Board {
     writes: usize,
     faults: Vec<(usize, Fault)>,
     is_unproved: bool,
+    argument: Option<String>,
 }
 
 /// A shareable handle on one simulated board.
@@ -61,6 +62,7 @@ impl FakeBootloader {
             writes: 0,
             faults: Vec::new(),
             is_unproved: false,
+            argument: None,
         })))
     }
 
@@ -78,6 +80,11 @@ impl FakeBootloader {
     /// From now on nothing can be read, or everything again.
     pub fn set_unreadable(&self, is_unreadable: bool) {
         self.board().is_unreadable = is_unreadable;
+    }
+
+    /// From now on a trial begins with a reboot that has this argument.
+    pub fn set_reboot_argument(&self, argument: &str) {
+        self.board().argument = Some(argument.to_owned());
     }
 
     /// Puts a trial there that nobody armed through the port, as somebody at a console might.
@@ -202,6 +209,11 @@ impl Bootloader for FakeBootloader {
         let mut board = self.board();
         board.calls.push(Call::Revert(to));
         board.change(to, None, [to == Slot::A, to == Slot::B])
+    }
+
+    fn reboot_argument(&mut self) -> Result<Option<String>, Error> {
+        let board = self.board();
+        Ok(board.argument.clone().filter(|_| board.trial.is_some()))
     }
 }
 

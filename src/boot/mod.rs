@@ -1,9 +1,13 @@
 //! The bootloader, as far as we need it: which slot boots by default, which is on trial, and three ways to change
 //! that, each one atomic write.
 
+pub mod efi;
 #[cfg(any(test, feature = "fakes"))]
 pub mod fake;
 pub mod grub;
+mod in_place;
+pub mod script;
+pub mod tryboot;
 pub mod uboot;
 mod unavailable;
 mod uncached;
@@ -52,6 +56,15 @@ pub trait Bootloader: Send {
     /// # Errors
     /// As for `arm`.
     fn revert(&mut self, to: Slot) -> Result<(), Error>;
+
+    /// What the reboot into an armed trial must be asked for with (the last argument of reboot(2)), for a loader whose
+    /// variables alone do not begin one. `None` if a plain reboot does, or no trial is armed.
+    ///
+    /// # Errors
+    /// As for `view`.
+    fn reboot_argument(&mut self) -> Result<Option<String>, Error> {
+        Ok(None)
+    }
 }
 
 /// Why the bootloader's variables could not be read or written.

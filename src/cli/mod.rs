@@ -64,6 +64,8 @@ pub enum Command {
         #[arg(long, short)]
         verbose: bool,
     },
+    /// Reboot a system on trial that nobody judges, when its time is over; systemd does this
+    Guard,
     /// Show what runs and what an update is doing
     Status {
         /// As JSON
@@ -200,17 +202,19 @@ pub struct NetLaunch {
 }
 
 /// The whole program but what needs the adapters: reads the command line, and does what is asked. `daemon` is called
-/// for `run`, `net` for `net`, and `inspect` for `check-config`, to look at what a configuration names.
+/// for `run`, `net` for `net`, `inspect` for `check-config`, to look at what a configuration names, and `guard` for `guard`.
 pub fn main(
     daemon: impl FnOnce(Launch) -> ExitCode,
     net: impl FnOnce(NetLaunch) -> ExitCode,
     inspect: impl FnOnce(&Config) -> Vec<Finding>,
+    guard: impl FnOnce(&Path) -> ExitCode,
 ) -> ExitCode {
     let Arguments { config, command } = parse();
     match command {
         Command::Run { net, verbose } => daemon(Launch { config, net, verbose }),
         Command::Net { socket, verbose } => net(NetLaunch { socket, verbose }),
         Command::CheckConfig => check::show(&config, inspect).into(),
+        Command::Guard => guard(&config),
         Command::Status { .. }
         | Command::Install { .. }
         | Command::Download { .. }
@@ -231,7 +235,7 @@ pub fn main(
 fn client_command(command: &Command, path: &Path) -> ExitCode {
     let config = Config::understood(path);
     let exit = match command {
-        Command::Run { .. } | Command::Net { .. } | Command::CheckConfig => Exit::Usage,
+        Command::Run { .. } | Command::Net { .. } | Command::CheckConfig | Command::Guard => Exit::Usage,
         Command::Status { json, watch: false } => status::show(&config, *json),
         Command::Status { json, watch: true } => watch::follow(&config.control.socket, *json),
         Command::FactoryReset { yes: false } if !request::is_meant() => Exit::Usage,

@@ -85,9 +85,11 @@ pub(super) fn request(command: &Command) -> Result<Request, String> {
         Command::Reload => Request::Reload,
         Command::Retry => Request::Retry,
         Command::Rollback => Request::Rollback,
-        Command::Run { .. } | Command::Net { .. } | Command::Status { .. } | Command::CheckConfig => {
-            return Err("not a request".into());
-        }
+        Command::Run { .. }
+        | Command::Net { .. }
+        | Command::Guard
+        | Command::Status { .. }
+        | Command::CheckConfig => return Err("not a request".into()),
     })
 }
 

@@ -42,6 +42,7 @@ impl Checks<'_> {
         self.backoff("download.backoff", download.backoff);
         self.time("health.deadline", health.deadline, SECOND..=DAY);
         self.time("health.check_timeout", health.check_timeout, Duration::from_millis(1)..=DAY);
+        self.time("boot.script.timeout", self.config.boot.script.timeout, SECOND..=10 * MINUTE);
         self.time("hooks.timeout", hooks.timeout, SECOND..=DAY);
         self.time("hooks.ask_again", hooks.ask_again, Duration::from_millis(100)..=DAY);
         self.time("factory_reset.timeout", factory_reset.timeout, SECOND..=DAY);
@@ -57,6 +58,9 @@ impl Checks<'_> {
         self.number("hub.websocket_port", port.into(), 1..=65_535);
         // No try at all would never boot the new slot; a counter in the environment may be two digits wide.
         self.number("boot.tries", boot.tries.into(), 1..=99);
+        let partitions = boot.tryboot.partitions;
+        self.number("boot.tryboot.a", partitions.a.into(), 1..=127);
+        self.number("boot.tryboot.b", partitions.b.into(), 1..=127);
         self.number("download.attempts", download.attempts.into(), 1..=100_000);
         self.number("download.redirects", download.redirects.into(), 0..=20);
         self.number("download.decoder_memory", download.decoder_memory, 1 << 20..=4 << 30);
@@ -73,6 +77,13 @@ impl Checks<'_> {
         self.differ("boot.boot_order.b", &names.a, &names.b, "boot.boot_order.a");
         let grub = &boot.grub.names;
         self.differ("boot.grub.b", &grub.a, &grub.b, "boot.grub.a");
+        let partitions = &boot.tryboot.partitions;
+        self.differ("boot.tryboot.b", &partitions.a, &partitions.b, "boot.tryboot.a");
+        let [systemd_boot, efi] = [&boot.systemd_boot.entries, &boot.efi.entries];
+        self.differ("boot.systemd_boot.b", &systemd_boot.a, &systemd_boot.b, "boot.systemd_boot.a");
+        self.differ("boot.efi.b", &efi.a, &efi.b, "boot.efi.a");
+        let script = &boot.script.names;
+        self.differ("boot.script.b", &script.a, &script.b, "boot.script.a");
         for (key, text) in [
             ("boot.upgrade_available.slot_variable", &boot.upgrade_available.slot_variable),
             ("boot.upgrade_available.a", &values.a),
@@ -81,6 +92,12 @@ impl Checks<'_> {
             ("boot.boot_order.b", &names.b),
             ("boot.grub.a", &grub.a),
             ("boot.grub.b", &grub.b),
+            ("boot.systemd_boot.a", &systemd_boot.a),
+            ("boot.systemd_boot.b", &systemd_boot.b),
+            ("boot.efi.a", &efi.a),
+            ("boot.efi.b", &efi.b),
+            ("boot.script.a", &script.a),
+            ("boot.script.b", &script.b),
             ("control.group", &control.group),
         ] {
             // In an environment block `=` ends a name, and BOOT_ORDER is separated by blanks.
@@ -123,6 +140,8 @@ impl Checks<'_> {
             ("slots.b", &slots.devices.b),
             ("boot.fw_env_config", &boot.fw_env_config),
             ("boot.grub.environment", &boot.grub.environment),
+            ("boot.tryboot.autoboot", &boot.tryboot.autoboot),
+            ("boot.script.program", &boot.script.program),
             ("health.directory", &health.directory),
             ("hooks.directory", &hooks.directory),
             ("properties.directory", &properties.directory),

@@ -11,6 +11,7 @@
 mod check;
 mod file;
 mod finding;
+mod loaders;
 mod nearest;
 mod network;
 mod print;
@@ -24,9 +25,10 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub use finding::{Finding, Weight};
+pub use loaders::{Efi, Grub, Script, SystemdBoot, Tryboot};
 pub use network::{Attestation, Hub, Provisioning, Proxy, Tls, Transport, candidates};
 pub use sections::{
-    Backoff, Boot, BootOrder, Control, Download, FactoryReset, Grub, Health, Hooks, HubCheck, Loader, Policy,
+    Backoff, Boot, BootOrder, Control, Download, FactoryReset, Health, Hooks, HubCheck, Loader, Policy,
     ProgramRunner, Programs, Properties, Report, ReportDialect, Simulator, Slots, State, Trust, UbootDialect,
     UpgradeAvailable,
 };
@@ -111,6 +113,8 @@ impl Config {
             (&mut config.state.directory, defaults.state.directory),
             (&mut config.boot.fw_env_config, defaults.boot.fw_env_config),
             (&mut config.boot.grub.environment, defaults.boot.grub.environment),
+            (&mut config.boot.tryboot.autoboot, defaults.boot.tryboot.autoboot),
+            (&mut config.boot.script.program, defaults.boot.script.program),
         ] {
             if !found.is_absolute() {
                 *found = default;
@@ -169,6 +173,17 @@ impl Config {
         f("boot.grub.environment", &mut self.boot.grub.environment);
         f("boot.grub.a", &mut self.boot.grub.names.a);
         f("boot.grub.b", &mut self.boot.grub.names.b);
+        f("boot.tryboot.autoboot", &mut self.boot.tryboot.autoboot);
+        f("boot.tryboot.a", &mut self.boot.tryboot.partitions.a);
+        f("boot.tryboot.b", &mut self.boot.tryboot.partitions.b);
+        f("boot.systemd_boot.a", &mut self.boot.systemd_boot.entries.a);
+        f("boot.systemd_boot.b", &mut self.boot.systemd_boot.entries.b);
+        f("boot.efi.a", &mut self.boot.efi.entries.a);
+        f("boot.efi.b", &mut self.boot.efi.entries.b);
+        f("boot.script.program", &mut self.boot.script.program);
+        f("boot.script.timeout", &mut self.boot.script.timeout);
+        f("boot.script.a", &mut self.boot.script.names.a);
+        f("boot.script.b", &mut self.boot.script.names.b);
     }
 
     /// How it is updated, and who is told.

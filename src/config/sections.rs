@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::loaders::{Efi, Grub, Script, SystemdBoot, Tryboot};
 use crate::model::{PerSlot, Sha256, Window, Zone};
 
 pub(super) const fn minutes(n: u64) -> Duration {
@@ -57,6 +58,14 @@ pub struct Boot {
     pub boot_order: BootOrder,
     /// GRUB's environment block.
     pub grub: Grub,
+    /// Raspberry Pi's own bootloader.
+    pub tryboot: Tryboot,
+    /// systemd-boot.
+    pub systemd_boot: SystemdBoot,
+    /// The firmware's own boot manager.
+    pub efi: Efi,
+    /// A program of the board's.
+    pub script: Script,
 }
 
 impl Default for Boot {
@@ -69,6 +78,10 @@ impl Default for Boot {
             upgrade_available: UpgradeAvailable::default(),
             boot_order: BootOrder::default(),
             grub: Grub::default(),
+            tryboot: Tryboot::default(),
+            systemd_boot: SystemdBoot::default(),
+            efi: Efi::default(),
+            script: Script::default(),
         }
     }
 }
@@ -80,6 +93,14 @@ pub enum Loader {
     Uboot,
     /// GRUB, by its environment block.
     Grub,
+    /// Raspberry Pi's own, by `autoboot.txt`.
+    Tryboot,
+    /// systemd-boot, by its EFI variables.
+    SystemdBoot,
+    /// The firmware's boot manager, by `BootNext` and `BootOrder`.
+    Efi,
+    /// Any, by a program of the board's.
+    Script,
 }
 
 /// Which of U-Boot's variables choose the slot.
@@ -116,21 +137,6 @@ pub struct BootOrder {
 impl Default for BootOrder {
     fn default() -> Self {
         Self { names: PerSlot { a: "A".into(), b: "B".into() } }
-    }
-}
-
-/// `[boot.grub]`: GRUB's environment block.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Grub {
-    /// The file.
-    pub environment: PathBuf,
-    /// Each slot's name in `ORDER`, `<name>_OK` and `<name>_TRY`.
-    pub names: PerSlot<String>,
-}
-
-impl Default for Grub {
-    fn default() -> Self {
-        Self { environment: "/boot/grub/grubenv".into(), names: PerSlot { a: "A".into(), b: "B".into() } }
     }
 }
 

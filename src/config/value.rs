@@ -8,7 +8,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::network::{Attestation, Transport};
-use super::sections::{Backoff, HubCheck, Loader, ProgramRunner, ReportDialect, UbootDialect};
+use super::sections::{Backoff, HubCheck, ProgramRunner, ReportDialect, UbootDialect};
 use crate::hub::identity::HubName;
 use crate::model::{Hours, Sha256, Window, Zone};
 use crate::proxy::{Address, Exception};
@@ -26,10 +26,6 @@ pub(super) trait Value {
 pub(super) trait Words: Copy + PartialEq + 'static {
     /// Each value with its word.
     const WORDS: &'static [(&'static str, Self)];
-}
-
-impl Words for Loader {
-    const WORDS: &'static [(&'static str, Self)] = &[("uboot", Self::Uboot), ("grub", Self::Grub)];
 }
 
 impl Words for UbootDialect {

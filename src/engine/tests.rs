@@ -181,9 +181,14 @@ impl Device {
 
     /// Waits for the reboot that was asked for. By the real clock: the test's stands still while a work goes on.
     async fn rebooting(&self) {
+        self.reboot_requested().await;
+        fs::remove_file(self.path("reboot-requested")).unwrap();
+    }
+
+    async fn reboot_requested(&self) {
         let request = self.path("reboot-requested");
         for _ in 0..10_000 {
-            if fs::remove_file(&request).is_ok() {
+            if request.exists() {
                 return;
             }
             tokio::task::spawn_blocking(|| std::thread::sleep(Duration::from_millis(1))).await.unwrap();

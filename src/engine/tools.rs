@@ -20,7 +20,7 @@ use crate::image::{self, Cancel, Progress, RateLimit};
 use crate::model::{Artifact, Failure, Image, Reason, Slot, TargetSlot, VerifiedSlot};
 use crate::program::{Keep, Purpose, Runner, Task, is_trusted};
 use crate::slots::{SlotMap, TargetDevice};
-use crate::update::{Event, Facts, Job, Plan, State, Work};
+use crate::update::{Event, Facts, Job, Phase, Plan, State, Work};
 
 /// A write to the bootloader is tried so often before it counts as failed; a lock may be held, a device may be busy.
 const BOOT_ATTEMPTS: u32 = 3;
@@ -211,13 +211,23 @@ impl Tools {
 
     fn reboot(&mut self, order: &Order) -> Result<(), Reason> {
         let handle = Handle::current();
-        handle.block_on(self.host.reboot()).map_err(|error| error.reason())?;
+        let argument = self.reboot_argument(order)?;
+        handle.block_on(self.host.reboot(argument.as_deref())).map_err(|error| error.reason())?;
         // The service manager stops us while we wait; if it does not, the reboot got lost.
         handle.block_on(async {
             let _ = tokio::time::timeout(REBOOT_LIMIT, order.cancel.cancelled()).await;
         });
         Err(Failure::RebootRefused
             .because(format!("still running {REBOOT_LIMIT:?} after a reboot was asked for")))
+    }
+
+    /// Only the reboot that begins a trial has something to tell the loader.
+    fn reboot_argument(&mut self, order: &Order) -> Result<Option<String>, Reason> {
+        let begins_trial = order.job.as_ref().is_some_and(|job| matches!(job.phase, Phase::Rebooting { .. }));
+        if !begins_trial {
+            return Ok(None);
+        }
+        self.bootloader.reboot_argument().map_err(|error| error.reason())
     }
 
     fn check_health(&mut self, order: &Order) -> Result<(), Reason> {
@@ -273,7 +283,7 @@ impl Tools {
             purpose: Purpose::FactoryReset,
             name: &shown,
             path: &path,
-            argument: None,
+            arguments: &[],
             environment: &environment,
             input: None,
             keep: Keep::Tail,

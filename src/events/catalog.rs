@@ -85,6 +85,10 @@ pub const RELOADED: &str = "37cd8801af66193170e98a78f1cbc983";
 pub const RELOAD_REFUSED: &str = "ba5c045e8ce75ccf398f4b3a81f9f51c";
 /// A system on trial that cannot be judged is given up.
 pub const TRIAL_STRANDED: &str = "ab691b9412e1d5bd191de66c5245bceb";
+/// The guard ends a trial that nobody has judged.
+pub const TRIAL_OVERDUE: &str = "8be0dacd222a9bbe5a0889f54d264d32";
+/// The guard over trials cannot do its work.
+pub const GUARD_FAILED: &str = "98aef5cb49fc40dba7fd7197d4fed604";
 
 /// All of them, by name.
 pub const ALL: &[(&str, &str)] = &[
@@ -127,4 +131,6 @@ pub const ALL: &[(&str, &str)] = &[
     ("RELOADED", RELOADED),
     ("RELOAD_REFUSED", RELOAD_REFUSED),
     ("TRIAL_STRANDED", TRIAL_STRANDED),
+    ("TRIAL_OVERDUE", TRIAL_OVERDUE),
+    ("GUARD_FAILED", GUARD_FAILED),
 ];

@@ -133,6 +133,8 @@ fn tell_all() {
     reloaded(about, Path::new("/etc/twinboot/twinboot.toml"), 3);
     repeats.reload_refused(now, "unknown key", "correct it");
     trial_stranded("unknown key");
+    trial_overdue(Slot::B, Duration::from_secs(900));
+    guard_failed("nothing can be read");
 }
 
 #[test]

@@ -47,7 +47,7 @@ impl Program {
             purpose: Purpose::Health,
             name: &self.name,
             path: &self.path,
-            argument: None,
+            arguments: &[],
             environment: &self.environment,
             input: None,
             keep: Keep::Tail,

@@ -147,7 +147,7 @@ impl Hooks {
             purpose: Purpose::Hook,
             name: &shown,
             path,
-            argument: None,
+            arguments: &[],
             environment: &environment,
             input: None,
             keep: Keep::Tail,

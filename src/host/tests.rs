@@ -82,12 +82,13 @@ fn the_version_is_the_image_s_own_word() {
 #[test]
 fn a_simulated_reboot_is_a_request_that_may_be_made_twice() {
     let (root, host) = machine(&[]);
-    for _ in 0..2 {
-        block_on(host.reboot()).unwrap();
-        assert!(root.path().join("reboot-requested").exists());
+    for argument in [None, Some("0 tryboot"), None] {
+        block_on(host.reboot(argument)).unwrap();
+        let request = fs::read_to_string(root.path().join("reboot-requested")).unwrap();
+        assert_eq!(request, argument.unwrap_or_default());
     }
     let gone = Host::new(Some(root.path().join("gone")));
-    assert_eq!(block_on(gone.reboot()).unwrap_err().reason().failure, Failure::RebootRefused);
+    assert_eq!(block_on(gone.reboot(None)).unwrap_err().reason().failure, Failure::RebootRefused);
 }
 
 #[test]
@@ -95,16 +96,20 @@ fn a_real_reboot_is_asked_of_systemctl_and_its_refusal_is_told() {
     let directory = tempfile::tempdir().unwrap();
     let systemctl = directory.path().join("systemctl");
     let asked = directory.path().join("asked");
-    let run = |script: &str| {
+    let run = |script: &str, argument| {
         install_program(&systemctl, script);
-        block_on(reboot_by_systemctl(&["/nonexistent/systemctl", systemctl.to_str().unwrap()]))
+        block_on(reboot_by_systemctl(&["/nonexistent/systemctl", systemctl.to_str().unwrap()], argument))
     };
-    run(&format!("#!/bin/sh\necho \"$@\" > '{}'\n", asked.display())).unwrap();
-    assert_eq!(fs::read_to_string(&asked).unwrap(), "--no-block --no-ask-password reboot\n");
-    let reason = run("#!/bin/sh\necho 'Access denied' >&2\nexit 4\n").unwrap_err().reason();
+    let note = format!("#!/bin/sh\nprintf '<%s>' \"$@\" > '{}'\n", asked.display());
+    run(&note, None).unwrap();
+    assert_eq!(fs::read_to_string(&asked).unwrap(), "<--no-block><--no-ask-password><reboot>");
+    run(&note, Some("0 tryboot")).unwrap();
+    let wanted = "<--no-block><--no-ask-password><reboot><--reboot-argument=0 tryboot>";
+    assert_eq!(fs::read_to_string(&asked).unwrap(), wanted);
+    let reason = run("#!/bin/sh\necho 'Access denied' >&2\nexit 4\n", None).unwrap_err().reason();
     assert_eq!(reason.failure, Failure::RebootRefused);
     assert!(reason.detail.contains("exit status: 4: Access denied"), "{reason}");
-    let nobody = block_on(reboot_by_systemctl(&["/nonexistent/systemctl"])).unwrap_err();
+    let nobody = block_on(reboot_by_systemctl(&["/nonexistent/systemctl"], None)).unwrap_err();
     assert_eq!(nobody.reason().failure, Failure::RebootRefused);
 }
 

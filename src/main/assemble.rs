@@ -17,6 +17,7 @@ use twinboot::host::Host;
 use twinboot::hub::{self, Hub, Session};
 use twinboot::image::Net;
 use twinboot::model::{BootId, Slot, Timestamp};
+use twinboot::program::Runner;
 use twinboot::properties::Properties;
 use twinboot::report::Waiting;
 use twinboot::slots::SlotMap;
@@ -127,7 +128,7 @@ impl Ready {
     /// Puts everything together. Opens the record and looks at the bootloader, blocking.
     pub(crate) fn assemble(self, inlet: Inlet, journal: &Journal) -> Assembled {
         let mut lacks = Vec::new();
-        let (bootloader, lack) = bootloader(&self.config);
+        let (bootloader, lack) = bootloader(&self.config, inlet.runners.of(&self.config));
         lacks.extend(lack);
         lacks.extend(self.other_slot());
         let (hub, session) = self.session(&mut lacks);
@@ -223,8 +224,8 @@ impl Ready {
 }
 
 /// A device that cannot be updated must still be reached, and say why.
-fn bootloader(config: &Config) -> (Box<dyn Bootloader>, Option<Lack>) {
-    match loader::open(config) {
+fn bootloader(config: &Config, runner: Runner) -> (Box<dyn Bootloader>, Option<Lack>) {
+    match loader::open_with(config, runner) {
         Ok(bootloader) => (bootloader, None),
         Err(error) => {
             let what = Waiting {

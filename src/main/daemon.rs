@@ -139,7 +139,7 @@ impl Daemon<'_> {
             cause.refuse(&waiting);
             if guard.is_due(&understood) {
                 events::trial_stranded(&waiting.what);
-                if let Err(error) = Host::new(understood.simulator.root.clone()).reboot().await {
+                if let Err(error) = Host::new(understood.simulator.root.clone()).reboot(None).await {
                     tracing::warn!(%error, "the reboot was refused");
                 }
             }

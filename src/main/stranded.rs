@@ -6,7 +6,7 @@
 //!
 //! This is done only where our record and the bootloader both say that a trial is going on, as far as they can be read
 //! by what is understood of the configuration; so a committed system with a broken configuration never reboots. What this
-//! cannot see (a bootloader that cannot be asked) is for the trial guard of `packaging/README.md`.
+//! cannot see (a daemon that does not run at all) is for the guard of its own ([`crate::guard`]).
 
 use std::time::Duration;
 

@@ -17,7 +17,7 @@ use super::{Keep, NotRun, PATH, Ran, Task};
 /// If it cannot be started.
 pub(super) async fn run(task: &Task<'_>) -> Result<Ran, NotRun> {
     let mut command = clean(Command::new(task.path));
-    command.envs(task.environment.iter().map(|(name, value)| (name, value))).args(task.argument);
+    command.envs(task.environment.iter().map(|(name, value)| (name, value))).args(task.arguments);
     let mut group =
         Group::start(command, task.input, task.keep).map_err(|error| NotRun::Never(error.to_string()))?;
     let in_time = group.exited_within(task.limit).await;

@@ -48,8 +48,8 @@ pub struct Task<'a> {
     pub name: &'a str,
     /// Its absolute name.
     pub path: &'a Path,
-    /// Its one argument, if it has one.
-    pub argument: Option<&'a str>,
+    /// Its arguments.
+    pub arguments: &'a [&'a str],
     /// `TWINBOOT_…` variables. No secrets: under systemd every user can read them.
     pub environment: &'a [(String, String)],
     /// What it may read; nothing, if `None`.
@@ -73,6 +73,8 @@ pub enum Purpose {
     Property,
     /// To make the data as new.
     FactoryReset,
+    /// To speak with the bootloader.
+    Bootloader,
 }
 
 /// What becomes of a program's output.
@@ -127,6 +129,7 @@ impl Purpose {
             Self::Hook => "hook",
             Self::Property => "property",
             Self::FactoryReset => "factory-reset",
+            Self::Bootloader => "bootloader",
         }
     }
 }

@@ -134,7 +134,7 @@ fn task<'a>(path: &'a Path, environment: &'a [(String, String)]) -> Task<'a> {
         purpose: Purpose::Health,
         name: "10-app",
         path,
-        argument: None,
+        arguments: &[],
         environment,
         input: None,
         keep: Keep::Tail,
@@ -191,7 +191,7 @@ async fn an_answer_is_the_whole_of_standard_output_and_nothing_else() {
         let task = Task {
             input: Some(b"input of it\n"),
             keep: Keep::Answer(16),
-            argument: Some("get"),
+            arguments: &["get"],
             ..task(&path, &[])
         };
         for runner in [Runner::Direct, bench.systemd()] {
@@ -262,7 +262,7 @@ async fn the_service_manager_is_asked_for_a_unit_that_ends_by_itself() {
     let path = bench.add("program", "exit 0");
     let environment = [("TWINBOOT_VERSION".to_owned(), "2.0-$HOME-%n".to_owned())];
     let runner = bench.systemd();
-    let reset = Task { purpose: Purpose::FactoryReset, argument: Some("x"), ..task(&path, &environment) };
+    let reset = Task { purpose: Purpose::FactoryReset, arguments: &["x"], ..task(&path, &environment) };
     assert_eq!(told(&runner, &reset).await, "well: ");
     let asked = fs::read_to_string(bench.path("asked")).unwrap();
     for line in [

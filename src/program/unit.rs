@@ -163,7 +163,7 @@ impl<'a> Unit<'a> {
         }
         command.arg(format!("--setenv=PATH={PATH}"));
         command.args(task.environment.iter().map(|(name, value)| format!("--setenv={name}={value}")));
-        command.arg("--").arg(task.path).args(task.argument);
+        command.arg("--").arg(task.path).args(task.arguments);
         command
     }
 

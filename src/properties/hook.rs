@@ -164,7 +164,7 @@ impl Hook {
             purpose: Purpose::Property,
             name: &self.name,
             path: &self.path,
-            argument: Some(verb),
+            arguments: &[verb],
             environment: &environment,
             input,
             keep: Keep::Answer(LONGEST + 1),

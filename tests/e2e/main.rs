@@ -4,6 +4,7 @@
 
 mod chaos;
 mod damage;
+mod guard;
 mod hooks;
 mod interruptions;
 mod methods;

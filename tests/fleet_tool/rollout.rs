@@ -149,7 +149,10 @@ fn a_roll_out_of_something_bad_halts_itself_at_the_right_wave_and_says_so() {
     let configuration = hub.configuration("gw-bad");
     assert_eq!(configuration["labels"]["twinbootState"], "halted");
     assert_eq!(configuration["systemMetrics"]["results"]["targetedCount"], so_far - bad);
-    assert!(desk.good(&["rollouts"]).contains("halted"));
+    assert!(desk.good(&["rollouts"]).contains(&counts));
+    // Whoever watches now sees devices that are well, and is told all the same.
+    let ran = desk.run(&["watch", "gw-bad", "--every", "1s"]);
+    assert!(ran.status == 1 && ran.err.contains(&told) && ran.err.contains(&counts), "{ran:#?}");
     // Somebody has looked and goes on.
     let ran = desk.run(&["resume", "gw-bad", "--halt-at", "100%", "--every", "1s", "--yes"]);
     assert_eq!((ran.status, ran.err.as_str()), (1, ""), "{ran:#?}");

@@ -179,5 +179,8 @@ impl Bootloader for UBoot {
 }
 
 #[cfg(test)]
+#[path = "edison_tests.rs"]
+mod edison;
+#[cfg(test)]
 #[path = "tests.rs"]
 mod tests;

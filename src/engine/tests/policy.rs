@@ -239,3 +239,25 @@ async fn without_a_declaration_a_factory_reset_is_refused() {
     assert!(refusal.words.contains("[factory_reset]"), "{}", refusal.words);
     daemon.stop().await;
 }
+
+/// Only the reboot that begins a trial is told to the firmware: any other goes to the default.
+#[tokio::test(start_paused = true)]
+async fn the_reboot_into_a_trial_says_what_the_loader_needs() {
+    let mut device = Device::new();
+    device.rom.set_reboot_argument("0 tryboot");
+    let request = device.path("reboot-requested");
+    let mut daemon = device.start();
+    daemon.wish(device.desired("v2")).await;
+    device.reboot_requested().await;
+    daemon.stop().await;
+    assert_eq!(std::fs::read_to_string(&request).unwrap(), "0 tryboot");
+    std::fs::remove_file(&request).unwrap();
+    device.power_cycle();
+    daemon = device.start();
+    daemon.until_ended().await;
+    assert_eq!(device.booted, Slot::B);
+    daemon.ask(Request::Reboot).await.unwrap();
+    device.reboot_requested().await;
+    daemon.stop().await;
+    assert_eq!(std::fs::read_to_string(&request).unwrap(), "");
+}

@@ -5,7 +5,14 @@ from lab import Lab
 from loader import fw_env_config
 from machine import Board
 
-UNITS = ("twinboot.service", "twinboot-net.service", "twinboot-net.socket")
+UNITS = (
+    "twinboot.service",
+    "twinboot-net.service",
+    "twinboot-net.socket",
+    "twinboot-trial.timer",
+    "twinboot-trial.service",
+    "twinboot-trial-over.service",
+)
 COMPLETIONS = (
     "/usr/share/bash-completion/completions/twinboot",
     "/usr/share/zsh/vendor-completions/_twinboot",
@@ -19,8 +26,9 @@ def starts_nothing(board: Board) -> None:
     for unit in UNITS:
         state = board.try_sh(f"systemctl is-active {unit}")[1].strip()
         check(state == "inactive", f"{unit} is {state} after the installation")
-    state = board.try_sh("systemctl is-enabled twinboot.service")[1].strip()
-    check(state == "disabled", f"twinboot is {state} after the installation")
+    for unit in ("twinboot.service", "twinboot-trial.timer"):
+        state = board.try_sh(f"systemctl is-enabled {unit}")[1].strip()
+        check(state == "disabled", f"{unit} is {state} after the installation")
 
 
 @story("install")

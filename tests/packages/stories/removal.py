@@ -35,7 +35,7 @@ def reinstall(lab: Lab) -> None:
 def is_gone(board: Board) -> None:
     """Nothing of it runs, and systemd knows no such units."""
     check(board.try_sh("pgrep -x twinboot")[1] == "", "a process of it lives on")
-    for unit in ("twinboot.service", "twinboot-net.service", "twinboot-net.socket"):
+    for unit in ("twinboot.service", "twinboot-net.service", "twinboot-net.socket", "twinboot-trial.timer"):
         state = board.sh(f"systemctl show -p ActiveState --value {unit}")
         check(state == "inactive", f"{unit} is {state}")
     failed = board.sh("systemctl --failed --no-legend")

@@ -21,7 +21,7 @@ export CARGO_PROFILE_RELEASE_PANIC = "unwind"
 # BitBake strips the program itself, and keeps what it takes away in the package -dbg.
 export CARGO_PROFILE_RELEASE_STRIP = "none"
 
-SYSTEMD_SERVICE:${PN} = "twinboot.service"
+SYSTEMD_SERVICE:${PN} = "twinboot.service twinboot-trial.timer"
 
 USERADD_PACKAGES = "${PN}"
 GROUPADD_PARAM:${PN} = "--system twinboot"
@@ -33,7 +33,7 @@ do_install() {
         install -d ${D}${sysconfdir}/twinboot/$each
     done
     install -d ${D}${systemd_system_unitdir}
-    for each in ${S}/systemd/*.service ${S}/systemd/*.socket; do
+    for each in ${S}/systemd/*.service ${S}/systemd/*.socket ${S}/systemd/*.timer; do
         [ ! -e $each ] || install -m 0644 $each ${D}${systemd_system_unitdir}/
     done
     install -D -m 0644 ${S}/packaging/tmpfiles.d/twinboot.conf ${D}${nonarch_libdir}/tmpfiles.d/twinboot.conf

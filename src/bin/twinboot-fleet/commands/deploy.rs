@@ -63,6 +63,7 @@ fn plan(wanted: &Deploy, wish: &Wish) -> Outcome<Rollout> {
         halt_at: wanted.halt_at,
         enough: wanted.enough,
         state: State::Running,
+        why: None,
     })
 }
 
@@ -83,7 +84,7 @@ pub(super) async fn resume(hub: &Arc<Hub>, wanted: &Resume) -> Outcome<Exit> {
     let how_far = format!("{} of {} done, {} failed", picture.done, picture.total, picture.failed);
     ask(&format!("go on with {} in {} ({how_far})", wanted.id, rollout.wave_words()), wanted.yes)?;
     rollout.halt_at = wanted.halt_at.unwrap_or(rollout.halt_at);
-    rollout.state = State::Running;
+    (rollout.state, rollout.why) = (State::Running, None);
     change(hub, &before, &rollout).await?;
     follow(hub, rollout, &wanted.watching).await
 }
@@ -91,7 +92,7 @@ pub(super) async fn resume(hub: &Arc<Hub>, wanted: &Resume) -> Outcome<Exit> {
 /// Pauses or aborts.
 pub(super) async fn stop(hub: &Arc<Hub>, id: &str, state: State) -> Outcome<Exit> {
     let rollout = find(hub, id).await?;
-    change(hub, &rollout, &Rollout { state, ..rollout.clone() }).await?;
+    change(hub, &rollout, &Rollout { state, why: None, ..rollout.clone() }).await?;
     say(&format!("{id}: {}", state.word()))?;
     Ok(Exit::Done)
 }
@@ -131,6 +132,7 @@ pub(super) async fn list(hub: &Hub, wanted: &Rollouts) -> Outcome<Exit> {
         "REBOOTING",
         "ERROR",
         "ROLLEDBACK",
+        "DETAIL",
     ]);
     for configuration in &all {
         let rollout = Rollout::of(configuration);
@@ -145,6 +147,7 @@ pub(super) async fn list(hub: &Hub, wanted: &Rollouts) -> Outcome<Exit> {
         cells.push(count(&configuration["systemMetrics"], "targetedCount"));
         let metrics = ["current", "applying", "rebooting", "error", "rolledback"];
         cells.extend(metrics.map(|name| count(&configuration["metrics"], name)));
+        cells.push(clean(rollout.and_then(|rollout| rollout.why).as_deref().unwrap_or_default()));
         table.row(cells);
     }
     table.page()?;

@@ -11,7 +11,7 @@ use crate::arguments::{Following, Watch};
 use crate::failure::{Exit, Outcome};
 use crate::follow::{Follow, Goal};
 use crate::hub::Hub;
-use crate::rollout::{Scope, State, glance, is_moving};
+use crate::rollout::{Scope, State, glance, is_moving, tell_halt};
 use crate::show::{Board, Picture};
 
 /// Watches.
@@ -53,7 +53,7 @@ async fn again<F: Future<Output = Outcome<(Picture, bool)>>>(
 }
 
 async fn rollout(hub: &Arc<Hub>, id: &str, wanted: &Watch) -> Outcome<Exit> {
-    again(wanted, || async {
+    let exit = again(wanted, || async {
         let (rollout, picture) = glance(hub, id).await?;
         let all = picture.total > 0 && picture.done + picture.failed >= picture.total;
         // What is paused, halted or aborted ends with the devices that are still under way.
@@ -63,7 +63,16 @@ async fn rollout(hub: &Arc<Hub>, id: &str, wanted: &Watch) -> Outcome<Exit> {
         };
         Ok((picture, is_over))
     })
-    .await
+    .await?;
+    // Those who failed count no more for a roll-out that has halted: its devices alone may look as if all were well.
+    let (rollout, _) = glance(hub, id).await?;
+    tell_halt(&rollout);
+    Ok(match rollout.state {
+        State::Running => exit,
+        State::Paused if exit == Exit::Done => Exit::TimedOut,
+        State::Paused => exit,
+        State::Halted | State::Aborted => Exit::Failed,
+    })
 }
 
 async fn fleet(hub: &Arc<Hub>, wanted: &Watch) -> Outcome<Exit> {

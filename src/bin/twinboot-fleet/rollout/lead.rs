@@ -99,15 +99,22 @@ fn step(rollout: &Rollout, picture: &Picture) -> Step {
 }
 
 async fn halt(hub: &Hub, rollout: Rollout, picture: &Picture) -> Outcome<Exit> {
-    let wave = rollout.wave_words();
-    change(hub, &rollout, &Rollout { state: State::Halted, ..rollout.clone() }).await?;
     let Picture { total, failed, .. } = picture;
-    let text = format!(
-        "{} has halted in {wave}: {failed} of {total} devices failed or went back, more than {}",
-        rollout.id, rollout.halt_at
-    );
-    complain(&text, "see why, then `twinboot-fleet resume` (--halt-at) goes on, `abort` or `delete` ends it");
+    let why = format!("{failed} of {total} devices failed or went back, more than {}", rollout.halt_at);
+    let halted = Rollout { state: State::Halted, why: Some(why), ..rollout.clone() };
+    change(hub, &rollout, &halted).await?;
+    tell_halt(&halted);
     Ok(Exit::Failed)
+}
+
+/// Says that a roll-out has halted, if it has, and what can be done.
+pub(crate) fn tell_halt(rollout: &Rollout) {
+    if let Some(text) = rollout.halted() {
+        complain(
+            &text,
+            "see why, then `twinboot-fleet resume` (--halt-at) goes on, `abort` or `delete` ends it",
+        );
+    }
 }
 
 /// Brings the configuration from where the roll-out was, as we know it, to where it is to be.
@@ -155,6 +162,7 @@ mod tests {
             halt_at: "5%".parse().unwrap(),
             enough: "90%".parse().unwrap(),
             state: State::Running,
+            why: None,
         };
         let picture = |total, done, failed| Picture { total, done, failed, ..Picture::default() };
         for (wave, total, done, failed, wanted) in [

@@ -9,6 +9,6 @@ mod mark;
 mod plan;
 
 pub(crate) use census::{Scope, is_moving};
-pub(crate) use lead::{change, foreign, glance, gone, lead};
+pub(crate) use lead::{change, foreign, glance, gone, lead, tell_halt};
 pub(crate) use mark::mark;
 pub(crate) use plan::{Rollout, State, check_id};

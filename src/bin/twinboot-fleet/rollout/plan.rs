@@ -57,6 +57,8 @@ pub(crate) struct Rollout {
     pub(crate) enough: Share,
     /// Where it stands.
     pub(crate) state: State,
+    /// Why it has halted, if it has: by then its failed devices are no more among those that the hub counts for it.
+    pub(crate) why: Option<String>,
 }
 
 impl Rollout {
@@ -73,6 +75,7 @@ impl Rollout {
             halt_at: label("twinbootHaltAt")?.parse().ok()?,
             enough: label("twinbootEnough")?.parse().ok()?,
             state: State::of(label("twinbootState")?)?,
+            why: label("twinbootWhy").filter(|why| !why.is_empty()).map(str::to_owned),
         })
     }
 
@@ -87,6 +90,7 @@ impl Rollout {
             ("twinbootHaltAt", self.halt_at.to_string()),
             ("twinbootEnough", self.enough.to_string()),
             ("twinbootState", self.state.word().to_owned()),
+            ("twinbootWhy", self.why.clone().unwrap_or_default()),
         ]
         .into_iter()
         .map(|(name, value)| (name.to_owned(), Value::String(value)))
@@ -121,6 +125,13 @@ impl Rollout {
                 least
             })
             .collect()
+    }
+
+    /// That it has halted, where, and why; none if it has not.
+    pub(crate) fn halted(&self) -> Option<String> {
+        let why = self.why.as_deref().unwrap_or("too many devices failed");
+        (self.state == State::Halted)
+            .then(|| format!("{} has halted in {}: {why}", self.id, self.wave_words()))
     }
 
     /// For whom it is as of now: the configuration's target condition.
@@ -233,6 +244,7 @@ mod tests {
             halt_at: "5%".parse().unwrap(),
             enough: "90%".parse().unwrap(),
             state: State::Running,
+            why: None,
         }
     }
 
@@ -244,6 +256,7 @@ mod tests {
             assert_eq!(Rollout::of(&configuration).as_ref(), Some(&there));
             configuration["labels"]["owner"] = json!("me");
             (there.wave, there.state) = (1, State::Halted);
+            there.why = Some("2 of 2 devices failed".into());
             let changed = there.change(configuration);
             assert_eq!(Rollout::of(&changed), Some(there));
             assert_eq!((&changed["labels"]["owner"], &changed["priority"]), (&json!("me"), &json!(7)));

@@ -48,24 +48,24 @@ pub(super) struct Power {
 }
 
 impl Board {
-    /// Looks after the machine: reboots it when the daemon wants that, and tells of a daemon that ended by itself.
+    /// Looks after the machine: reboots it when that is asked for, and tells of a daemon that ended by itself.
     pub(super) fn supervise(&self) {
         let request = self.path("machine/reboot-requested");
         while !self.removed.load(Ordering::Relaxed) {
             let mut power = self.power();
             self.keep_network(&mut power);
-            if let Some(daemon) = &mut power.daemon {
-                let outcome = if request.exists() {
-                    self.reboot(&mut power)
-                } else if let Some(status) = daemon.ended() {
-                    power.daemon = None;
-                    Err(Failure(format!("the daemon ended by itself: {status}")))
-                } else {
-                    Ok(())
-                };
-                if let Err(why) = outcome {
-                    self.journal.add(Happening::Broken(why.0));
-                }
+            let ended = power.daemon.as_mut().and_then(Daemon::ended);
+            // The daemon is not the only one who may want it.
+            let outcome = if power.booted.is_some() && request.exists() {
+                self.reboot(&mut power)
+            } else if let Some(status) = ended {
+                power.daemon = None;
+                Err(Failure(format!("the daemon ended by itself: {status}")))
+            } else {
+                Ok(())
+            };
+            if let Err(why) = outcome {
+                self.journal.add(Happening::Broken(why.0));
             }
             drop(power);
             thread::sleep(self.attention);

@@ -1,0 +1,172 @@
+//! The files for the Intel Edison, as they are shipped: the adapter with that board's layout, and `boot.env` in a shell that
+//! plays U-Boot's old one. `if`, `test` and quotes mean the same to both; U-Boot's own commands are functions.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use super::copies::Copies;
+use super::env::Env;
+use super::tests::verified;
+use super::*;
+use crate::model::PerSlot;
+
+const SIZE: usize = 0x10000;
+
+/// U-Boot's commands. Variables are files in `env`, and shell variables once they are set or run.
+const COMMANDS: &str = r#"
+run() { eval "$(cat "env/$1")"; }
+setenv() { eval "$1=\$2"; if test -n "$2"; then printf %s "$2" > "env/$1"; else rm -f "env/$1"; fi; }
+saveenv() { touch saved; rm -rf saved.env; cp -r env saved.env; }
+load() { case " $bootable " in *" $2 "*) ;; *) return 1 ;; esac; }
+zboot() { echo "$bootargs" > booted; exit 0; }
+sleep() { :; }
+reset() { exit 1; }
+for name in env/*; do eval "${name#env/}=\$(cat \$name)"; done
+"#;
+
+struct Edison(tempfile::TempDir);
+
+impl Edison {
+    fn new() -> Self {
+        let board = Self(tempfile::tempdir().unwrap());
+        let packaged = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/boot/edison/boot.env");
+        let mut env = Env::default();
+        env.set("loadaddr", "0x100000");
+        // Of the board's own environment: what asks for nothing else runs do_boot.
+        env.set("bootcmd", "run do_boot");
+        for line in fs::read_to_string(packaged).unwrap().lines() {
+            let (name, value) = line.split_once('=').unwrap();
+            env.set(name, value);
+        }
+        let image = env::encode(env::Layout::Redundant, SIZE, 1, &env).unwrap();
+        // The partitions are larger than the copies at their starts.
+        for copy in ["mmcblk0p2", "mmcblk0p4"] {
+            fs::write(board.path(copy), [image.as_slice(), &[0x5a; SIZE]].concat()).unwrap();
+        }
+        let lines =
+            ["mmcblk0p2", "mmcblk0p4"].map(|it| format!("{} 0x0 0x10000\n", board.path(it).display()));
+        fs::write(board.path("fw_env.config"), lines.concat()).unwrap();
+        board
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn loader(&self, tries: u32) -> UBoot {
+        let values = PerSlot { a: "a".to_owned(), b: "b".to_owned() };
+        let dialect = Dialect::UpgradeAvailable { slot_variable: "slot".to_owned(), values };
+        let lock_file = Some(self.path("lock"));
+        UBoot::open(Settings { fw_env_config: self.path("fw_env.config"), dialect, tries, lock_file })
+            .unwrap()
+    }
+
+    fn copies(&self) -> Copies {
+        self.loader(1).copies
+    }
+
+    /// One start of U-Boot, with these slots able to boot: the kernel's arguments; `None` if it reset. What it saves, it
+    /// saves as we do.
+    fn start(&self, bootable: &str) -> Option<String> {
+        for gone in ["booted", "saved"] {
+            let _ = fs::remove_file(self.path(gone));
+        }
+        let _ = fs::remove_dir_all(self.path("env"));
+        fs::create_dir(self.path("env")).unwrap();
+        let mut copies = self.copies();
+        let mut loaded = copies.load().unwrap();
+        for entry in loaded.env.entries() {
+            let (name, value) = std::str::from_utf8(entry).unwrap().split_once('=').unwrap();
+            fs::write(self.path("env").join(name), value).unwrap();
+        }
+        let script =
+            format!("cd '{}'; bootable='{bootable}'\n{COMMANDS}\nrun bootcmd", self.0.path().display());
+        let output = Command::new("/bin/sh").args(["-c", &script]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(said, "", "the shell has nothing to say");
+        if self.path("saved").exists() {
+            let mut env = Env::default();
+            for entry in fs::read_dir(self.path("saved.env")).unwrap() {
+                let entry = entry.unwrap();
+                env.set(entry.file_name().to_str().unwrap(), &fs::read_to_string(entry.path()).unwrap());
+            }
+            copies.save(&loaded, &env).unwrap();
+            loaded = copies.load().unwrap();
+            assert_eq!(loaded.env.get("slot"), env.get("slot"));
+        }
+        fs::read_to_string(self.path("booted")).ok()
+    }
+
+    /// Starts until something runs: which slot, on trial or not, and after how many starts.
+    fn boot(&self, bootable: &str) -> (&'static str, bool, usize) {
+        for start in 1..=10 {
+            if let Some(arguments) = self.start(bootable) {
+                assert!(arguments.contains(" panic=5 "), "{arguments}");
+                let slot = if arguments.contains("root=/dev/mmcblk0p9 ") { "b" } else { "a" };
+                assert!(slot == "b" || arguments.contains("root=/dev/mmcblk0p8 "), "{arguments}");
+                return (slot, arguments.contains("twinboot.trial=1"), start);
+            }
+        }
+        panic!("bricked");
+    }
+}
+
+#[test]
+fn an_update_and_its_way_back_by_the_shipped_script() {
+    for tries in 1..=3 {
+        let board = Edison::new();
+        let mut loader = board.loader(tries);
+        assert_eq!(board.boot("0:8"), ("a", false, 1));
+        loader.revert(Slot::A).unwrap();
+        loader.arm(&verified(Slot::B)).unwrap();
+        // Boots of a trial are counted, and there are as many as were asked for.
+        for left in (0..tries).rev() {
+            assert_eq!(board.boot("0:8 0:9"), ("b", true, 1));
+            assert_eq!(loader.view().unwrap().tries_left, Some(left));
+        }
+        assert_eq!(board.boot("0:8 0:9"), ("a", false, 1));
+        let view = loader.view().unwrap();
+        assert_eq!((view.default, view.trial, view.warnings), (Slot::A, None, vec![]));
+        // A slot without a kernel.
+        loader.arm(&verified(Slot::B)).unwrap();
+        assert_eq!(board.boot("0:8"), ("a", false, tries as usize + 1));
+        // A good one.
+        loader.arm(&verified(Slot::B)).unwrap();
+        assert_eq!(board.boot("0:8 0:9"), ("b", true, 1));
+        loader.commit(Slot::B).unwrap();
+        assert_eq!([board.boot("0:8 0:9"), board.boot("0:8 0:9")], [("b", false, 1); 2]);
+    }
+}
+
+/// What an ordinary boot does not change, it does not write; and the other partitions' bytes are nobody's.
+#[test]
+fn an_ordinary_boot_writes_nothing_and_nothing_is_written_beyond_the_copies() {
+    let board = Edison::new();
+    let bytes = || ["mmcblk0p2", "mmcblk0p4"].map(|copy| fs::read(board.path(copy)).unwrap());
+    let before = bytes();
+    board.boot("0:8");
+    assert_eq!(bytes(), before);
+    board.loader(2).arm(&verified(Slot::B)).unwrap();
+    board.boot("0:9");
+    board.loader(2).commit(Slot::B).unwrap();
+    assert!(bytes().iter().all(|copy| copy.len() == 2 * SIZE && copy[SIZE..] == [0x5a; SIZE]));
+}
+
+/// Variables that somebody broke boot something all the same.
+#[test]
+fn whatever_the_variables_say_something_boots() {
+    for (name, value) in
+        [("slot", ""), ("slot", "c"), ("bootcount", ""), ("bootcount", "7"), ("bootlimit", "")]
+    {
+        let board = Edison::new();
+        board.loader(3).arm(&verified(Slot::B)).unwrap();
+        let mut copies = board.copies();
+        let loaded = copies.load().unwrap();
+        let mut env = loaded.env.clone();
+        env.set(name, value);
+        copies.save(&loaded, &env).unwrap();
+        assert_eq!(board.boot("0:8").0, "a", "{name}={value}");
+    }
+}
