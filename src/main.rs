@@ -5,6 +5,8 @@
 mod assemble;
 #[path = "main/daemon.rs"]
 mod daemon;
+#[path = "main/doctor/mod.rs"]
+mod doctor;
 #[path = "main/door.rs"]
 mod door;
 #[path = "main/guard.rs"]
@@ -33,5 +35,5 @@ use std::process::ExitCode;
 use twinboot::cli;
 
 fn main() -> ExitCode {
-    cli::main(daemon::run, network::run, inspect::all, guard::run)
+    cli::main(daemon::run, network::run, inspect::all, guard::run, doctor::examine)
 }

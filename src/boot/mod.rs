@@ -2,6 +2,7 @@
 //! that, each one atomic write.
 
 pub mod efi;
+mod examination;
 #[cfg(any(test, feature = "fakes"))]
 pub mod fake;
 pub mod grub;
@@ -14,6 +15,7 @@ mod uncached;
 
 use crate::model::{Reason, Slot, VerifiedSlot};
 
+pub use examination::{Aspect, CANARY, Canary, Observation, Verdict};
 pub use unavailable::Unavailable;
 
 /// What the bootloader's durable variables say.
@@ -64,6 +66,19 @@ pub trait Bootloader: Send {
     /// As for `view`.
     fn reboot_argument(&mut self) -> Result<Option<String>, Error> {
         Ok(None)
+    }
+
+    /// What can be seen of the loader's means to go back, before any update needs them. Writes nothing.
+    ///
+    /// # Errors
+    /// If its variables cannot be read.
+    fn examine(&mut self) -> Result<Vec<Observation>, Error> {
+        Ok(Vec::new())
+    }
+
+    /// The variable by which the loader can show that it reads what we write; `None` where it has no variables.
+    fn canary(&mut self) -> Option<&mut dyn Canary> {
+        None
     }
 }
 

@@ -4,6 +4,7 @@
 //! through its `output` module, or the screen of `--watch`.
 
 mod check;
+pub mod doctor;
 mod output;
 mod progress;
 mod request;
@@ -27,7 +28,8 @@ const EXIT_CODES: &str = "\
 Exit status:
   0  done, or begun; with status --watch: the update succeeded
   1  refused or failed, with the reason on standard error; with status: the daemon waits
-     for something that is missing; with check-config: it cannot work like this
+     for something that is missing; with check-config: it cannot work like this; with
+     doctor: something failed, or with --strict was warned of
   2  the command line is wrong
   3  the daemon cannot be reached, with what to do about it on standard error";
 
@@ -118,6 +120,18 @@ pub enum Command {
     },
     /// Check the configuration and what it names, and print what results
     CheckConfig,
+    /// Look this board over: whether it can be trusted with an update
+    Doctor {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+        /// Take warnings for failures
+        #[arg(long)]
+        strict: bool,
+        /// Write a variable that the bootloader hands on to the kernel; reboot, and doctor tells whether it came back
+        #[arg(long)]
+        canary: bool,
+    },
 }
 
 /// An image, as it is named on a command line.
@@ -202,12 +216,14 @@ pub struct NetLaunch {
 }
 
 /// The whole program but what needs the adapters: reads the command line, and does what is asked. `daemon` is called
-/// for `run`, `net` for `net`, `inspect` for `check-config`, to look at what a configuration names, and `guard` for `guard`.
+/// for `run`, `net` for `net`, `inspect` for `check-config`, to look at what a configuration names, `guard` for `guard`,
+/// and `examine` for `doctor`.
 pub fn main(
     daemon: impl FnOnce(Launch) -> ExitCode,
     net: impl FnOnce(NetLaunch) -> ExitCode,
     inspect: impl FnOnce(&Config) -> Vec<Finding>,
     guard: impl FnOnce(&Path) -> ExitCode,
+    examine: impl FnOnce(&Config, doctor::Consultation) -> Vec<doctor::Check>,
 ) -> ExitCode {
     let Arguments { config, command } = parse();
     match command {
@@ -215,6 +231,9 @@ pub fn main(
         Command::Net { socket, verbose } => net(NetLaunch { socket, verbose }),
         Command::CheckConfig => check::show(&config, inspect).into(),
         Command::Guard => guard(&config),
+        Command::Doctor { json, strict, canary } => {
+            doctor::show(&config, doctor::Consultation { canary }, (json, strict), examine).into()
+        }
         Command::Status { .. }
         | Command::Install { .. }
         | Command::Download { .. }
@@ -235,7 +254,11 @@ pub fn main(
 fn client_command(command: &Command, path: &Path) -> ExitCode {
     let config = Config::understood(path);
     let exit = match command {
-        Command::Run { .. } | Command::Net { .. } | Command::CheckConfig | Command::Guard => Exit::Usage,
+        Command::Run { .. }
+        | Command::Net { .. }
+        | Command::CheckConfig
+        | Command::Guard
+        | Command::Doctor { .. } => Exit::Usage,
         Command::Status { json, watch: false } => status::show(&config, *json),
         Command::Status { json, watch: true } => watch::follow(&config.control.socket, *json),
         Command::FactoryReset { yes: false } if !request::is_meant() => Exit::Usage,

@@ -89,7 +89,8 @@ pub(super) fn request(command: &Command) -> Result<Request, String> {
         | Command::Net { .. }
         | Command::Guard
         | Command::Status { .. }
-        | Command::CheckConfig => return Err("not a request".into()),
+        | Command::CheckConfig
+        | Command::Doctor { .. } => return Err("not a request".into()),
     })
 }
 

@@ -30,7 +30,7 @@ fn the_command_line_is_sound_and_promises_its_exit_codes() {
     for exit in ["0  done", "1  refused", "2  the command line", "3  the daemon cannot be reached"] {
         assert!(help.contains(exit), "{help}");
     }
-    for verb in "run guard status install download apply cancel confirm rollback retry reboot reload factory-reset properties check-config".split(' ') {
+    for verb in "run guard status install download apply cancel confirm rollback retry reboot reload factory-reset properties check-config doctor".split(' ') {
         assert!(help.contains(&format!("\n  {verb} ")), "{verb}: {help}");
     }
     assert_eq!(arguments("status").unwrap().config, Path::new("/etc/twinboot/twinboot.toml"));

@@ -170,7 +170,7 @@ fn words_lists_and_bounds_are_checked() {
     for (text, message) in [
         (
             "[boot]\nloader = 'grubb'",
-            "t.toml:2: boot.loader must be \"uboot\" or \"grub\", found the text \"grubb\"",
+            "t.toml:2: boot.loader must be \"uboot\" or \"grub\" or \"grubb\"",
         ),
         (
             "[health]\nhub = 'never'",

@@ -16,7 +16,7 @@ use super::dial::{self, Dial, Opened, Opening};
 use super::identity::{Identity, StringFile};
 use super::memory::{Memory, Shelf};
 use super::provisioning::{Circumstances, Provisioning};
-use super::settings::Settings;
+use super::settings::{Settings, Transport};
 use super::way::{self, Target, Ways};
 use crate::model::Timestamp;
 use crate::proxy::Proxy;
@@ -112,6 +112,21 @@ impl Access {
     /// Who we turned out to be so far.
     pub(super) fn introduction(&self) -> &Introduction {
         &self.known
+    }
+
+    /// Whether the hub lets us in: connects, greets, and leaves again. Where either way may be gone, both are tried. What
+    /// it is told by is who we turned out to be.
+    ///
+    /// # Errors
+    /// What was in the way, the last time it was tried.
+    pub async fn try_out(&mut self, settings: &Settings, now: Timestamp) -> Result<Introduction, Lost> {
+        let first = self.open(settings, now).await;
+        if first.is_err() && settings.transport == Transport::Auto {
+            self.open(settings, now).await?;
+        } else {
+            first?;
+        }
+        Ok(self.known.clone())
     }
 
     /// Connects, greets and subscribes. `now` is the time to sign for.

@@ -77,6 +77,7 @@ async fn watch(config: &Path) -> anyhow::Result<()> {
         let (since, over) = (host.since_boot(), over(config.health.deadline));
         if since >= over {
             events::trial_overdue(slot, since);
+            // Without the argument that began the trial, where the loader wants one: it is over.
             return host.reboot(None).await.context("the trial is over, and the reboot was refused");
         }
         tokio::time::sleep(LOOK_AGAIN.min(over - since)).await;

@@ -22,11 +22,20 @@ use twinboot::secret::Guard;
 use twinboot::slots::SlotMap;
 use twinboot::tls::{self, Trust};
 
+use crate::doctor;
 use crate::loader::{self, Place};
 use crate::settings;
 
 /// All that is not as the configuration has it.
 pub(crate) fn all(config: &Config) -> Vec<Finding> {
+    let mut found = named(config);
+    let misplaced = doctor::misplaced(config);
+    found.extend(misplaced.map(|(what, remedy)| Finding::warning("state.directory", what, remedy)));
+    found
+}
+
+/// All but where the state lies, of which `twinboot doctor` has more to say.
+pub(crate) fn named(config: &Config) -> Vec<Finding> {
     let is_root = rustix::process::geteuid().is_root();
     let is_simulated = config.simulator.root.is_some();
     let mut inspection = Inspection { config, may_look: is_root || is_simulated, found: Vec::new() };
@@ -242,7 +251,6 @@ impl Inspection<'_> {
         let directory = &self.config.state.directory;
         let shown = directory.display();
         let shared = "mount a small partition there that both slots share, from /etc/fstab";
-        let device = |path: &Path| fs::metadata(path).ok().map(|metadata| metadata.dev());
         match fs::metadata(directory) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let what = format!("{shown} is not there yet; it is made when the daemon starts");
@@ -251,10 +259,6 @@ impl Inspection<'_> {
             Err(error) => self.found.push(Finding::unseen(KEY, format!("{shown}: {error}"))),
             Ok(metadata) if !metadata.is_dir() => {
                 self.found.push(Finding::error(KEY, format!("{shown} is no directory"), "remove it"));
-            }
-            Ok(_) if self.config.simulator.root.is_none() && device(directory) == device(Path::new("/")) => {
-                let what = format!("{shown} lies in the root file system, so each slot has its own");
-                self.found.push(Finding::warning(KEY, what, shared));
             }
             Ok(_) => {}
         }

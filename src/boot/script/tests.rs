@@ -155,7 +155,9 @@ fn a_cut_at_any_call_leaves_what_can_be_repeated() {
     use Slot::{A, B};
     type Verb = fn(&mut Script) -> Result<(), Error>;
     let arm: Verb = |loader| loader.arm(&verified(B));
-    let verbs: [(&str, Option<bool>, Verb, (Slot, Option<Slot>)); 4] = [
+    // A verb; whether a trial is armed before it, and whether that has booted; the default and the trial afterwards.
+    type Case = (&'static str, Option<bool>, Verb, (Slot, Option<Slot>));
+    let verbs: [Case; 4] = [
         ("arm", None, arm, (A, Some(B))),
         ("commit", Some(true), |loader| loader.commit(B), (B, None)),
         ("revert", Some(true), |loader| loader.revert(A), (A, None)),

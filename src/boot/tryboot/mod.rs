@@ -41,7 +41,7 @@ use tracing::debug;
 
 use self::autoboot::{Autoboot, LEN};
 use super::in_place::{Block, InPlace, write_proved};
-use super::{BootView, Bootloader, Error};
+use super::{Aspect, BootView, Bootloader, Error, Observation};
 use crate::model::{PerSlot, Slot, VerifiedSlot};
 
 /// The argument of the reboot that sets the flag; 0 is for "the usual partition".
@@ -200,6 +200,44 @@ impl Bootloader for Tryboot {
         let bytes = self.load()?;
         let view = self.meaning(&self.parse(&bytes)?)?;
         Ok(view.trial.map(|_| ARGUMENT.to_owned()))
+    }
+
+    fn examine(&mut self) -> Result<Vec<Observation>, Error> {
+        let bytes = self.load()?;
+        let file = self.parse(&bytes)?;
+        let default = self.meaning(&file)?.default;
+        let shown = self.settings.autoboot.display();
+        let is_read_only = rustix::fs::statvfs(&self.settings.autoboot)
+            .is_ok_and(|it| it.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY));
+        let place = if bytes.len() != LEN {
+            let what =
+                format!("{shown} has {} bytes instead of {LEN}: no one write can change it", bytes.len());
+            Observation::bad(Aspect::Copies, what, "copy the sample over it")
+        } else if is_read_only {
+            let what = format!("{shown} is on a file system that is mounted read-only");
+            Observation::bad(Aspect::Copies, what, "mount it writable, in /etc/fstab")
+        } else {
+            Observation::good(Aspect::Copies, format!("{shown} is one sector, changed by one write"))
+        };
+        let counter = match firmware::booted_partition(&self.settings.root) {
+            Ok(partition) => {
+                let what = format!("the firmware booted partition {partition}, and gives a trial one boot");
+                Observation::good(Aspect::Counter, what)
+            }
+            Err(why) => Observation::bad(Aspect::Counter, why, "rpi-eeprom-update -a, and reboot"),
+        };
+        let fallback = if file.a_b {
+            let what = format!("whatever ends a trial, the next boot is slot {default}'s");
+            Observation::good(Aspect::Fallback, what)
+        } else {
+            let what = format!("{shown} does not say tryboot_a_b=1: the flag would not change the partition");
+            Observation::doubtful(
+                Aspect::Fallback,
+                what,
+                "copy the sample over it; the next change sets it, too",
+            )
+        };
+        Ok(vec![place, counter, fallback])
     }
 }
 

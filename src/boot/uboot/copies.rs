@@ -25,6 +25,7 @@ use std::io;
 use tracing::debug;
 
 use super::env::{self, Damage, Decoded, Env, Layout, Scheme};
+use crate::boot::{Aspect, Observation};
 
 /// Where one copy is kept. Each call opens and closes what it needs.
 pub(super) trait Medium: Send {
@@ -116,6 +117,15 @@ impl Copies {
             }
             Err(_) => Err(self.nothing_usable(&copies)),
         }
+    }
+
+    /// What there is to say of the copies beside the warnings of [`Copies::load`]: nothing, if it has some.
+    pub(super) fn examine(&self, loaded: &Loaded) -> Option<Observation> {
+        if !loaded.warnings.is_empty() {
+            return None;
+        }
+        let what = format!("both copies of the environment are good; {} counts", self.labels[loaded.current]);
+        Some(Observation::good(Aspect::Copies, what))
     }
 
     /// Makes `env` the environment, with one write beside the current copy where there are two, and proves it by

@@ -76,7 +76,7 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    fn new(name: impl Into<String>, value: impl Into<String>) -> Self {
+    pub(super) fn new(name: impl Into<String>, value: impl Into<String>) -> Self {
         let (name, value) = (name.into(), value.into());
         Self { name, is_implied: value.is_empty(), value }
     }

@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 use rustix::fs::OFlags;
 use tracing::debug;
 
+use crate::boot::{Aspect, Observation};
+
 /// `fw_printenv`, `fw_setenv` and libubootenv all use this one.
 pub(super) const DEFAULT: &str = "/var/lock/fw_printenv.lock";
 
@@ -61,6 +63,23 @@ pub(super) fn acquire(path: &Path, patience: Duration) -> Result<Lock, Held> {
                 return Ok(Lock { _file: None });
             }
         }
+    }
+}
+
+/// Whether the lock can be had at all.
+pub(super) fn examine(path: &Path) -> Observation {
+    let shown = path.display();
+    match open(path) {
+        Ok(_) => {
+            Observation::good(Aspect::Lock, format!("{shown} keeps fw_setenv out while twinboot writes"))
+        }
+        Err(error) => Observation::doubtful(
+            Aspect::Lock,
+            format!(
+                "{shown} cannot be opened ({error}): nothing keeps fw_setenv from writing at the same time"
+            ),
+            "systemd makes /run/lock; elsewhere make its directory at boot",
+        ),
     }
 }
 

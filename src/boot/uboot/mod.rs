@@ -18,6 +18,7 @@ mod copies;
 mod device;
 pub mod dialect;
 pub mod env;
+mod examine;
 mod flash;
 mod lock;
 mod mtd;
@@ -33,7 +34,8 @@ use self::copies::{Copies, Loaded, Medium};
 use self::device::DeviceCopy;
 pub use self::dialect::Dialect;
 use self::dialect::Wanted;
-use super::{BootView, Bootloader, Error};
+use self::env::Env;
+use super::{BootView, Bootloader, CANARY, Canary, Error, Observation};
 use crate::model::{Slot, VerifiedSlot};
 
 /// What the integrator says about the board.
@@ -55,6 +57,8 @@ pub struct UBoot {
     dialect: Dialect,
     tries: u32,
     lock_file: PathBuf,
+    /// The variables that may be written, where the configuration restricts them.
+    writable: Option<Vec<String>>,
     patience: Duration,
     /// The last write failed: whatever is read now, it is not proved to last, so the next verb writes in any case.
     is_unproved: bool,
@@ -93,6 +97,7 @@ impl UBoot {
             dialect: settings.dialect,
             tries: settings.tries,
             lock_file: settings.lock_file.or(config.lock_file).unwrap_or_else(|| lock::DEFAULT.into()),
+            writable: config.writable,
             patience: lock::PATIENCE,
             is_unproved: false,
         })
@@ -152,15 +157,7 @@ impl Bootloader for UBoot {
                 return Err(Error::Unwritable(problem));
             }
             let wanted = dialect.armed(&loaded.env, slot, tries);
-            let mut env = loaded.env.clone();
-            for Wanted { name, value, .. } in &wanted {
-                env.set(name, value);
-            }
-            if !env.can_be_saved_by_loader(capacity) {
-                let problem = "arming the trial: the environment is so full that U-Boot could not save its boot \
-                               counter; remove variables that are not needed";
-                return Err(Error::Unwritable(problem.to_owned()));
-            }
+            has_room(&loaded.env, &wanted, capacity, "arming the trial")?;
             Ok(wanted)
         })
     }
@@ -176,11 +173,69 @@ impl Bootloader for UBoot {
             Ok(dialect.reverted(&loaded.env, to, tries))
         })
     }
+
+    fn examine(&mut self) -> Result<Vec<Observation>, Error> {
+        let loaded = self.copies.load().map_err(Error::Unreadable)?;
+        let mut found = examine::scripts(&loaded.env, &self.dialect);
+        found.extend(self.copies.examine(&loaded));
+        found.push(lock::examine(&self.lock_file));
+        Ok(found)
+    }
+
+    fn canary(&mut self) -> Option<&mut dyn Canary> {
+        Some(self)
+    }
 }
 
+impl Canary for UBoot {
+    fn read(&mut self) -> Result<Option<String>, Error> {
+        let loaded = self.copies.load().map_err(Error::Unreadable)?;
+        Ok(loaded.env.get(CANARY).map(|value| String::from_utf8_lossy(value).into_owned()))
+    }
+
+    fn write(&mut self, value: &str) -> Result<(), Error> {
+        const VERB: &str = "writing the canary";
+        if let Some(writable) = &self.writable
+            && !writable.iter().any(|name| name == CANARY)
+        {
+            let problem = format!("{VERB}: the writelist does not name {CANARY}; add it");
+            return Err(Error::Unwritable(problem));
+        }
+        let capacity = self.copies.capacity();
+        self.change(VERB, |dialect, loaded, tries| {
+            // What means nothing, or is on trial, is left alone.
+            let view = dialect.view(&loaded.env, tries).map_err(Error::Unreadable)?;
+            if let Some(slot) = view.trial {
+                return Err(Error::Unwritable(format!(
+                    "{VERB}: slot {slot} is on trial; wait until that is over"
+                )));
+            }
+            let wanted = vec![Wanted::new(CANARY, value)];
+            has_room(&loaded.env, &wanted, capacity, VERB)?;
+            Ok(wanted)
+        })
+    }
+}
+
+/// A counter that U-Boot could not save would never come to its limit.
+fn has_room(env: &Env, wanted: &[Wanted], capacity: usize, verb: &str) -> Result<(), Error> {
+    let mut env = env.clone();
+    for Wanted { name, value, .. } in wanted {
+        env.set(name, value);
+    }
+    if env.can_be_saved_by_loader(capacity) {
+        return Ok(());
+    }
+    Err(Error::Unwritable(format!(
+        "{verb}: the environment is so full that U-Boot could not save its boot counter; remove variables that are not \
+         needed"
+    )))
+}
+
+#[cfg(test)]
+mod canary_tests;
 #[cfg(test)]
 #[path = "edison_tests.rs"]
 mod edison;
 #[cfg(test)]
-#[path = "tests.rs"]
 mod tests;

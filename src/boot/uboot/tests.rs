@@ -7,7 +7,7 @@ use super::env::{Env, Layout, decode, encode};
 use super::*;
 use crate::model::{Failure, Image, PerSlot, Sha256, TargetSlot};
 
-const SIZE: usize = 0x2000;
+pub(super) const SIZE: usize = 0x2000;
 
 pub(super) fn verified(slot: Slot) -> VerifiedSlot {
     let wanted = Image { sha256: Sha256::of(b""), len: 0 };
@@ -15,10 +15,10 @@ pub(super) fn verified(slot: Slot) -> VerifiedSlot {
 }
 
 /// A directory with a redundant environment in one file, and the configuration for it.
-struct Board(tempfile::TempDir);
+pub(super) struct Board(tempfile::TempDir);
 
 impl Board {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let board = Self(tempfile::tempdir().unwrap());
         let mut env = Env::default();
         for (name, value) in [("arch", "arm"), ("slot", "a"), ("bootcmd", "run by_slot"), ("zeal", "1")] {
@@ -32,7 +32,7 @@ impl Board {
         board
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
@@ -40,7 +40,7 @@ impl Board {
         std::fs::write(self.path("fw_env.config"), text).unwrap();
     }
 
-    fn settings(&self) -> Settings {
+    pub(super) fn settings(&self) -> Settings {
         let values = PerSlot { a: "a".to_owned(), b: "b".to_owned() };
         Settings {
             fw_env_config: self.path("fw_env.config"),
@@ -50,19 +50,19 @@ impl Board {
         }
     }
 
-    fn open(&self) -> UBoot {
+    pub(super) fn open(&self) -> UBoot {
         UBoot::open(self.settings()).unwrap()
     }
 
-    fn bytes(&self) -> Vec<u8> {
+    pub(super) fn bytes(&self) -> Vec<u8> {
         std::fs::read(self.path("env")).unwrap()
     }
 
-    fn flags(&self) -> [u8; 2] {
+    pub(super) fn flags(&self) -> [u8; 2] {
         [self.bytes()[4], self.bytes()[SIZE + 4]]
     }
 
-    fn damage(&self, at: usize) {
+    pub(super) fn damage(&self, at: usize) {
         let mut bytes = self.bytes();
         bytes[at] ^= 1;
         std::fs::write(self.path("env"), bytes).unwrap();
