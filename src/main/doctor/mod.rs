@@ -58,12 +58,12 @@ pub(crate) fn examine(config: &Config, how: Consultation) -> Vec<Check> {
     let (booted, map) = slots::map(&slots, &settings::root(config));
     let mut found = inspected(inspect::named(config));
     if map.is_some() {
-        let size = |slot| slots::size(slots.path(slot));
+        let size = |slot| slots::size(&slots.device(slot));
         found.push(slots::sizes(PerSlot { a: size(Slot::A), b: size(Slot::B) }));
     }
     found.extend(map);
     let fstab = machine.text("etc/fstab").unwrap_or_default();
-    let names = PerSlot { a: slots::names(slots.path(Slot::A)), b: slots::names(slots.path(Slot::B)) };
+    let names = PerSlot { a: slots::names(&slots.device(Slot::A)), b: slots::names(&slots.device(Slot::B)) };
     found.push(slots::table(&fstab, &names));
     if let Ok(mut bootloader) = crate::loader::open(config) {
         found.extend(loader::examine(bootloader.as_mut(), booted, (&command_line, &host), how.canary));
@@ -166,7 +166,7 @@ fn slot_devices(config: &Config) -> Vec<(String, String)> {
         let device = path.metadata().ok().map(|metadata| metadata.rdev()).filter(|device| *device != 0)?;
         Some(format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device)))
     };
-    let device = |slot: Slot| Some((slot.letter().to_owned(), number(slots.path(slot))?));
+    let device = |slot: Slot| Some((slot.letter().to_owned(), number(&slots.device(slot))?));
     Slot::BOTH.into_iter().filter_map(device).collect()
 }
 
