@@ -21,8 +21,7 @@ mod examine;
 pub mod meaning;
 mod place;
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use tracing::debug;
 
