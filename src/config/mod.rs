@@ -11,6 +11,7 @@
 mod check;
 mod file;
 mod finding;
+mod health;
 mod loaders;
 mod nearest;
 mod network;
@@ -26,12 +27,12 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub use finding::{Finding, Weight};
+pub use health::{Health, HubCheck, UnitsCheck};
 pub use loaders::{Efi, Grub, Script, SystemdBoot, Tryboot};
 pub use network::{Attestation, Hub, Provisioning, Proxy, Tls, Transport, candidates};
 pub use sections::{
-    Backoff, Boot, BootOrder, Control, Download, FactoryReset, Health, Hooks, HubCheck, Loader, Policy,
-    ProgramRunner, Programs, Properties, Report, ReportDialect, Simulator, State, Trust, UbootDialect,
-    UpgradeAvailable,
+    Backoff, Boot, BootOrder, Control, Download, FactoryReset, Hooks, Loader, Policy, ProgramRunner,
+    Programs, Properties, Report, ReportDialect, Simulator, State, Trust, UbootDialect, UpgradeAvailable,
 };
 pub use slots::{Parts, Slots};
 use value::Value;
@@ -207,6 +208,8 @@ impl Config {
         f("health.directory", &mut self.health.directory);
         f("health.check_timeout", &mut self.health.check_timeout);
         f("health.hub", &mut self.health.hub);
+        f("health.units", &mut self.health.units);
+        f("health.ignore_units", &mut self.health.ignore_units);
         f("hooks.directory", &mut self.hooks.directory);
         f("hooks.timeout", &mut self.hooks.timeout);
         f("hooks.ask_again", &mut self.hooks.ask_again);

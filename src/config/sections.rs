@@ -181,41 +181,6 @@ pub struct Trust {
     pub allow_undigested: bool,
 }
 
-/// `[health]`: how a new system proves itself.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Health {
-    /// Time after the boot within which every check must have passed.
-    pub deadline: Duration,
-    /// Programs that judge.
-    pub directory: PathBuf,
-    /// Time each program has for one answer.
-    pub check_timeout: Duration,
-    /// Whether the hub must be reached.
-    pub hub: HubCheck,
-}
-
-impl Default for Health {
-    fn default() -> Self {
-        Self {
-            deadline: minutes(10),
-            directory: "/etc/twinboot/health.d".into(),
-            check_timeout: minutes(1),
-            hub: HubCheck::Auto,
-        }
-    }
-}
-
-/// Whether a new system must reach the hub before it is kept.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum HubCheck {
-    /// If the hub was reached before the update.
-    Auto,
-    /// Always.
-    Required,
-    /// Never.
-    Ignored,
-}
-
 /// `[policy]`: when to switch over.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Policy {

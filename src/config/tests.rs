@@ -168,7 +168,10 @@ fn windows_are_times_of_day() {
 #[test]
 fn words_lists_and_bounds_are_checked() {
     for (text, message) in [
-        ("[boot]\nloader = 'grubb'", "t.toml:2: boot.loader must be \"uboot\" or \"grub\" or"),
+        (
+            "[boot]\nloader = 'grubb'",
+            "t.toml:2: boot.loader must be \"uboot\" or \"grub\" or \"tryboot\" or \"systemd_boot\" or \"efi\" or \"script\", found the text \"grubb\"",
+        ),
         (
             "[health]\nhub = 'never'",
             "t.toml:2: health.hub must be \"auto\" or \"required\" or \"ignored\", found the text \"never\"",
@@ -181,6 +184,9 @@ fn words_lists_and_bounds_are_checked() {
         ("[hub]\nkeep_alive = '1h'", "t.toml:2: hub.keep_alive must be from 10s to 1177s, found 3600s"),
         ("[boot]\ntries = 0", "t.toml:2: boot.tries must be from 1 to 99, found 0"),
         ("[boot]\ntries = 5000000000", "t.toml:2: boot.tries must be a number"),
+        ("[boot.tryboot]\nb = 2", "t.toml:2: boot.tryboot.b must differ from boot.tryboot.a"),
+        ("[boot.tryboot]\na = 0", "t.toml:2: boot.tryboot.a must be from 1 to 127, found 0"),
+        ("[boot.script]\nprogram = 'loader'", "t.toml:2: boot.script.program must be an absolute file name"),
         ("[slots]\nb = '/dev/disk/by-partlabel/rootfs-a'", "t.toml:2: slots.b must differ from slots.a"),
         ("[slots]\na = ['LABEL=a', '/dev/x']", "slots.b must have as many partitions as slots.a, 2, found 1"),
         ("[slots]\na = []", "t.toml:2: slots.a must be from 1 to 8 partitions"),

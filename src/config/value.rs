@@ -8,7 +8,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::network::{Attestation, Transport};
-use super::sections::{Backoff, HubCheck, ProgramRunner, ReportDialect, UbootDialect};
+use super::sections::{Backoff, ProgramRunner, ReportDialect, UbootDialect};
 use crate::hub::identity::HubName;
 use crate::model::{Hours, Sha256, Window, Zone};
 use crate::proxy::{Address, Exception};
@@ -41,11 +41,6 @@ impl Words for Transport {
 impl Words for Attestation {
     const WORDS: &'static [(&'static str, Self)] =
         &[("symmetric_key", Self::SymmetricKey), ("group_key", Self::GroupKey), ("x509", Self::X509)];
-}
-
-impl Words for HubCheck {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("auto", Self::Auto), ("required", Self::Required), ("ignored", Self::Ignored)];
 }
 
 impl Words for ProgramRunner {

@@ -33,7 +33,9 @@ mod live;
 mod requests;
 mod rules;
 mod settings;
+mod target;
 mod tools;
+mod units;
 mod worker;
 
 #[cfg(test)]

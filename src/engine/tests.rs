@@ -146,6 +146,7 @@ impl Device {
             timeout: Duration::from_secs(10),
             hub: HubMode::Auto,
             reached,
+            units: None,
         };
         Tools {
             bootloader: Box::new(self.rom.clone()),

@@ -2,9 +2,9 @@
 //! too: which setting says where its variables are, and what to do when they cannot be read.
 
 use std::path::PathBuf;
-use twinboot::boot::grub::{self, Grub};
 
 use twinboot::boot::efi::{self, Efi};
+use twinboot::boot::grub::{self, Grub};
 use twinboot::boot::script::{self, Script};
 use twinboot::boot::tryboot::{self, Tryboot};
 use twinboot::boot::uboot::{self, UBoot};

@@ -58,6 +58,10 @@ pub(crate) fn health(config: &Config, reached: watch::Receiver<bool>) -> Health 
             config::HubCheck::Ignored => HubMode::Ignored,
         },
         reached,
+        units: match config.health.units {
+            config::UnitsCheck::Difference => Some(config.health.ignore_units.clone()),
+            config::UnitsCheck::Ignored => None,
+        },
     }
 }
 

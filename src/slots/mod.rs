@@ -95,6 +95,11 @@ impl SlotMap {
         self.names.of(slot).last().map_or(Path::new(""), PathBuf::as_path)
     }
 
+    /// Where that name leads, for whoever looks: a device, or a link to it, that need not be there.
+    pub fn device(&self, slot: Slot) -> PathBuf {
+        name::path(Path::new("/"), &self.path(slot).to_string_lossy())
+    }
+
     /// The slot we run from, as the kernel tells it below `root` (`/`, or a simulated machine's directory): the
     /// device of the root file system, and the kernel's command line. Either is enough.
     ///

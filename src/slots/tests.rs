@@ -284,3 +284,32 @@ fn peers_a_block_device_is_ours_alone_and_read_past_the_cache() {
     let same = SlotMap::new(Settings { a: vec![(&b.0).into()], b: vec![(&b.0).into()], allow_files: false });
     assert!(matches!(TargetDevice::open(&same, target(Slot::B), Slot::A), Err(Error::SameDevice { .. })));
 }
+
+#[test]
+#[ignore = "peers: needs root, loop devices and mke2fs"]
+fn peers_a_mounted_companion_of_the_target_is_refused_and_that_of_the_booted_slot_is_not() {
+    let machine = Machine::new(16 << 20);
+    for name in ["boot-a.img", "boot-b.img"] {
+        fs::File::create(machine.path(name)).unwrap().set_len(4 << 20).unwrap();
+    }
+    let device = |name: &str| Loop::new(&machine.path(name));
+    let (a, b) = ([device("boot-a.img"), device("a.img")], [device("boot-b.img"), device("b.img")]);
+    let paths = |parts: &[Loop; 2]| parts.iter().map(|part| part.0.clone().into()).collect();
+    let map = SlotMap::new(Settings { a: paths(&a), b: paths(&b), allow_files: false });
+    assert_eq!(TargetDevice::open(&map, target(Slot::B), Slot::A).unwrap().size(), 20 << 20);
+    assert_eq!(map.look(Slot::B)[0].found, Ok((b[0].0.clone().into(), 4 << 20)));
+    let mount = machine.path("mount");
+    fs::create_dir(&mount).unwrap();
+    let mounted = |device: &Loop| {
+        run("mke2fs", &["-q", &device.0]);
+        run("mount", &[&device.0, mount.to_str().unwrap()]);
+        let opened = TargetDevice::open(&map, target(Slot::B), Slot::A);
+        run("umount", &[mount.to_str().unwrap()]);
+        opened.map(drop)
+    };
+    let refused = mounted(&b[0]).unwrap_err();
+    assert!(
+        matches!(&refused, Error::Busy { path, by, .. } if *path == Path::new(&b[0].0) && by.contains("mounted at"))
+    );
+    mounted(&a[0]).unwrap();
+}

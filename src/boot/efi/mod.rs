@@ -24,10 +24,10 @@
 //! is one boot for a trial: whatever ends it, the default is next.
 //!
 //! # One write
-//! To arm sets "once", to commit sets the default. To revert removes "once" before the new system was booted, and after
-//! that has nothing left to write. Only a state that no update leads to (the slot to go back to is not the default, and
-//! a trial is armed as well) takes two: "once" is removed first, and in between there is no trial and the default of
-//! before.
+//! To arm sets "once", to commit sets the default. To revert has nothing to write once the new system was booted, and
+//! removes "once" before that. It takes two where it makes the other slot nobody's fallback as well (a `BootOrder` that
+//! names both), or where the slot to go back to is not the default, which no update leads to: then "once" is removed
+//! first, and in between there is no trial and the default of before.
 
 mod variables;
 

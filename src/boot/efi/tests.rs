@@ -340,6 +340,49 @@ fn a_variable_is_a_file_with_its_attributes_before_it() {
     assert!(nowhere.read("X-1").is_err(), "not mounted is not the same as not set");
 }
 
+/// efibootmgr on plain files, which it takes when it is told where they are.
+#[test]
+#[ignore = "peers: needs efibootmgr"]
+fn peers_efibootmgr_and_we_read_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    let put = |name: &str, data: &[u8]| {
+        let path = directory.path().join(format!("{name}-{GLOBAL}"));
+        std::fs::write(path, [&7_u32.to_le_bytes(), data].concat()).unwrap();
+    };
+    for (name, label) in [("Boot0001", "slot-a"), ("Boot0002", "slot-b"), ("Boot0007", "network")] {
+        // An active entry with nothing but the end of a device path.
+        let option = [&[1, 0, 0, 0, 4, 0], utf16(label).as_slice(), &[0x7f, 0xff, 4, 0]].concat();
+        put(name, &option);
+    }
+    put("BootOrder", &numbers(&[7, 1, 2]));
+    put("BootCurrent", &numbers(&[1]));
+    let tool = |arguments: &[&str]| {
+        let mut command = std::process::Command::new("efibootmgr");
+        command.env("EFIVARFS_PATH", format!("{}/", directory.path().display())).args(arguments);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        ["BootNext: ", "BootOrder: "].map(|head| {
+            text.lines().find_map(|line| line.strip_prefix(head)).map(str::to_owned).unwrap_or_default()
+        })
+    };
+    let manager = Manager::Firmware(PerSlot { a: 1, b: 2 });
+    let mut loader = Efi::open(Settings { manager, efivars: directory.path().to_owned() }).unwrap();
+    assert_eq!((view(&mut loader), tool(&[])), ((Slot::A, None), ["".into(), "0007,0001,0002".to_owned()]));
+    loader.arm(&verified(Slot::B)).unwrap();
+    assert_eq!(tool(&[]), ["0002", "0007,0001,0002"]);
+    loader.revert(Slot::A).unwrap();
+    assert_eq!(tool(&[]), ["", "0007,0001"]);
+    loader.commit(Slot::B).unwrap();
+    assert_eq!(tool(&[]), ["", "0007,0002,0001"]);
+    // What it writes, we read.
+    tool(&["--bootnext", "0001"]);
+    assert_eq!(loader.view().unwrap().trial, Some(Slot::A));
+    tool(&["--delete-bootnext"]);
+    tool(&["--bootorder", "0001,0002,0007"]);
+    assert_eq!(view(&mut loader), (Slot::A, None));
+}
+
 #[test]
 fn what_was_booted_by_something_else_is_seen() {
     use crate::boot::Verdict::{Bad, Good};

@@ -30,6 +30,14 @@ pub(super) fn script(text: Option<&str>, tries: u32) -> Vec<Observation> {
     } else {
         Observation::good(Aspect::Fallback, "grub.cfg boots a trial once, as RAUC's does, and goes back")
     });
+    if is_followed && tries > 1 && !(has(TRIAL) && has(TRIES)) {
+        let what = format!("grub.cfg gives a trial one boot, and not {tries}");
+        found.push(Observation::doubtful(
+            Aspect::Counter,
+            what,
+            "set [boot] tries to 1, or take twinboot's grub.cfg",
+        ));
+    }
     found.push(if has("reboot") {
         Observation::good(Aspect::Restart, "grub.cfg reboots if nothing starts")
     } else {

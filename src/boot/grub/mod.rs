@@ -21,14 +21,13 @@ mod examine;
 pub mod meaning;
 mod place;
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use tracing::debug;
 
 use self::block::{Block, Damage};
 use self::meaning::{Meaning, Wanted};
-use self::place::{BlockFile, Place};
+use self::place::{BlockFile, Obstacle, Place};
 use super::{Aspect, BootView, Bootloader, CANARY, Canary, Error, Observation};
 use crate::model::{PerSlot, Slot, VerifiedSlot};
 
@@ -111,7 +110,8 @@ impl Grub {
         for (name, value) in &wanted {
             block.set(name, value);
         }
-        let first = self.meaning.variables();
+        let mut first = self.meaning.variables();
+        first.push(CANARY.to_owned());
         let steps = match loaded.damage {
             None => loaded.block.steps(&loaded.bytes, &block, &first),
             // There is nothing that a half of it could be mistaken for.
@@ -183,10 +183,16 @@ impl Bootloader for Grub {
 
     fn examine(&mut self) -> Result<Vec<Observation>, Error> {
         self.usable()?;
-        let text = fs::read(Path::new(&self.name).with_file_name("grub.cfg")).ok();
-        let text = text.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-        let mut found = examine::script(text.as_deref(), self.meaning.tries);
-        found.push(Observation::good(Aspect::Copies, format!("{} is whole, as GRUB wants it", self.name)));
+        let whole = format!("{} is whole; a change of it is one disk sector", self.name);
+        let mut found = vec![Observation::good(Aspect::Copies, whole)];
+        for Obstacle { what, is_certain } in self.place.obstacles() {
+            let remedy = "put the block where GRUB can save to it, for both slots";
+            found.push(match is_certain {
+                true => Observation::bad(Aspect::Counter, what, remedy),
+                false => Observation::doubtful(Aspect::Counter, what, remedy),
+            });
+        }
+        found.extend(examine::script(self.place.script().as_deref(), self.meaning.tries));
         Ok(found)
     }
 
@@ -205,7 +211,8 @@ impl Canary for Grub {
         const VERB: &str = "writing the canary";
         let loaded = self.usable()?;
         // What means nothing, or is on trial, is left alone.
-        if let Some(slot) = self.meaning.view(&loaded.block).map_err(Error::Unreadable)?.trial {
+        let view = self.meaning.view(&loaded.block).map_err(Error::Unreadable)?;
+        if let Some(slot) = view.trial {
             return Err(Error::Unwritable(format!(
                 "{VERB}: slot {slot} is on trial; wait until that is over"
             )));

@@ -48,6 +48,9 @@ const ANSWER: usize = 4096;
 /// How long the program may take to end when it is asked to, before it is made to.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// How long whoever runs the program may take beyond that: the service manager may be busy, and we are waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// What the integrator says about the board.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -101,7 +104,9 @@ impl Script {
         let run = || {
             let runtime = Builder::new_current_thread().enable_all().build();
             let runtime = runtime.map_err(|error| NotRun::Never(error.to_string()))?;
-            runtime.block_on(runner.run(&task))
+            let limit = *timeout + GRACE + PATIENCE;
+            let in_time = runtime.block_on(async { tokio::time::timeout(limit, runner.run(&task)).await });
+            in_time.unwrap_or_else(|_| Err(NotRun::NotNow(format!("nobody answers within {limit:?}"))))
         };
         let ran = std::thread::scope(|scope| scope.spawn(run).join());
         let ran = ran.unwrap_or_else(|_| Err(NotRun::Never("its runner failed".to_owned())));

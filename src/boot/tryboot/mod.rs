@@ -202,24 +202,42 @@ impl Bootloader for Tryboot {
         Ok(view.trial.map(|_| ARGUMENT.to_owned()))
     }
 
-    /// What would refuse a trial is better known before there is one: the firmware, and the system to come back to.
     fn examine(&mut self) -> Result<Vec<Observation>, Error> {
         let bytes = self.load()?;
-        let default = self.meaning(&self.parse(&bytes)?)?.default;
-        let Settings { root, autoboot, partitions } = &self.settings;
-        let back = *partitions.of(default);
-        let flag = match firmware::booted_partition(root) {
-            Ok(_) => Observation::good(Aspect::Counter, "the firmware knows tryboot, and boots a trial once"),
-            Err(problem) => Observation::bad(Aspect::Counter, problem, "no trial is armed before that"),
+        let file = self.parse(&bytes)?;
+        let default = self.meaning(&file)?.default;
+        let shown = self.settings.autoboot.display();
+        let is_read_only = rustix::fs::statvfs(&self.settings.autoboot)
+            .is_ok_and(|it| it.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY));
+        let place = if bytes.len() != LEN {
+            let what =
+                format!("{shown} has {} bytes instead of {LEN}: no one write can change it", bytes.len());
+            Observation::bad(Aspect::Copies, what, "copy the sample over it")
+        } else if is_read_only {
+            let what = format!("{shown} is on a file system that is mounted read-only");
+            Observation::bad(Aspect::Copies, what, "mount it writable, in /etc/fstab")
+        } else {
+            Observation::good(Aspect::Copies, format!("{shown} is one sector, changed by one write"))
         };
-        let way_back = match firmware::is_bootable(root, autoboot, back) {
-            Ok(()) => {
-                let what = format!("whatever ends a trial, the firmware boots partition {back} again");
-                Observation::good(Aspect::Fallback, what)
+        let counter = match firmware::booted_partition(&self.settings.root) {
+            Ok(partition) => {
+                let what = format!("the firmware booted partition {partition}, and gives a trial one boot");
+                Observation::good(Aspect::Counter, what)
             }
-            Err(problem) => Observation::bad(Aspect::Fallback, problem, "see to what lies in that partition"),
+            Err(why) => Observation::bad(Aspect::Counter, why, "rpi-eeprom-update -a, and reboot"),
         };
-        Ok(vec![flag, way_back])
+        let fallback = if file.a_b {
+            let what = format!("whatever ends a trial, the next boot is slot {default}'s");
+            Observation::good(Aspect::Fallback, what)
+        } else {
+            let what = format!("{shown} does not say tryboot_a_b=1: the flag would not change the partition");
+            Observation::doubtful(
+                Aspect::Fallback,
+                what,
+                "copy the sample over it; the next change sets it, too",
+            )
+        };
+        Ok(vec![place, counter, fallback])
     }
 }
 

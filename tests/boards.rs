@@ -1,0 +1,119 @@
+//! The files for boards in `packaging/boot`, as an integrator copies them: each is what its loader and we understand.
+//! (U-Boot's and GRUB's are booted by the lab; the Edison's are played in `src/boot/uboot/edison_tests.rs`.)
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use twinboot::boot::tryboot::autoboot::{Autoboot, LEN};
+use twinboot::config::{Config, Loader};
+
+fn shipped(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/boot").join(name)
+}
+
+fn text(name: &str) -> String {
+    fs::read_to_string(shipped(name)).expect("it is shipped")
+}
+
+/// The shipped configuration with one board's beside it.
+fn config(board: &str) -> Config {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let main = directory.path().join("twinboot.toml");
+    let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/twinboot.toml");
+    fs::copy(default, &main).expect("copied");
+    fs::create_dir(directory.path().join("conf.d")).expect("created");
+    fs::write(directory.path().join("conf.d/50-board.toml"), board).expect("written");
+    Config::load(&main).expect("it is right")
+}
+
+#[test]
+fn autoboot_txt_is_as_we_would_write_it_and_has_no_trial() {
+    let bytes = fs::read(shipped("raspberry-pi/autoboot.txt")).expect("it is shipped");
+    assert_eq!(bytes.len(), LEN);
+    let file = Autoboot::parse(&bytes).expect("it has a meaning");
+    assert_eq!((file.default, file.tryboot, file.a_b), (2, 2, true));
+    assert_eq!(file.encode().as_deref(), Ok(bytes.as_slice()), "so the first change is of one byte");
+}
+
+#[test]
+fn the_raspberry_pi_s_files_name_the_same_partitions() {
+    let layout = text("raspberry-pi/layout.sfdisk");
+    let id = layout.lines().find_map(|line| line.strip_prefix("label-id: 0x")).expect("the disk has an id");
+    let board = text("raspberry-pi/50-board.toml");
+    let boot = &board[board.find("[boot]").expect("a section")..];
+    let tryboot = config(boot).boot.tryboot;
+    assert_eq!(config(boot).boot.loader, Loader::Tryboot);
+    let options = text("raspberry-pi/config.txt");
+    for (slot, partition, root) in [("a", tryboot.partitions.a, 5), ("b", tryboot.partitions.b, 6)] {
+        let line = format!("{slot} = [\"PARTUUID={id}-0{partition}\", \"PARTUUID={id}-0{root}\"]");
+        assert!(board.contains(&line), "{line}");
+        let filter = format!("[boot_partition={partition}]\ncmdline=cmdline-{slot}.txt\n[tryboot]\n");
+        assert!(options.contains(&filter), "{filter}");
+        assert!(options.contains(&format!("[tryboot]\ncmdline=cmdline-{slot}-trial.txt\n[all]\n")));
+        let usual = text(&format!("raspberry-pi/cmdline-{slot}.txt"));
+        let trial = text(&format!("raspberry-pi/cmdline-{slot}-trial.txt"));
+        assert_eq!(trial, format!("{} twinboot.trial=1\n", usual.trim_end()));
+        for argument in
+            [format!("root=PARTUUID={id}-0{root}"), format!("twinboot.slot={slot}"), "panic=5".into()]
+        {
+            assert!(usual.split_ascii_whitespace().any(|word| word == argument), "{argument}");
+        }
+    }
+    let fstab = text("raspberry-pi/fstab");
+    assert!(fstab.contains(&format!("PARTUUID={id}-01  /boot/autoboot ")));
+    assert!(tryboot.autoboot.starts_with("/boot/autoboot"));
+}
+
+#[test]
+fn the_edison_s_and_systemd_boot_s_files_are_understood() {
+    let edison = config(&text("edison/50-board.toml")).boot;
+    assert_eq!((edison.loader, edison.tries), (Loader::Uboot, 3));
+    let efi = config(&text("systemd-boot/50-board.toml")).boot;
+    assert_eq!(efi.loader, Loader::SystemdBoot);
+    for (slot, entry) in [("a", &efi.systemd_boot.entries.a), ("b", &efi.systemd_boot.entries.b)] {
+        let options = text(&format!("systemd-boot/loader/entries/{entry}"));
+        assert!(options.contains(&format!("/slot-{slot}/vmlinuz\n")));
+        assert!(options.contains(&format!("root=PARTLABEL=rootfs-{slot} ")));
+    }
+}
+
+/// The hook for systemd-boot, with a `mount` that puts a system there.
+#[test]
+fn the_new_kernel_is_copied_out_of_its_slot_and_may_be_copied_twice() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = |name: &str| directory.path().join(name);
+    let program = |name: &str, text: &str| {
+        fs::create_dir_all(path("bin")).expect("created");
+        fs::write(path("bin").join(name), format!("#!/bin/sh\n{text}\n")).expect("written");
+        fs::set_permissions(path("bin").join(name), fs::Permissions::from_mode(0o755)).expect("changed");
+    };
+    program("mount", "test \"$3\" = /dev/disk/by-partlabel/rootfs-b && cp -r \"$IMAGE\" \"$4/boot\"");
+    program("umount", "rm -r \"$1/boot\"");
+    fs::create_dir_all(path("image")).expect("created");
+    fs::create_dir_all(path("esp/slot-a")).expect("created");
+    fs::write(path("esp/slot-a/vmlinuz"), "old").expect("written");
+    let run = |slot: &str| {
+        let output = Command::new(shipped("systemd-boot/pre-arm/10-kernel"))
+            .env("PATH", format!("{}:/usr/bin:/bin", path("bin").display()))
+            .env("IMAGE", path("image"))
+            .env("ESP", path("esp"))
+            .env("TMPDIR", directory.path())
+            .env("TWINBOOT_SLOT", slot)
+            .output();
+        output.expect("it can be run")
+    };
+    assert!(!run("b").status.success(), "there is no kernel in the slot");
+    for version in ["new", "newer"] {
+        fs::write(path("image/vmlinuz"), version).expect("written");
+        fs::write(path("image/initrd.img"), "initrd").expect("written");
+        let output = run("b");
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(fs::read_to_string(path("esp/slot-b/vmlinuz")).expect("copied"), version);
+        assert_eq!(fs::read_to_string(path("esp/slot-b/initrd.img")).expect("copied"), "initrd");
+        assert_eq!(fs::read_dir(path("esp/slot-b")).expect("a directory").count(), 2);
+    }
+    assert_eq!(fs::read_to_string(path("esp/slot-a/vmlinuz")).expect("there"), "old");
+    assert!(!run("../a").status.success());
+}
