@@ -1,7 +1,7 @@
 //! `twinboot status`: a block to read, or the JSON as the daemon gave it.
 
 use super::output::say;
-use super::view::View;
+use super::view::{View, bytes};
 use super::{Exit, accepted, connect, unreachable};
 use crate::config::Config;
 use crate::model::Request;
@@ -35,10 +35,25 @@ pub(super) fn block(status: View<'_>) -> String {
     line("allowed", consent(status));
     line("last", status.last());
     line("hub", hub(status));
+    for slot in ["a", "b"] {
+        line(&format!("slot {slot}"), slot_parts(status, slot));
+    }
     for warning in status.warnings() {
         line("warning", Some(warning));
     }
     lines.join("\n")
+}
+
+/// The partitions of a slot, and what is wrong with them.
+fn slot_parts(status: View<'_>, slot: &str) -> Option<String> {
+    let count = status.0.pointer(&format!("/slots/{slot}"))?.as_array()?.len();
+    let part = |at: usize| {
+        let of = |member: &str| format!("/slots/{slot}/{at}/{member}");
+        let size = || Some(format!(" ({})", bytes(status.number(&of("size"))?)));
+        let device = || Some(status.text(&of("device"))? + &size().unwrap_or_default());
+        device().or_else(|| status.text(&of("problem"))).or_else(|| status.text(&of("name")))
+    };
+    Some((0..count).filter_map(part).collect::<Vec<_>>().join(", "))
 }
 
 fn running(status: View<'_>) -> Option<String> {

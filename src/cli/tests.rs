@@ -125,6 +125,14 @@ fn the_status_is_a_block_to_read() {
     );
     let trial = json!({"phase": "confirming", "booted": "b", "default": "a", "trial": "b", "gate": "x\ny"});
     assert_eq!(block(&trial), "running   slot b, on trial\nphase     confirming\ngate      x y");
+    let slots = json!({"phase": "idle", "booted": "a", "slots": {
+        "a": [{"name": "LABEL=x", "device": "/dev/sda1", "size": 1 << 20}, {"name": "LABEL=y", "device": "/dev/sda2"}],
+        "b": [{"name": "LABEL=z", "problem": "not there"}],
+    }});
+    assert_eq!(
+        block(&slots),
+        "running   slot a\nphase     idle\nslot a    /dev/sda1 (1.0 MiB), /dev/sda2\nslot b    not there"
+    );
     let allowed =
         json!({"phase": "staged", "update": {"consent": {"by": "method", "at": "2026-11-21T00:00:00.000Z"}}});
     let shown = block(&allowed);

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Attestation, Backoff, Config, Problem, nearest};
+use super::{Attestation, Backoff, Config, Problem, nearest, slots};
 use crate::host::Host;
 use crate::hub::registration;
 
@@ -69,8 +69,10 @@ impl Checks<'_> {
     }
 
     fn names(&mut self) {
-        let Config { slots, boot, report, control, .. } = self.config;
-        self.differ("slots.b", &slots.devices.a, &slots.devices.b, "slots.a");
+        let Config { boot, report, control, .. } = self.config;
+        for (key, message) in slots::problems(self.config) {
+            self.problem(key, message);
+        }
         let values = &boot.upgrade_available.values;
         self.differ("boot.upgrade_available.b", &values.a, &values.b, "boot.upgrade_available.a");
         let names = &boot.boot_order.names;
@@ -133,11 +135,9 @@ impl Checks<'_> {
 
     /// A relative name would depend on where somebody happened to start us.
     fn paths(&mut self) {
-        let Config { slots, boot, health, hooks, factory_reset, properties, control, .. } = self.config;
+        let Config { boot, health, hooks, factory_reset, properties, control, .. } = self.config;
         let Config { state, tls, simulator, .. } = self.config;
         let one = [
-            ("slots.a", &slots.devices.a),
-            ("slots.b", &slots.devices.b),
             ("boot.fw_env_config", &boot.fw_env_config),
             ("boot.grub.environment", &boot.grub.environment),
             ("boot.tryboot.autoboot", &boot.tryboot.autoboot),

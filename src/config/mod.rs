@@ -11,11 +11,13 @@
 mod check;
 mod file;
 mod finding;
+mod health;
 mod loaders;
 mod nearest;
 mod network;
 mod print;
 mod sections;
+mod slots;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -25,13 +27,14 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub use finding::{Finding, Weight};
+pub use health::{Health, HubCheck, UnitsCheck};
 pub use loaders::{Efi, Grub, Script, SystemdBoot, Tryboot};
 pub use network::{Attestation, Hub, Provisioning, Proxy, Tls, Transport, candidates};
 pub use sections::{
-    Backoff, Boot, BootOrder, Control, Download, FactoryReset, Health, Hooks, HubCheck, Loader, Policy,
-    ProgramRunner, Programs, Properties, Report, ReportDialect, Simulator, Slots, State, Trust, UbootDialect,
-    UpgradeAvailable,
+    Backoff, Boot, BootOrder, Control, Download, FactoryReset, Hooks, Loader, Policy, ProgramRunner,
+    Programs, Properties, Report, ReportDialect, Simulator, State, Trust, UbootDialect, UpgradeAvailable,
 };
+pub use slots::{Parts, Slots};
 use value::Value;
 
 /// The whole configuration. [`Config::default`] is what the shipped file says.
@@ -205,6 +208,8 @@ impl Config {
         f("health.directory", &mut self.health.directory);
         f("health.check_timeout", &mut self.health.check_timeout);
         f("health.hub", &mut self.health.hub);
+        f("health.units", &mut self.health.units);
+        f("health.ignore_units", &mut self.health.ignore_units);
         f("hooks.directory", &mut self.hooks.directory);
         f("hooks.timeout", &mut self.hooks.timeout);
         f("hooks.ask_again", &mut self.hooks.ask_again);

@@ -2,7 +2,7 @@
 //!
 //! Not here: what a value means to an adapter (see the shipped `twinboot.toml`), and how it is read ([`super::value`]).
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::loaders::{Efi, Grub, Script, SystemdBoot, Tryboot};
@@ -24,20 +24,6 @@ pub struct Backoff {
 impl Default for Backoff {
     fn default() -> Self {
         Self { first: Duration::from_secs(1), last: minutes(5) }
-    }
-}
-
-/// `[slots]`: the two root file systems.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Slots {
-    /// Device or, in a simulation, plain file of each slot.
-    pub devices: PerSlot<PathBuf>,
-}
-
-impl Default for Slots {
-    fn default() -> Self {
-        let label = |name| Path::new("/dev/disk/by-partlabel").join(name);
-        Self { devices: PerSlot { a: label("rootfs-a"), b: label("rootfs-b") } }
     }
 }
 
@@ -193,41 +179,6 @@ impl Default for Download {
 pub struct Trust {
     /// Accept a request's address without a digest.
     pub allow_undigested: bool,
-}
-
-/// `[health]`: how a new system proves itself.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Health {
-    /// Time after the boot within which every check must have passed.
-    pub deadline: Duration,
-    /// Programs that judge.
-    pub directory: PathBuf,
-    /// Time each program has for one answer.
-    pub check_timeout: Duration,
-    /// Whether the hub must be reached.
-    pub hub: HubCheck,
-}
-
-impl Default for Health {
-    fn default() -> Self {
-        Self {
-            deadline: minutes(10),
-            directory: "/etc/twinboot/health.d".into(),
-            check_timeout: minutes(1),
-            hub: HubCheck::Auto,
-        }
-    }
-}
-
-/// Whether a new system must reach the hub before it is kept.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum HubCheck {
-    /// If the hub was reached before the update.
-    Auto,
-    /// Always.
-    Required,
-    /// Never.
-    Ignored,
 }
 
 /// `[policy]`: when to switch over.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::network::{Attestation, Transport};
-use super::sections::{Backoff, HubCheck, ProgramRunner, ReportDialect, UbootDialect};
+use super::sections::{Backoff, ProgramRunner, ReportDialect, UbootDialect};
 use crate::hub::identity::HubName;
 use crate::model::{Hours, Sha256, Window, Zone};
 use crate::proxy::{Address, Exception};
@@ -41,11 +41,6 @@ impl Words for Transport {
 impl Words for Attestation {
     const WORDS: &'static [(&'static str, Self)] =
         &[("symmetric_key", Self::SymmetricKey), ("group_key", Self::GroupKey), ("x509", Self::X509)];
-}
-
-impl Words for HubCheck {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("auto", Self::Auto), ("required", Self::Required), ("ignored", Self::Ignored)];
 }
 
 impl Words for ProgramRunner {
@@ -299,7 +294,7 @@ fn path(value: &DeValue<'_>) -> Result<PathBuf, String> {
     text(value, "a file name").map(PathBuf::from)
 }
 
-fn text(value: &DeValue<'_>, wanted: &str) -> Result<String, String> {
+pub(super) fn text(value: &DeValue<'_>, wanted: &str) -> Result<String, String> {
     let DeValue::String(text) = value else { return Err(unlike(wanted, value)) };
     if text.is_empty() || text.contains('\0') {
         return Err(format!("must be {wanted}, not empty and without NUL"));
@@ -335,7 +330,7 @@ fn integer(value: &DeValue<'_>) -> Option<i128> {
     i128::from_str_radix(it.as_str(), it.radix()).ok()
 }
 
-fn list<T>(
+pub(super) fn list<T>(
     value: &DeValue<'_>,
     wanted: &str,
     item: impl Fn(&DeValue<'_>) -> Result<T, String>,
@@ -358,7 +353,7 @@ fn in_largest_unit(n: u64, units: &[(&'static str, u64)]) -> (u64, &'static str)
 }
 
 /// What is wanted, and what was found: the values of a configuration are no secrets.
-fn unlike(wanted: &str, found: &DeValue<'_>) -> String {
+pub(super) fn unlike(wanted: &str, found: &DeValue<'_>) -> String {
     let found = match found {
         DeValue::String(text) => format!("the text {}", quote(text)),
         DeValue::Integer(it) => format!("the number {it}"),
@@ -371,12 +366,12 @@ fn unlike(wanted: &str, found: &DeValue<'_>) -> String {
     format!("must be {wanted}, found {found}")
 }
 
-fn array(items: impl IntoIterator<Item = String>) -> String {
+pub(super) fn array(items: impl IntoIterator<Item = String>) -> String {
     format!("[{}]", items.into_iter().collect::<Vec<_>>().join(", "))
 }
 
 /// A TOML basic string.
-fn quote(text: &str) -> String {
+pub(super) fn quote(text: &str) -> String {
     let mut quoted = String::from('"');
     for c in text.chars() {
         match c {

@@ -4,14 +4,15 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::host::service;
 use crate::hub::{Commands, Report};
 use crate::image::Snapshot;
-use crate::model::Reason;
+use crate::model::{Reason, Slot};
 use crate::report::{Activity, Dialect, HubLink, Progress, Status, document};
+use crate::slots::SlotMap;
 use crate::update::{Facts, Gate, Phase, Record};
 
 /// The live part of the status, and who is told.
@@ -22,6 +23,8 @@ pub(super) struct Live {
     pub(super) warnings: BTreeSet<String>,
     /// The acknowledged settings; not told before the hub was heard.
     pub(super) settings: Option<Value>,
+    /// What the slots were when this engine began.
+    slots: Value,
     /// Those of the warnings that are about the way to the hub.
     access_warnings: Vec<String>,
     /// What is wrong between us and the hub that an operator must see to; empty if nothing is.
@@ -42,13 +45,19 @@ struct Told {
 }
 
 impl Live {
-    pub(super) fn new(status: watch::Sender<Value>, dialects: Vec<Dialect>, warnings: Vec<String>) -> Self {
+    pub(super) fn new(
+        status: watch::Sender<Value>,
+        dialects: Vec<Dialect>,
+        warnings: Vec<String>,
+        slots: &SlotMap,
+    ) -> Self {
         Self {
             hub: HubLink::default(),
             gate: None,
             blocked: None,
             warnings: warnings.into_iter().collect(),
             settings: None,
+            slots: shown(slots),
             access_warnings: Vec::new(),
             hub_warning: String::new(),
             status,
@@ -110,7 +119,9 @@ impl Live {
         hub: Option<&Commands>,
     ) {
         let status = self.project(record, facts, work);
-        let value = serde_json::to_value(&status).expect("a status has string keys and finite numbers only");
+        let mut value =
+            serde_json::to_value(&status).expect("a status has string keys and finite numbers only");
+        value["slots"] = self.slots.clone();
         self.status.send_if_modified(|told| {
             let changed = *told != value;
             if changed {
@@ -145,6 +156,18 @@ impl Live {
         });
         self.told.document = full;
     }
+}
+
+/// The partitions of each slot: the name of each, and its device and size in bytes, or why these are not known.
+fn shown(slots: &SlotMap) -> Value {
+    let parts = |slot: Slot| {
+        let parts = slots.look(slot).into_iter().map(|part| match part.found {
+            Ok((device, size)) => json!({"name": part.name, "device": device, "size": size}),
+            Err(problem) => json!({"name": part.name, "problem": problem}),
+        });
+        Value::Array(parts.collect())
+    };
+    json!({"a": parts(Slot::A), "b": parts(Slot::B)})
 }
 
 /// One line for `systemctl status`.

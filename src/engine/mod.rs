@@ -33,7 +33,9 @@ mod live;
 mod requests;
 mod rules;
 mod settings;
+mod target;
 mod tools;
+mod units;
 mod worker;
 
 #[cfg(test)]
@@ -181,7 +183,7 @@ impl Engine {
             warnings,
             before,
         } = parts;
-        let mut live = Live::new(status, dialects, warnings);
+        let mut live = Live::new(status, dialects, warnings, &tools.slots);
         let Beginning { record, unsaved, first, is_first } =
             Beginning::new(before, &mut *store, booted, &mut live);
         let view = tools.look(&record.state, booted).map_err(|error| error.to_string());

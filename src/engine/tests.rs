@@ -139,13 +139,14 @@ impl Device {
     fn tools(&self, host: Host, reached: watch::Receiver<bool>) -> Tools {
         let image = image::Settings::default();
         let trust = tls::Trust::new(tls::Settings::default()).unwrap();
-        let slots = slots::Settings { a: self.path("a"), b: self.path("b"), allow_files: true };
+        let slots = slots::Settings { a: vec![self.path("a")], b: vec![self.path("b")], allow_files: true };
         let health = Health {
             deadline: Duration::from_secs(600),
             directory: self.path("health.d"),
             timeout: Duration::from_secs(10),
             hub: HubMode::Auto,
             reached,
+            units: None,
         };
         Tools {
             bootloader: Box::new(self.rom.clone()),

@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::hooked::Word;
+use super::target::Device;
 use crate::boot::{BootView, Bootloader};
 use crate::durable::Generations;
 use crate::health::{self, Check, HubMode};
@@ -75,6 +76,8 @@ pub struct Health {
     pub hub: HubMode,
     /// Whether it is.
     pub reached: watch::Receiver<bool>,
+    /// Units of systemd's that may fail, if others must not that had not failed before the update.
+    pub units: Option<Vec<String>>,
 }
 
 /// The program of a factory reset: `[factory_reset]` of the configuration.
@@ -169,7 +172,9 @@ impl Tools {
             rate: &order.rate,
             update: &update,
         };
-        image::write(&fetch, &mut target, &mut checkpoint).map_err(|error| error.reason())
+        let image = image::write(&fetch, &mut target, &mut checkpoint).map_err(|error| error.reason())?;
+        target.has_root(&image)?;
+        Ok(image)
     }
 
     fn verify(&mut self, order: &Order, slot: Slot) -> Result<(), Reason> {
@@ -206,6 +211,7 @@ impl Tools {
     fn arm(&mut self, order: &Order, slot: Slot) -> Result<(), Reason> {
         let verified = self.verified.take().filter(|verified| verified.slot() == slot);
         let verified = verified.ok_or_else(|| Failure::Internal.because("the slot was not verified"))?;
+        self.note_units(order);
         self.tell_bootloader(order, |bootloader| bootloader.arm(&verified))
     }
 
@@ -243,6 +249,7 @@ impl Tools {
             checks.push(Box::new(check));
         }
         checks.extend(health::programs(&settings));
+        checks.extend(self.units_check(job));
         if let Some(check) =
             health::Connected::new(self.health.hub, job.hub_reached, self.health.reached.clone())
         {
@@ -360,29 +367,4 @@ pub(super) fn environment(job: &Job) -> Vec<(String, String)> {
         ("TWINBOOT_VERSION".into(), version),
         ("TWINBOOT_SLOT".into(), job.target.letter().into()),
     ]
-}
-
-/// A slot's device as the image chain's target.
-struct Device(TargetDevice);
-
-impl image::Target for Device {
-    fn size(&self) -> u64 {
-        self.0.size()
-    }
-
-    fn write_at(&mut self, offset: u64, data: &[u8]) -> std::io::Result<()> {
-        self.0.write_at(offset, data)
-    }
-
-    fn zero(&mut self, offset: u64, len: u64) -> std::io::Result<()> {
-        self.0.zero(offset, len)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.0.flush()
-    }
-
-    fn read_back(&self, offset: u64, buffer: &mut [u8]) -> std::io::Result<usize> {
-        self.0.read_back(offset, buffer)
-    }
 }

@@ -10,6 +10,7 @@ mod directory;
 mod program;
 #[cfg(test)]
 mod tests;
+mod units;
 mod version;
 
 use std::pin::Pin;
@@ -21,6 +22,7 @@ use crate::model::{Failure, Reason};
 
 pub use connected::{Connected, HubMode};
 pub use directory::{Settings, programs};
+pub use units::SameUnits;
 pub use version::RightVersion;
 
 /// What one check says.

@@ -40,8 +40,8 @@ pub(crate) fn factory(reset: &config::FactoryReset) -> Factory {
 /// Where the two slots are.
 pub(crate) fn slots(config: &Config) -> slots::Settings {
     slots::Settings {
-        a: config.slots.devices.a.clone(),
-        b: config.slots.devices.b.clone(),
+        a: config.slots.devices.a.0.clone(),
+        b: config.slots.devices.b.0.clone(),
         allow_files: config.simulator.root.is_some(),
     }
 }
@@ -58,6 +58,10 @@ pub(crate) fn health(config: &Config, reached: watch::Receiver<bool>) -> Health 
             config::HubCheck::Ignored => HubMode::Ignored,
         },
         reached,
+        units: match config.health.units {
+            config::UnitsCheck::Difference => Some(config.health.ignore_units.clone()),
+            config::UnitsCheck::Ignored => None,
+        },
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) async fn run(task: &Task<'_>) -> Result<Ran, NotRun> {
         group.stop(task.grace).await;
     }
     let status = group.finish().filter(|_| in_time);
-    let answer = group.answer.whole().map(<[u8]>::to_vec);
+    let answer = group.answer();
     Ok(Ran { status, tail: group.tail(), answer })
 }
 
@@ -103,6 +103,11 @@ impl Group {
         let status = self.child.try_wait().ok().flatten();
         self.reaped = status.is_some();
         status
+    }
+
+    /// Its answer; `None` if it is longer than was to be kept.
+    pub(super) fn answer(&self) -> Option<Vec<u8>> {
+        self.answer.whole().map(<[u8]>::to_vec)
     }
 
     /// The end of the output that is for people, as text.

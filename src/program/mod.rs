@@ -16,6 +16,7 @@ mod output;
 #[cfg(test)]
 mod tests;
 mod unit;
+mod units;
 
 use std::fmt;
 use std::path::Path;
@@ -25,6 +26,7 @@ use std::time::Duration;
 
 pub use guard::{Found, is_trusted, list};
 pub use manager::Manager;
+pub use units::Units;
 
 /// The same for every program, whatever ours is.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

@@ -4,8 +4,16 @@
 //! environment may be damaged, or changed since the boot. It decides nothing and keeps nothing. The engine asks for
 //! the booted slot once at start ([`SlotMap::booted`]) and opens the target ([`TargetDevice::open`]) for each
 //! download and each verification.
+//!
+//! A slot may be several partitions, such as a boot partition and the root file system: they are written as one device, one
+//! behind the other. Each but the last is filled exactly by an image, so it is as large in both slots. The last is the root
+//! file system; it tells which slot is booted.
 
 mod device;
+mod name;
+mod part;
+#[cfg(test)]
+mod parts_tests;
 mod probe;
 #[cfg(test)]
 mod tests;
@@ -21,10 +29,11 @@ pub use device::TargetDevice;
 /// Where the two slots are.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Settings {
-    /// Device of slot A, by any stable name (`/dev/disk/by-partlabel/…`).
-    pub a: PathBuf,
-    /// Device of slot B.
-    pub b: PathBuf,
+    /// The partitions of slot A, by any stable names (`/dev/disk/by-partlabel/…`, `PARTLABEL=…`); the last is its root
+    /// file system.
+    pub a: Vec<PathBuf>,
+    /// Those of slot B, as many.
+    pub b: Vec<PathBuf>,
     /// Slots may be regular files. For simulated devices only: on a real one a missing device node must not turn
     /// into a file that silently fills the file system.
     pub allow_files: bool,
@@ -33,7 +42,7 @@ pub struct Settings {
 /// The two slots by name. Names are looked up at each use, since devices may appear after we start.
 #[derive(Clone, Debug)]
 pub struct SlotMap {
-    paths: PerSlot<PathBuf>,
+    names: PerSlot<Vec<PathBuf>>,
     allow_files: bool,
 }
 
@@ -44,21 +53,51 @@ enum Identity {
     File { device: u64, inode: u64 },
 }
 
-/// A slot that was looked up.
+/// A partition of a slot that was looked up.
 struct Found {
     path: PathBuf,
     identity: Identity,
 }
 
+impl Found {
+    /// How many bytes it has, without opening it.
+    fn size(&self) -> io::Result<u64> {
+        match self.identity {
+            Identity::File { .. } => Ok(self.path.metadata()?.len()),
+            Identity::Block(number) => {
+                let (major, minor) = (rustix::fs::major(number), rustix::fs::minor(number));
+                let sectors = std::fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/size"))?;
+                // Of 512 bytes, whatever the device's own are.
+                let sectors = sectors.trim().parse::<u64>().ok().and_then(|count| count.checked_mul(512));
+                sectors.ok_or_else(|| io::Error::other("its size is no number"))
+            }
+        }
+    }
+}
+
+/// A partition of a slot as it is now, for people.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PartView {
+    /// Its configured name.
+    pub name: PathBuf,
+    /// Where that leads, and how many bytes it has; or why that is not known.
+    pub found: Result<(PathBuf, u64), String>,
+}
+
 impl SlotMap {
     /// The slots of `settings`. Touches no device.
     pub fn new(settings: Settings) -> Self {
-        Self { paths: PerSlot { a: settings.a, b: settings.b }, allow_files: settings.allow_files }
+        Self { names: PerSlot { a: settings.a, b: settings.b }, allow_files: settings.allow_files }
     }
 
-    /// The configured name of `slot`.
+    /// The configured name of the root file system of `slot`.
     pub fn path(&self, slot: Slot) -> &Path {
-        self.paths.of(slot)
+        self.names.of(slot).last().map_or(Path::new(""), PathBuf::as_path)
+    }
+
+    /// Where that name leads, for whoever looks: a device, or a link to it, that need not be there.
+    pub fn device(&self, slot: Slot) -> PathBuf {
+        name::path(Path::new("/"), &self.path(slot).to_string_lossy())
     }
 
     /// The slot we run from, as the kernel tells it below `root` (`/`, or a simulated machine's directory): the
@@ -70,25 +109,80 @@ impl SlotMap {
         probe::booted(self, root)
     }
 
-    /// Looks whether the device of `slot` is there.
+    /// Looks whether the devices of `slot` are there, and fit to those of the other slot, as far as that is there.
     ///
     /// # Errors
-    /// If it is not, or is none.
+    /// If one is not, or is none, or is shared, or is too large or too small for an image that fits the other slot.
     pub fn check(&self, slot: Slot) -> Result<(), Error> {
-        self.find(slot).map(drop)
+        self.find_all(slot)?;
+        self.refuse_shared()?;
+        self.compare_sizes()
     }
 
-    /// Follows the links of `slot`'s name to what it is now.
+    /// The partitions of `slot` as they are now.
+    pub fn look(&self, slot: Slot) -> Vec<PartView> {
+        let look = |name: &PathBuf| PartView {
+            name: name.clone(),
+            found: self.find_part(slot, name).map_err(|error| error.reason().detail).and_then(|found| {
+                let size = found.size().map_err(|error| format!("its size is not known: {error}"))?;
+                Ok((found.path, size))
+            }),
+        };
+        self.names.of(slot).iter().map(look).collect()
+    }
+
+    /// The root file system of `slot`.
     fn find(&self, slot: Slot) -> Result<Found, Error> {
-        let name = self.path(slot);
+        self.find_part(slot, self.path(slot))
+    }
+
+    /// All partitions of `slot`.
+    fn find_all(&self, slot: Slot) -> Result<Vec<Found>, Error> {
+        self.names.of(slot).iter().map(|name| self.find_part(slot, name)).collect()
+    }
+
+    /// Follows the links of a partition's name to what it is now.
+    fn find_part(&self, slot: Slot, name: &Path) -> Result<Found, Error> {
         let missing = |source| Error::Missing { slot, path: name.to_owned(), source };
-        let path = name.canonicalize().map_err(missing)?;
+        let path = name::path(Path::new("/"), &name.to_string_lossy()).canonicalize().map_err(missing)?;
         let metadata = path.symlink_metadata().map_err(missing)?;
         match identity(&metadata) {
             Some(identity @ Identity::Block(_)) => Ok(Found { path, identity }),
             Some(identity @ Identity::File { .. }) if self.allow_files => Ok(Found { path, identity }),
             Some(Identity::File { .. }) | None => Err(Error::NotADevice { slot, path }),
         }
+    }
+
+    /// Names can be configured wrongly, devices cannot: none of them, as far as they are there, may be two of the slots'
+    /// partitions.
+    fn refuse_shared(&self) -> Result<(), Error> {
+        let mut seen = Vec::new();
+        for slot in Slot::BOTH {
+            for found in self.names.of(slot).iter().filter_map(|name| self.find_part(slot, name).ok()) {
+                if seen.contains(&found.identity) {
+                    return Err(Error::SameDevice { path: found.path });
+                }
+                seen.push(found.identity);
+            }
+        }
+        Ok(())
+    }
+
+    /// One image fits both slots only if all partitions but the last are as large, as far as they are there.
+    fn compare_sizes(&self) -> Result<(), Error> {
+        let size = |slot: Slot, name: &Path| {
+            let found = self.find_part(slot, name).ok()?;
+            found.size().ok().map(|size| (found.path, size))
+        };
+        let pairs = self.names.a.iter().zip(&self.names.b);
+        for (a, b) in pairs.take(self.names.a.len().saturating_sub(1)) {
+            if let (Some((a, a_size)), Some((b, b_size))) = (size(Slot::A, a), size(Slot::B, b))
+                && a_size != b_size
+            {
+                return Err(Error::UnequalParts { a, a_size, b, b_size });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -125,11 +219,25 @@ pub enum Error {
         /// What its name leads to.
         path: PathBuf,
     },
-    /// Both slots are one device: writing the one would destroy the other.
-    #[error("slots A and B are the same device {path}")]
+    /// Two partitions of the slots are one device: writing the one would destroy the other.
+    #[error("slots A and B, or two partitions of one, are the same device {path}")]
     SameDevice {
         /// The device.
         path: PathBuf,
+    },
+    /// An image fills them exactly, and could not fill both.
+    #[error(
+        "{a} has {a_size} bytes and {b} has {b_size}: all partitions of a slot but the last must be as large in both"
+    )]
+    UnequalParts {
+        /// Of slot A.
+        a: PathBuf,
+        /// How many bytes it has.
+        a_size: u64,
+        /// Of slot B.
+        b: PathBuf,
+        /// How many bytes it has.
+        b_size: u64,
     },
     /// The kernel's facts name neither slot.
     #[error(
@@ -198,6 +306,7 @@ impl Error {
             Self::Missing { .. }
             | Self::NotADevice { .. }
             | Self::SameDevice { .. }
+            | Self::UnequalParts { .. }
             | Self::BootedUnknown { .. }
             | Self::Contradiction { .. }
             | Self::Facts { .. } => Failure::TargetMissing,

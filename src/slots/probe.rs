@@ -3,11 +3,11 @@
 //! The bootloader's environment is deliberately not asked: it says what *will* boot.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::model::{PerSlot, Slot};
 
-use super::{Error, Identity, SlotMap, identity};
+use super::{Error, Identity, SlotMap, identity, name};
 
 /// How far a stack of device-mapper devices (dm-verity on the slot, say) is followed down to the slot.
 const STACKED: usize = 4;
@@ -23,11 +23,7 @@ pub(super) fn booted(map: &SlotMap, root: &Path) -> Result<Slot, Error> {
     // One slot may be missing (a dead second partition) while we run from the other and must be able to say so.
     let slots = PerSlot { a: map.find(Slot::A).ok(), b: map.find(Slot::B).ok() };
     let known = PerSlot { a: slots.a.as_ref().map(|s| s.identity), b: slots.b.as_ref().map(|s| s.identity) };
-    if let (Some(a), Some(b)) = (&slots.a, &slots.b)
-        && a.identity == b.identity
-    {
-        return Err(Error::SameDevice { path: a.path.clone() });
-    }
+    map.refuse_shared()?;
     let mounts = read(&root.join("proc/self/mountinfo"))?;
     let command_line = read(&root.join("proc/cmdline"))?;
     let mut facts = Vec::new();
@@ -127,41 +123,13 @@ fn command_line_facts(
         }
     }
     if let Some((word, value)) = root_word {
-        let path = root_path(root, value);
+        let path = name::path(root, value);
         let found = path.metadata().ok().and_then(|metadata| identity(&metadata));
-        let same = |slot: &Slot| map.path(*slot) == path || (found.is_some() && *known.of(*slot) == found);
+        let named = |slot: &Slot| map.path(*slot) == path || map.path(*slot) == Path::new(value);
+        let same = |slot: &Slot| named(slot) || (found.is_some() && *known.of(*slot) == found);
         if let Some(slot) = Slot::BOTH.into_iter().find(same) {
             facts.push(fact(word, slot));
         }
     }
     facts
-}
-
-/// The path behind `root=`: a path, or a tag that udev has a link for.
-fn root_path(root: &Path, value: &str) -> PathBuf {
-    let by = |kind: &str, name: &str| root.join("dev/disk").join(kind).join(encode(name));
-    match value.split_once('=') {
-        Some(("PARTUUID", id)) => by("by-partuuid", &id.to_ascii_lowercase()),
-        Some(("UUID", id)) => by("by-uuid", id),
-        Some(("PARTLABEL", label)) => by("by-partlabel", label),
-        Some(("LABEL", label)) => by("by-label", label),
-        _ => PathBuf::from(value),
-    }
-}
-
-/// udev's spelling of a name in a link: bytes that do not belong into a file name as `\x20`.
-fn encode(name: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "#+-.:=@_".contains(c);
-    let mut encoded = String::new();
-    for c in name.chars() {
-        if plain(c) {
-            encoded.push(c);
-        } else {
-            let mut bytes = [0; 4];
-            for byte in c.encode_utf8(&mut bytes).bytes() {
-                encoded.push_str(&format!("\\x{byte:02x}"));
-            }
-        }
-    }
-    encoded
 }

@@ -21,7 +21,7 @@ impl Machine {
             fs::File::create(directory.path().join(name)).unwrap().set_len(size).unwrap();
         }
         let at = |name| directory.path().join(name);
-        let map = SlotMap::new(Settings { a: at("a.img"), b: at("b.img"), allow_files: true });
+        let map = SlotMap::new(Settings { a: vec![at("a.img")], b: vec![at("b.img")], allow_files: true });
         fs::create_dir_all(at("proc/self")).unwrap();
         Self { directory, map }
     }
@@ -116,12 +116,19 @@ fn a_missing_second_slot_does_not_hide_the_booted_one() {
 #[test]
 fn what_is_no_slot_is_refused() {
     let machine = Machine::new(4096);
-    let strict =
-        SlotMap::new(Settings { a: machine.path("a.img"), b: machine.path("b.img"), allow_files: false });
+    let strict = SlotMap::new(Settings {
+        a: vec![machine.path("a.img")],
+        b: vec![machine.path("b.img")],
+        allow_files: false,
+    });
     let opened = TargetDevice::open(&strict, target(Slot::B), Slot::A);
     assert_eq!(failure(opened), Failure::TargetMissing, "a regular file");
     for path in ["/dev/null", "/proc"] {
-        let map = SlotMap::new(Settings { a: machine.path("a.img"), b: path.into(), allow_files: true });
+        let map = SlotMap::new(Settings {
+            a: vec![machine.path("a.img")],
+            b: vec![path.into()],
+            allow_files: true,
+        });
         let opened = TargetDevice::open(&map, target(Slot::B), Slot::A);
         assert!(matches!(opened, Err(Error::NotADevice { .. })), "{path}");
     }
@@ -148,7 +155,7 @@ fn users_of_a_device_are_named() {
     let books = root.join("sys/dev/block/179:3");
     fs::create_dir_all(books.join("holders")).unwrap();
     fs::create_dir_all(root.join("proc/self")).unwrap();
-    let refuse = || device::refuse_in_use(Slot::B, Path::new("/dev/x"), number, root);
+    let refuse = || part::refuse_in_use(Slot::B, Path::new("/dev/x"), number, root);
     let mountinfo = |text: &str| fs::write(root.join("proc/self/mountinfo"), text).unwrap();
     mountinfo("22 1 179:2 / / rw - ext4 /dev/root rw\n");
     refuse().unwrap();
@@ -249,7 +256,7 @@ fn run(program: &str, arguments: &[&str]) {
 fn peers_a_block_device_is_ours_alone_and_read_past_the_cache() {
     let machine = Machine::new(16 << 20);
     let (a, b) = (Loop::new(&machine.path("a.img")), Loop::new(&machine.path("b.img")));
-    let map = SlotMap::new(Settings { a: (&a.0).into(), b: (&b.0).into(), allow_files: false });
+    let map = SlotMap::new(Settings { a: vec![(&a.0).into()], b: vec![(&b.0).into()], allow_files: false });
     let open = || TargetDevice::open(&map, target(Slot::B), Slot::A);
     let mut device = open().unwrap();
     assert_eq!(device.size(), 16 << 20);
@@ -274,6 +281,35 @@ fn peers_a_block_device_is_ours_alone_and_read_past_the_cache() {
     run("blockdev", &["--setro", &b.0]);
     assert_eq!(failure(open()), Failure::TargetReadOnly);
     run("blockdev", &["--setrw", &b.0]);
-    let same = SlotMap::new(Settings { a: (&b.0).into(), b: (&b.0).into(), allow_files: false });
+    let same = SlotMap::new(Settings { a: vec![(&b.0).into()], b: vec![(&b.0).into()], allow_files: false });
     assert!(matches!(TargetDevice::open(&same, target(Slot::B), Slot::A), Err(Error::SameDevice { .. })));
+}
+
+#[test]
+#[ignore = "peers: needs root, loop devices and mke2fs"]
+fn peers_a_mounted_companion_of_the_target_is_refused_and_that_of_the_booted_slot_is_not() {
+    let machine = Machine::new(16 << 20);
+    for name in ["boot-a.img", "boot-b.img"] {
+        fs::File::create(machine.path(name)).unwrap().set_len(4 << 20).unwrap();
+    }
+    let device = |name: &str| Loop::new(&machine.path(name));
+    let (a, b) = ([device("boot-a.img"), device("a.img")], [device("boot-b.img"), device("b.img")]);
+    let paths = |parts: &[Loop; 2]| parts.iter().map(|part| part.0.clone().into()).collect();
+    let map = SlotMap::new(Settings { a: paths(&a), b: paths(&b), allow_files: false });
+    assert_eq!(TargetDevice::open(&map, target(Slot::B), Slot::A).unwrap().size(), 20 << 20);
+    assert_eq!(map.look(Slot::B)[0].found, Ok((b[0].0.clone().into(), 4 << 20)));
+    let mount = machine.path("mount");
+    fs::create_dir(&mount).unwrap();
+    let mounted = |device: &Loop| {
+        run("mke2fs", &["-q", &device.0]);
+        run("mount", &[&device.0, mount.to_str().unwrap()]);
+        let opened = TargetDevice::open(&map, target(Slot::B), Slot::A);
+        run("umount", &[mount.to_str().unwrap()]);
+        opened.map(drop)
+    };
+    let refused = mounted(&b[0]).unwrap_err();
+    assert!(
+        matches!(&refused, Error::Busy { path, by, .. } if *path == Path::new(&b[0].0) && by.contains("mounted at"))
+    );
+    mounted(&a[0]).unwrap();
 }

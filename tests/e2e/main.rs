@@ -9,6 +9,7 @@ mod hooks;
 mod interruptions;
 mod methods;
 mod missing;
+mod parts;
 mod policy;
 mod refusals;
 mod reload;

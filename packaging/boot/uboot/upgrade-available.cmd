@@ -42,7 +42,9 @@ echo "twinboot: slot ${slot}, trial ${upgrade_available}, boot ${bootcount}"
 # twinboot.trial=1: with it systemd alone ends the trial of a system in which twinboot is broken. panic=: without it a
 # kernel that panics stays there until somebody pulls the plug. init=: without it a kernel that finds no init takes
 # /bin/sh, and stays there as well.
-setenv bootargs "root=PARTLABEL=rootfs-${slot} rootwait rw init=/sbin/init panic=5 ${trial_argument} ${console_arguments}"
+# By this twinboot doctor sees that U-Boot reads the variables which twinboot writes.
+setenv canary_argument "twinboot.canary=${twinboot_canary}"
+setenv bootargs "root=PARTLABEL=rootfs-${slot} rootwait rw init=/sbin/init panic=5 ${trial_argument} ${canary_argument} ${console_arguments}"
 # ARM of 32 bits: bootz. x86: zboot ${kernel_addr_r}.
 load ${boot_device}:${partition} ${kernel_addr_r} ${kernel} && booti ${kernel_addr_r} - ${device_tree}
 

@@ -36,7 +36,7 @@ use std::path::PathBuf;
 use tracing::debug;
 
 use self::variables::{EfiVars, Variables};
-use super::{BootView, Bootloader, Error};
+use super::{Aspect, BootView, Bootloader, Error, Observation};
 use crate::model::{PerSlot, Slot, VerifiedSlot};
 
 /// The vendor GUIDs of systemd-boot's variables and of the UEFI specification's.
@@ -274,6 +274,22 @@ impl Bootloader for Efi {
 
     fn revert(&mut self, to: Slot) -> Result<(), Error> {
         self.settle("reverting to the slot", to, true)
+    }
+
+    fn examine(&mut self) -> Result<Vec<Observation>, Error> {
+        let booted = self.load()?.booted;
+        let [_, _, name] = self.names();
+        Ok(vec![match booted {
+            Some(_) => {
+                let what = "a trial is booted once; whatever ends it, the default is next";
+                Observation::good(Aspect::Fallback, what)
+            }
+            None => Observation::bad(
+                Aspect::Fallback,
+                format!("EFI variable {name} names neither slot: this system was booted by something else"),
+                "boot it by the entry that [boot] names for its slot, and ask again",
+            ),
+        }])
     }
 }
 

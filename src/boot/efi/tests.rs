@@ -382,3 +382,17 @@ fn peers_efibootmgr_and_we_read_the_same() {
     tool(&["--bootorder", "0001,0002,0007"]);
     assert_eq!(view(&mut loader), (Slot::A, None));
 }
+
+#[test]
+fn what_was_booted_by_something_else_is_seen() {
+    use crate::boot::Verdict::{Bad, Good};
+    for (kind, booted) in [(Kind::SystemdBoot, S_BOOTED), (Kind::Firmware, F_BOOTED)] {
+        let board = Board::new(kind);
+        let verdict = |board: &Board| board.loader().examine().unwrap()[0].verdict;
+        let before = board.memory.changes();
+        assert_eq!(verdict(&board), Good);
+        board.memory.put(booted, b"\x09\x00");
+        assert_eq!(verdict(&board), Bad);
+        assert_eq!(board.memory.changes(), before, "looking writes nothing");
+    }
+}

@@ -17,17 +17,19 @@
 //! while the device is in the field: Debian's `grub-common.service`, which does at every boot, has to be masked.
 
 pub mod block;
+mod examine;
 pub mod meaning;
 mod place;
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use tracing::debug;
 
 use self::block::{Block, Damage};
 use self::meaning::{Meaning, Wanted};
-use self::place::{BlockFile, Place};
-use super::{BootView, Bootloader, Error};
+use self::place::{BlockFile, Obstacle, Place};
+use super::{Aspect, BootView, Bootloader, CANARY, Canary, Error, Observation};
 use crate::model::{PerSlot, Slot, VerifiedSlot};
 
 /// What the integrator says about the board.
@@ -109,7 +111,8 @@ impl Grub {
         for (name, value) in &wanted {
             block.set(name, value);
         }
-        let first = self.meaning.variables();
+        let mut first = self.meaning.variables();
+        first.push(CANARY.to_owned());
         let steps = match loaded.damage {
             None => loaded.block.steps(&loaded.bytes, &block, &first),
             // There is nothing that a half of it could be mistaken for.
@@ -177,6 +180,45 @@ impl Bootloader for Grub {
         let loaded = self.load()?;
         let wanted = self.meaning.reverted(&loaded.block, to);
         self.change("reverting to the slot", &loaded, wanted)
+    }
+
+    fn examine(&mut self) -> Result<Vec<Observation>, Error> {
+        self.usable()?;
+        let whole = format!("{} is whole; a change of it is one disk sector", self.name);
+        let mut found = vec![Observation::good(Aspect::Copies, whole)];
+        for Obstacle { what, is_certain } in self.place.obstacles() {
+            let remedy = "put the block where GRUB can save to it, for both slots";
+            found.push(match is_certain {
+                true => Observation::bad(Aspect::Counter, what, remedy),
+                false => Observation::doubtful(Aspect::Counter, what, remedy),
+            });
+        }
+        found.extend(examine::script(self.place.script().as_deref(), self.meaning.tries));
+        Ok(found)
+    }
+
+    fn canary(&mut self) -> Option<&mut dyn Canary> {
+        Some(self)
+    }
+}
+
+impl Canary for Grub {
+    fn read(&mut self) -> Result<Option<String>, Error> {
+        let loaded = self.usable()?;
+        Ok(loaded.block.get(CANARY).map(|value| String::from_utf8_lossy(value).into_owned()))
+    }
+
+    fn write(&mut self, value: &str) -> Result<(), Error> {
+        const VERB: &str = "writing the canary";
+        let loaded = self.usable()?;
+        // What means nothing, or is on trial, is left alone.
+        let view = self.meaning.view(&loaded.block).map_err(Error::Unreadable)?;
+        if let Some(slot) = view.trial {
+            return Err(Error::Unwritable(format!(
+                "{VERB}: slot {slot} is on trial; wait until that is over"
+            )));
+        }
+        self.change(VERB, &loaded, vec![(CANARY.to_owned(), value.to_owned())])
     }
 }
 

@@ -30,6 +30,9 @@ pub(super) trait Place: Send {
 
     /// Why GRUB could not save there, or another slot not see it, as far as that can be told.
     fn obstacles(&mut self) -> Vec<Obstacle>;
+
+    /// GRUB's script, if it is beside the block.
+    fn script(&mut self) -> Option<String>;
 }
 
 /// Why the file is of no use.
@@ -140,6 +143,10 @@ impl Place for BlockFile {
             obstacle.what = format!("GRUB cannot use {}: {}", self.path.display(), obstacle.what);
         }
         found
+    }
+
+    fn script(&mut self) -> Option<String> {
+        fs::read_to_string(self.path.with_file_name("grub.cfg")).ok()
     }
 }
 

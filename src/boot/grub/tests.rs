@@ -6,13 +6,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use super::block::{SECTOR, SIZE};
-use super::place::Obstacle;
 use super::*;
+use crate::boot::Verdict;
 use crate::model::{Failure, Image, Sha256, TargetSlot};
 
 const FACTORY: &str = "ORDER=A B\nA_OK=1\nA_TRY=0\nB_OK=0\nB_TRY=0\n";
 
-fn verified(slot: Slot) -> VerifiedSlot {
+pub(super) fn verified(slot: Slot) -> VerifiedSlot {
     let wanted = Image { sha256: Sha256::of(b""), len: 0 };
     VerifiedSlot::attest(TargetSlot::new(slot, !slot, !slot).unwrap(), &wanted.sha256, &wanted).unwrap()
 }
@@ -25,7 +25,7 @@ fn block(text: &str) -> Vec<u8> {
 
 /// A place whose cache may differ from what lasts.
 #[derive(Clone, Default)]
-struct Memory(Arc<Mutex<State>>);
+pub(super) struct Memory(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
@@ -35,6 +35,7 @@ struct State {
     /// How the next writes go; empty means well.
     faults: Vec<Fault>,
     obstacles: Vec<Obstacle>,
+    script: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -48,7 +49,7 @@ enum Fault {
 }
 
 impl Memory {
-    fn holding(text: &str) -> Self {
+    pub(super) fn holding(text: &str) -> Self {
         let memory = Self::default();
         memory.0.lock().unwrap().lasting = block(text);
         memory
@@ -58,7 +59,7 @@ impl Memory {
         self.0.lock().unwrap().lasting.clone()
     }
 
-    fn writes(&self) -> usize {
+    pub(super) fn writes(&self) -> usize {
         self.0.lock().unwrap().history.len()
     }
 
@@ -66,11 +67,11 @@ impl Memory {
         self.0.lock().unwrap().faults = faults.to_vec();
     }
 
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         String::from_utf8(self.bytes()).unwrap().trim_end_matches('#').split_once('\n').unwrap().1.to_owned()
     }
 
-    fn open(&self) -> Grub {
+    pub(super) fn open(&self) -> Grub {
         Grub { place: Box::new(self.clone()), ..Grub::open(settings(Path::new("/e/grubenv"))).unwrap() }
     }
 }
@@ -105,6 +106,10 @@ impl Place for Memory {
 
     fn obstacles(&mut self) -> Vec<Obstacle> {
         self.0.lock().unwrap().obstacles.clone()
+    }
+
+    fn script(&mut self) -> Option<String> {
+        self.0.lock().unwrap().script.clone()
     }
 }
 
@@ -329,6 +334,10 @@ impl Place for Failing {
     fn obstacles(&mut self) -> Vec<Obstacle> {
         vec![]
     }
+
+    fn script(&mut self) -> Option<String> {
+        None
+    }
 }
 
 #[test]
@@ -399,4 +408,45 @@ fn a_full_block_is_told() {
     let error = memory.open().revert(Slot::B).unwrap_err().to_string();
     assert!(error.contains("/e/grubenv: GRUB's environment block is full; remove variables"), "{error}");
     assert_eq!(memory.writes(), 0);
+}
+
+#[test]
+fn the_canary_changes_nothing_else_and_waits_for_a_trial() {
+    let memory = Memory::holding(&format!("{FACTORY}x=1\n"));
+    let mut loader = memory.open();
+    assert_eq!(loader.canary().unwrap().read().unwrap(), None);
+    loader.canary().unwrap().write("0123abcd").unwrap();
+    assert_eq!(memory.text(), format!("{FACTORY}twinboot_canary=0123abcd\nx=1\n"));
+    let writes = memory.writes();
+    loader.canary().unwrap().write("4567abcd").unwrap();
+    loader.canary().unwrap().write("4567abcd").unwrap();
+    assert_eq!(memory.writes(), writes + 1);
+    assert_eq!(loader.canary().unwrap().read().unwrap().as_deref(), Some("4567abcd"));
+    loader.arm(&verified(Slot::B)).unwrap();
+    let refused = loader.canary().unwrap().write("x").unwrap_err().to_string();
+    assert_eq!(refused, "writing the canary: slot B is on trial; wait until that is over");
+    assert!(memory.text().contains("twinboot_canary=4567abcd\n"), "it stays");
+}
+
+#[test]
+fn what_grub_would_do_is_examined() {
+    let memory = Memory::holding(FACTORY);
+    let verdict = |script: Option<&str>, obstacles: &[bool]| {
+        let mut state = memory.0.lock().unwrap();
+        state.script = script.map(str::to_owned);
+        let told = obstacles.iter().map(|it| Obstacle { what: "so".to_owned(), is_certain: *it });
+        state.obstacles = told.collect();
+        drop(state);
+        let found = memory.open().examine().unwrap();
+        found.into_iter().map(|it| it.verdict).collect::<Vec<_>>()
+    };
+    use Verdict::{Bad, Doubtful, Good};
+    let ours = include_str!("../../../packaging/boot/grub/grub.cfg");
+    let raucs = "load_env ORDER\nsave_env A_TRY B_TRY\n";
+    assert_eq!(verdict(Some(ours), &[]), [Good, Good, Good]);
+    assert_eq!(verdict(Some(raucs), &[]), [Good, Good, Doubtful, Doubtful]);
+    assert_eq!(verdict(Some("linux /vmlinuz"), &[]), [Good, Bad, Doubtful]);
+    assert_eq!(verdict(None, &[true, false]), [Good, Bad, Doubtful, Doubtful]);
+    memory.0.lock().unwrap().lasting.clear();
+    assert!(memory.open().examine().is_err(), "what is wrong with it is told elsewhere");
 }

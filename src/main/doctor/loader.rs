@@ -38,6 +38,17 @@ pub(super) fn examine(
     found
 }
 
+/// GRUB's block has no lock, and Debian's package writes it at every boot, by emptying the file first.
+pub(super) fn others(writes_at_boot: bool) -> Check {
+    const NAME: &str = "lock";
+    if writes_at_boot {
+        let what =
+            "grub-common.service writes the environment block at every boot, by emptying the file first";
+        return Check::warn(NAME, what, "systemctl mask grub-common.service, here and in each image");
+    }
+    Check::ok(NAME, "no service of the system writes the environment block at boot")
+}
+
 /// What boots by default should be what runs.
 pub(super) fn agreement(view: &BootView, booted: Option<Slot>) -> Check {
     const NAME: &str = "default";

@@ -18,7 +18,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use twinboot::cli::doctor::{Check, Consultation, Level};
-use twinboot::config::{Config, Finding, Weight};
+use twinboot::config::{Config, Finding, Loader, Weight};
 use twinboot::host::Host;
 use twinboot::model::{PerSlot, Slot};
 use twinboot::program;
@@ -58,15 +58,19 @@ pub(crate) fn examine(config: &Config, how: Consultation) -> Vec<Check> {
     let (booted, map) = slots::map(&slots, &settings::root(config));
     let mut found = inspected(inspect::named(config));
     if map.is_some() {
-        let size = |slot| slots::size(slots.path(slot));
+        let size = |slot| slots::size(&slots.look(slot));
         found.push(slots::sizes(PerSlot { a: size(Slot::A), b: size(Slot::B) }));
     }
     found.extend(map);
     let fstab = machine.text("etc/fstab").unwrap_or_default();
-    let names = PerSlot { a: slots::names(slots.path(Slot::A)), b: slots::names(slots.path(Slot::B)) };
+    let names = |slot| slots.look(slot).iter().flat_map(slots::names).collect();
+    let names = PerSlot { a: names(Slot::A), b: names(Slot::B) };
     found.push(slots::table(&fstab, &names));
     if let Ok(mut bootloader) = crate::loader::open(config) {
         found.extend(loader::examine(bootloader.as_mut(), booted, (&command_line, &host), how.canary));
+    }
+    if config.boot.loader == Loader::Grub {
+        found.push(loader::others(machine.is_enabled("grub-common.service")));
     }
     found.push(kernel::panic(&command_line, machine.text("proc/sys/kernel/panic").as_deref()));
     found.push(kernel::init(&command_line));
@@ -159,15 +163,19 @@ fn mounts(machine: &Machine) -> Vec<storage::Mount> {
     storage::mounts(&machine.text("proc/self/mountinfo").unwrap_or_default())
 }
 
-/// The letter and the device number of each slot that is a device.
+/// Each partition of a slot that is a device: the letter of the slot, and the device's number.
 fn slot_devices(config: &Config) -> Vec<(String, String)> {
     let slots = SlotMap::new(settings::slots(config));
     let number = |path: &Path| {
         let device = path.metadata().ok().map(|metadata| metadata.rdev()).filter(|device| *device != 0)?;
         Some(format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device)))
     };
-    let device = |slot: Slot| Some((slot.letter().to_owned(), number(slots.path(slot))?));
-    Slot::BOTH.into_iter().filter_map(device).collect()
+    let devices = |slot: Slot| {
+        let found = slots.look(slot).into_iter().filter_map(|part| part.found.ok());
+        let numbers = found.filter_map(|(path, _)| number(&path));
+        numbers.map(|number| (slot.letter().to_owned(), number)).collect::<Vec<_>>()
+    };
+    Slot::BOTH.into_iter().flat_map(devices).collect()
 }
 
 fn clock(machine: &Machine, host: &Host) -> Check {

@@ -1,12 +1,10 @@
 //! The two slots: of one size, not in use, and not tied to one place by what is in them.
 
-use std::fs::File;
-use std::io::{Seek as _, SeekFrom};
 use std::path::Path;
 
 use twinboot::cli::doctor::Check;
 use twinboot::model::{PerSlot, Slot};
-use twinboot::slots::SlotMap;
+use twinboot::slots::{PartView, SlotMap};
 
 /// That there are two, and which one runs. What is not so is found with the configuration.
 pub(super) fn map(slots: &SlotMap, root: &Path) -> (Option<Slot>, Option<Check>) {
@@ -14,15 +12,18 @@ pub(super) fn map(slots: &SlotMap, root: &Path) -> (Option<Slot>, Option<Check>)
     if Slot::BOTH.iter().any(|slot| slots.check(*slot).is_err()) {
         return (Some(booted), None);
     }
-    let path = |slot| slots.path(slot).display();
-    let what = format!("slot a is {}, slot b is {}; {} runs", path(Slot::A), path(Slot::B), booted.letter());
+    let parts = |slot| {
+        let names = slots.look(slot).into_iter().map(|part| part.name.display().to_string());
+        names.collect::<Vec<_>>().join(" and ")
+    };
+    let what =
+        format!("slot a is {}, slot b is {}; {} runs", parts(Slot::A), parts(Slot::B), booted.letter());
     (Some(booted), Some(Check::ok("slots", what)))
 }
 
-/// Bytes of a slot; why not, if that cannot be told.
-pub(super) fn size(path: &Path) -> Result<u64, String> {
-    let end = File::open(path).and_then(|mut file| file.seek(SeekFrom::End(0)));
-    end.map_err(|error| format!("{}: {error}", path.display()))
+/// Bytes of a slot, all its partitions together; why not, if that cannot be told.
+pub(super) fn size(parts: &[PartView]) -> Result<u64, String> {
+    parts.iter().map(|part| part.found.as_ref().map(|(_, size)| *size).map_err(Clone::clone)).sum()
 }
 
 /// An image that fits one must fit the other.
@@ -58,10 +59,11 @@ pub(super) fn table(fstab: &str, names: &PerSlot<Vec<String>>) -> Check {
     Check::ok(NAME, "/etc/fstab names neither slot")
 }
 
-/// Names of a device as fstab(5) may have them.
-pub(super) fn names(path: &Path) -> Vec<String> {
+/// Names of a partition as fstab(5) may have them.
+pub(super) fn names(part: &PartView) -> Vec<String> {
+    let path = &part.name;
     let mut names = vec![path.display().to_string()];
-    names.extend(path.canonicalize().map(|real| real.display().to_string()));
+    names.extend(part.found.iter().map(|(real, _)| real.display().to_string()));
     let tag = |directory: &str, tag: &str| {
         let name = path.strip_prefix(Path::new("/dev/disk").join(directory)).ok()?;
         Some(format!("{tag}={}", name.display()))
@@ -73,6 +75,10 @@ pub(super) fn names(path: &Path) -> Vec<String> {
         ("by-uuid", "UUID"),
     ] {
         names.extend(tag(directory, word));
+        // The other way about, if it is named by a tag.
+        let text = path.to_string_lossy();
+        let label = text.strip_prefix(word).and_then(|rest| rest.strip_prefix('='));
+        names.extend(label.map(|label| format!("/dev/disk/{directory}/{label}")));
     }
     names
 }

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use twinboot::boot::BootView;
+use twinboot::slots::PartView;
 
 use super::kernel::Watchdog;
 use super::*;
@@ -147,6 +148,12 @@ fn what_runs_should_boot_by_default() {
 }
 
 #[test]
+fn a_service_that_empties_the_block_is_seen() {
+    assert_eq!(level(&loader::others(true)), Level::Warn);
+    assert_eq!(level(&loader::others(false)), Level::Ok);
+}
+
+#[test]
 fn a_canary_proves_only_what_was_read_after_it_was_written() {
     let answer = |value, line| level(&loader::answer(value, "this-boot", line));
     assert_eq!(answer(None, "twinboot.canary="), Level::Warn);
@@ -166,15 +173,20 @@ fn slots_are_measured_and_are_not_tied_to_a_place() {
     assert_eq!(sizes(Ok(1), Ok(1)), Level::Ok);
     assert_eq!(sizes(Ok(1), Ok(2)), Level::Warn);
     assert_eq!(sizes(Ok(1), Err("denied")), Level::Warn);
+    let part = |name: &str| PartView { name: name.into(), found: Ok(("/dev/mmcblk0p2".into(), 7)) };
+    assert_eq!(slots::size(&[part("x"), part("y")]), Ok(14));
+    assert!(slots::size(&[part("x"), PartView { found: Err("gone".into()), ..part("y") }]).is_err());
     let names = PerSlot {
-        a: slots::names(Path::new("/dev/disk/by-partlabel/rootfs-a")),
-        b: slots::names(Path::new("/dev/disk/by-partuuid/0011-03")),
+        a: slots::names(&part("/dev/disk/by-partlabel/rootfs-a")),
+        b: slots::names(&PartView { found: Err("gone".into()), ..part("PARTUUID=0011-03") }),
     };
     let table = |fstab| level(&slots::table(fstab, &names));
     assert_eq!(table("/dev/root / ext4 defaults 0 1\n# PARTLABEL=rootfs-a / ext4\n"), Level::Ok);
     assert_eq!(table("PARTLABEL=rootfs-a / ext4 defaults 0 1\n"), Level::Warn);
     assert_eq!(table("PARTUUID=0011-03 /mnt ext4 defaults 0 1\n"), Level::Warn);
     assert_eq!(table("/dev/disk/by-partlabel/rootfs-a / ext4\n"), Level::Warn);
+    assert_eq!(table("/dev/disk/by-partuuid/0011-03 / ext4\n"), Level::Warn);
+    assert_eq!(table("/dev/mmcblk0p2 / ext4\n"), Level::Warn);
 }
 
 #[test]

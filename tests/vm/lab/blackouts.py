@@ -34,28 +34,29 @@ class Blackouts:
             begun = self._since
             self.play_.wish(image)
             for phase in self.step.cuts:
-                if len(self.play_.cuts) < self.step.number:
-                    self._black_out(plan(phase, self.chance))
+                if len(self.play_.cuts) == self.step.number or self._black_out(plan(phase, self.chance)):
+                    break
             self._end(image, begun)
 
-    def _black_out(self, plan_: Plan) -> None:
-        """The power goes in this phase, if it still comes."""
+    def _black_out(self, plan_: Plan) -> bool:
+        """The power goes in this phase, if it still comes; whether the update is over."""
         if not self._reached(plan_):
-            return
+            return False
         began = time.monotonic()
         is_late = False
         if plan_.way.kind == "seconds":
             time.sleep(plan_.number)
         else:
             # It need not write so often.
-            is_late = not self.play_.trapped(plan_.way.kind, int(plan_.number), plan_.way.part, 60)
+            is_late = not self.play_.trapped(plan_.way.kind, int(plan_.number), plan_.way.part, 30)
         story = self.machine.cut_power(self.chance)
         self._since = self.machine.now()
         cut = f"{plan_}{' (it did not come)' if is_late else ''}, after {time.monotonic() - began:.1f} s: {story}"
         self.play_.cuts.append(cut)
         slot = self.play_.up()
-        self._agree()
         self.play_.tell(f"    cut {len(self.play_.cuts)}: {cut}; up on {slot}")
+        status = self._agree()
+        return status["phase"] == "idle"
 
     def _reached(self, plan_: Plan) -> bool:
         """Waits until the moment can be counted from; whether it comes."""

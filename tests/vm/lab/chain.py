@@ -48,7 +48,9 @@ class Chain(ABC):
     name: str
     """What `--chain` and a scenario's `chains` call it."""
     loader: str
-    """What `build` makes; chains with the same one share it and their systems."""
+    """What `build` makes; chains with the same one share it."""
+    systems: str
+    """What its systems are called in the cache; chains with the same ones share them."""
     architecture: str
     """As Debian calls it."""
     kernel: str

@@ -2,6 +2,6 @@
 
 from .chain import Chain
 from .grub import Grub
-from .uboot import UBoot, UBootOrder
+from .uboot import UBoot, UBootModern, UBootOrder
 
-CHAINS: dict[str, type[Chain]] = {chain.name: chain for chain in (UBoot, UBootOrder, Grub)}
+CHAINS: dict[str, type[Chain]] = {chain.name: chain for chain in (UBoot, UBootModern, UBootOrder, Grub)}

@@ -44,8 +44,9 @@ PHASES = {
         Way(_REBOOTING, "write", 10, "env"), Way(_REBOOTING, "write", 40), Way(_REBOOTING, "flush", 8),
         Way(_REBOOTING, "seconds", 12))),
     "trial": Phase(_ENDED, (
-        Way(_TRIAL, "write", 6, "data"), Way(_TRIAL, "write", 30), Way(_TRIAL, "flush", 6), Way(_TRIAL, "seconds", 15))),
-    "commit": Phase(_DOWNLOADING, (
+        Way(_TRIAL, "write", 6, "data"), Way(_TRIAL, "write", 30), Way(_TRIAL, "flush", 6),
+        Way(_TRIAL, "seconds", 15))),
+    "commit": Phase(_ENDED, (
         Way(_TRIAL, "write", 3, "env"), Way(_COMMITTING, "write", 4, "data"), Way(_COMMITTING, "flush", 5))),
 }
 

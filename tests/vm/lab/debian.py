@@ -23,10 +23,14 @@ MASKED = ("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", 
           "e2scrub_reap.service", "fstrim.timer", "auditd.service", "systemd-pcrphase.service",
           "systemd-pcrphase-sysinit.service", "systemd-random-seed.service", "systemd-update-utmp.service",
           "systemd-update-utmp-runlevel.service", "systemd-binfmt.service", "kmod-static-nodes.service",
-          "getty.target", "systemd-logind.service", "systemd-user-sessions.service", "systemd-fsckd.socket",
-          "systemd-tmpfiles-setup-dev.service", "systemd-tmpfiles-clean.timer", "dev-hugepages.mount", "dev-mqueue.mount", "sys-kernel-debug.mount",
+          "getty.target",
+          "systemd-logind.service", "systemd-user-sessions.service", "systemd-fsckd.socket",
+          "systemd-tmpfiles-setup-dev.service", "systemd-tmpfiles-clean.timer", "dev-hugepages.mount",
+          "dev-mqueue.mount", "sys-kernel-debug.mount",
           "sys-kernel-tracing.mount", "sys-kernel-config.mount", "sys-fs-fuse-connections.mount",
           *(f"modprobe@{module}.service" for module in ("configfs", "dm_mod", "drm", "efi_pstore", "fuse", "loop")))
+# Large, and about devices and alphabets that no machine here has.
+TOO_LARGE = ("usr/lib/udev/hwdb.bin", "usr/lib/udev/hwdb.d", "usr/lib/*/gconv")
 # Of systemd's generators, each of which is a program that is started before anything else.
 GENERATORS = frozenset({"systemd-fstab-generator"})
 
@@ -38,7 +42,7 @@ def debian(cache: Cache, chain: Chain) -> Path:
     own = chain.guest_files()
     inputs = [Path(__file__), str(base), *chain.modules, *(str(path.relative_to(HERE)) for path in files), *files,
               *own, *own.values()]
-    return cache.get(f"{chain.loader}-debian", inputs,
+    return cache.get(f"{chain.systems}-debian", inputs,
                      lambda place: unpacked(base, place, lambda root: _complete(chain, root, own))) / "root.tar"
 
 
@@ -60,7 +64,7 @@ def gateway(cache: Cache, chain: Chain, package: Path, authority: Path) -> Path:
         foreign_programs(chain.architecture)
         unpacked(base, place, change)
 
-    return cache.get(f"{chain.loader}-gateway", inputs, build) / "root.tar"
+    return cache.get(f"{chain.systems}-gateway", inputs, build) / "root.tar"
 
 
 def stub(cache: Cache, chain: Chain) -> Path:
@@ -82,7 +86,7 @@ def stub(cache: Cache, chain: Chain) -> Path:
         (root / "usr/bin/sh").symlink_to("bash")
         (root / "usr/sbin").mkdir(exist_ok=True)
 
-    return cache.get(f"{chain.loader}-stub", [Path(__file__), str(base)],
+    return cache.get(f"{chain.systems}-stub", [Path(__file__), str(base)],
                      lambda place: unpacked(base, place, reduce)) / "root.tar"
 
 
@@ -111,6 +115,9 @@ def _complete(chain: Chain, root: Path, own: dict[str, Path]) -> None:
     for unit in sorted((GUEST / "etc/systemd/system").glob("*.service")):
         tool("systemctl", f"--root={root}", "enable", "--quiet", unit.name)
     tool("systemctl", f"--root={root}", "mask", "--quiet", *MASKED)
+    for pattern in TOO_LARGE:
+        for path in root.glob(pattern):
+            tool("rm", "-rf", path)
     (root / "etc/systemd/system-generators").mkdir()
     for generator in (root / "usr/lib/systemd/system-generators").iterdir():
         if generator.name not in GENERATORS:

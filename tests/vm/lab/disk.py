@@ -36,16 +36,16 @@ class Image:
     """Paths of files that are removed."""
 
 
-def file_system(cache: Cache, name: str, archive: Path) -> Path:
-    """A file system with the tree of an archive, no larger than it must be to work with."""
-    inputs = [Path(__file__), name, str(archive)]
+def file_system(cache: Cache, name: str, archive: Path, room: int) -> Path:
+    """A file system with the tree of an archive, and `room` bytes to work with."""
+    inputs = [Path(__file__), name, str(archive), str(room)]
 
     def build(place: Path) -> None:
         root = place / "root"
         root.mkdir()
         tool("tar", "-C", root, "--numeric-owner", "--xattrs", "-xf", archive)
         used = int(tool("du", "--summarize", "--block-size=1", root).split()[0])
-        blocks = (used * 5 // 4 + 32 * MIB) // 4096
+        blocks = (used * 21 // 20 + 12 * MIB + room) // 4096
         tool("mke2fs", "-q", *EXT4, "-J", "size=8", "-E", "lazy_itable_init=0,lazy_journal_init=0", "-d", root,
              place / "image", str(blocks))
         shutil.rmtree(root)
@@ -83,7 +83,8 @@ def make_image(base: Path, image: Image, files: dict[str, Path], place: Path) ->
 
 def _put(source: Path, path: str, mode: str) -> list[str]:
     """Its directory is made if its parent is there, as for a unit's drop-ins."""
-    return [f"mkdir {Path(path).parent}", f"rm {path}", f"write {source} {path}", f"sif {path} mode {mode}", f"sif {path} uid 0", f"sif {path} gid 0"]
+    return [f"mkdir {Path(path).parent}", f"rm {path}", f"write {source} {path}", f"sif {path} mode {mode}",
+            f"sif {path} uid 0", f"sif {path} gid 0"]
 
 
 def sha256(path: Path) -> str:

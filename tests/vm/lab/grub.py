@@ -25,6 +25,7 @@ class Grub(Chain):
 
     name = "grub"
     loader = "grub"
+    systems = "amd64"
     architecture = "amd64"
     kernel = "linux-image-cloud-amd64"
     # The other program that writes the block, to look at it.

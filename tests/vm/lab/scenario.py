@@ -115,7 +115,7 @@ class Cut(Told):
 
 @dataclass(frozen=True)
 class Cuts(Told):
-    """`cuts = ["download", …]`: good updates, one after the other, to the images in `images` by turns, and the power goes
+    """`cuts = ["download", …]`: good updates, one after the other, to the images in `images` by turns; the power goes
     once in each of these phases of each of them, at moments drawn from the seed, until it went `number` times. Each
     time the machine must boot and all must say the same; each update must succeed in the end."""
 

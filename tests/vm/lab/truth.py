@@ -9,7 +9,8 @@ from .hub import Hub
 from .machine import Machine
 
 # What the tutorial's word in the twin is, where nothing is on its way, for each outcome in the status.
-WORDS = {None: "current", "succeeded": "current", "up-to-date": "current", "rolled-back": "rolledback", "failed": "error"}
+WORDS = {None: "current", "succeeded": "current", "up-to-date": "current", "rolled-back": "rolledback",
+         "failed": "error"}
 
 
 def booted(machine: Machine) -> str:

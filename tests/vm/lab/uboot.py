@@ -22,6 +22,11 @@ class UBoot(Chain):
 
     name = "uboot"
     loader = "u-boot"
+    systems = "arm64"
+    suite = SUITE
+    """Of Debian, whose source it is."""
+    shell = ()
+    """What it is configured with besides loader/ab.config."""
     dialect = "upgrade-available"
     architecture = "arm64"
     kernel = "linux-image-cloud-arm64"
@@ -32,7 +37,8 @@ class UBoot(Chain):
 
     def build(self, cache: Cache) -> Path:
         # One program for both dialects: what differs is on the disk.
-        return cache.get("u-boot", [SUITE, LOADER / "ab.config", _variables(UBoot.dialect)], _build)
+        inputs = [self.suite, *self.shell, LOADER / "ab.config", _variables(UBoot.dialect)]
+        return cache.get(self.loader, inputs, lambda place: _build(place, self.suite, self.shell))
 
     def firmware(self, built: Path) -> list[str]:
         return ["-bios", str(built / "u-boot.bin")]
@@ -41,7 +47,7 @@ class UBoot(Chain):
         return {"/etc/fw_env.config": SHIPPED / "uboot" / "fw_env.config.files"}
 
     def environment(self, built: Path, place: Path) -> None:
-        """A FAT file system with the script and both copies of the variables, good ones, as after `saveenv; saveenv`."""
+        """A FAT file system with the script and two good copies of the variables, as after `saveenv; saveenv`."""
         with place.open("wb") as file:
             file.truncate(ENV.size)
         tool("mformat", "-i", place, "-c", "4", "-v", "ENV", "::")
@@ -92,6 +98,15 @@ class UBoot(Chain):
                         r"^#define __NR(?:3264)?_(\w+)\s+(\d+)$")
 
 
+class UBootModern(UBoot):
+    """The same board with a U-Boot of today, and its new shell."""
+
+    name = "uboot-modern"
+    loader = "u-boot-modern"
+    suite = "trixie"
+    shell = ("# CONFIG_HUSH_OLD_PARSER is not set", "CONFIG_HUSH_MODERN_PARSER=y")
+
+
 class UBootOrder(UBoot):
     """The same board with RAUC's variables."""
 
@@ -107,44 +122,51 @@ class UBootOrder(UBoot):
         if trial != first:
             return Said(first, "")
         # Fallen back: its own boots are used up, and the other slot was booted since.
-        if variables[f"BOOT_{first.upper()}_LEFT"] == "0" and int(variables[f"BOOT_{other.upper()}_LEFT"], 16) < int(full, 16):
+        left = {slot: int(variables[f"BOOT_{slot.upper()}_LEFT"], 16) for slot in "ab"}
+        if left[first] == 0 and left[other] < int(full, 16):
             return Said(other, "")
         return Said(other, first)
 
 
 def _variables(dialect: str) -> str:
     """This board's, and what is shipped."""
-    return "".join(file.read_text(encoding="utf-8") for file in (LOADER / "board.env", SHIPPED / "uboot" / f"{dialect}.env"))
+    files = LOADER / "board.env", SHIPPED / "uboot" / f"{dialect}.env"
+    return "".join(file.read_text(encoding="utf-8") for file in files)
 
 
-def _build(place: Path) -> None:
+def _build(place: Path, suite: str, shell: tuple[str, ...]) -> None:
     source, objects = place / "source", place / "objects"
-    _fetch(place / "apt", source)
+    _fetch(place / "apt", source, suite)
     # Where the board's own default variables would be looked for.
     (source / "board/emulation/qemu-arm/ab.env").write_text(_variables(UBoot.dialect), encoding="utf-8")
+    wanted = place / "wanted.config"
+    # What is to be left out, and is not in every version, comes last.
+    wanted.write_text("\n".join([*shell, (LOADER / "ab.config").read_text(encoding="utf-8")]), encoding="utf-8")
     make = ["make", "--silent", "-C", source, f"O={objects}", "CROSS_COMPILE=aarch64-linux-gnu-"]
     tool(*make, "qemu_arm64_defconfig")
-    tool("scripts/kconfig/merge_config.sh", "-m", "-O", objects, objects / ".config", LOADER / "ab.config", cwd=source)
+    tool("scripts/kconfig/merge_config.sh", "-m", "-O", objects, objects / ".config", wanted, cwd=source)
     tool(*make, "olddefconfig")
-    _check(objects / ".config")
+    _check(objects / ".config", wanted)
     tool(*make, f"-j{os.cpu_count()}", "u-boot.bin")
     (objects / "u-boot.bin").rename(place / "u-boot.bin")
     tool("rm", "-rf", source, objects, place / "apt")
 
 
-def _fetch(apt: Path, source: Path) -> None:
+def _fetch(apt: Path, source: Path, suite: str) -> None:
     """Debian's source package, with lists of our own: the machine's may not have sources, or be another system's."""
     for directory in ("lists/partial", "archives/partial"):
         (apt / directory).mkdir(parents=True)
-    (apt / "sources.list").write_text(f"deb-src [signed-by={KEYRING}] {_mirror()} {SUITE} main\n", encoding="utf-8")
+    (apt / "sources.list").write_text(f"deb-src [signed-by={KEYRING}] {_mirror()} {suite} main\n", encoding="utf-8")
     (apt / "status").touch()
     get = ["apt-get", "--quiet"]
     for option in (f"Dir::Etc::sourcelist={apt}/sources.list", "Dir::Etc::sourceparts=/dev/null", f"Dir::State={apt}",
                    f"Dir::State::status={apt}/status", f"Dir::Cache={apt}", "APT::Sandbox::User=root"):
         get += ["-o", option]
     tool(*get, "update")
-    tool(*get, "source", "--download-only", "u-boot", cwd=apt)
-    tool("dpkg-source", "--extract", next(apt.glob("u-boot_*.dsc")), source)
+    # As it was released: what Debian changes is about other boards.
+    tool(*get, "source", "--download-only", "--tar-only", "u-boot", cwd=apt)
+    source.mkdir()
+    tool("tar", "--strip-components=1", "-C", source, "-xf", next(apt.glob("u-boot_*.orig.tar.*z*")))
 
 
 def _mirror() -> str:
@@ -153,14 +175,14 @@ def _mirror() -> str:
         return mirror
     known = tool("apt-get", "indextargets", "--format", "$(REPO_URI)", f"Codename: {SUITE}", "Component: main").split()
     if not known:
-        raise ToolError(f"this machine's apt knows no Debian {SUITE}: say where one is with DEBIAN_MIRROR=http://…/debian")
+        raise ToolError(f"this machine's apt knows no Debian {SUITE}: say where it is, DEBIAN_MIRROR=http://…/debian")
     return known[0]
 
 
-def _check(made: Path) -> None:
+def _check(made: Path, wanted: Path) -> None:
     """What we asked for and did not get would only be noticed on the machine's console, if at all."""
     got = set(made.read_text(encoding="utf-8").splitlines())
-    asked = (LOADER / "ab.config").read_text(encoding="utf-8").splitlines()
+    asked = wanted.read_text(encoding="utf-8").split("# Left out:")[0].splitlines()
     missing = [line for line in asked if line.startswith(("CONFIG_", "# CONFIG_")) and line not in got]
     if missing:
         raise ToolError(f"U-Boot cannot be configured so: {missing}")

@@ -55,6 +55,7 @@ class Disk:
         self._cache: dict[int, tuple[bytearray, int]] = {}
         self._lock = threading.Lock()
         self._is_on = True
+        self._is_over = threading.Event()
         self._trap: Trap | None = None
         self.flushes = 0
         self._listener = socket.socket(socket.AF_UNIX)
@@ -86,6 +87,7 @@ class Disk:
                         lost += piece.bit_count()
             self._cache.clear()
             os.close(self._image)
+        self._is_over.set()
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._thread.join(10)
@@ -195,10 +197,12 @@ class Disk:
                 if not self._is_on:
                     return
                 answer = self._do(kind, flags, offset, length, data)
-                if self._trap is not None and self._trap.sprung.is_set():
-                    # No answer any more, to nothing.
-                    self._is_on = False
-                    return
+                is_dead = self._trap is not None and self._trap.sprung.is_set()
+                self._is_on = not is_dead
+            if is_dead:
+                # No answer any more, to nothing: an error would be one.
+                self._is_over.wait()
+                return
             client.sendall(struct.pack(">IIQ", _REPLY, 0 if answer is not None else 22, handle) + (answer or b""))
 
     def _do(self, kind: int, flags: int, offset: int, length: int, data: bytes) -> bytes | None:

@@ -1,0 +1,216 @@
+//! One partition of a target slot, open for writing: past the page cache, exclusively, and only if nobody uses it.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Seek as _, SeekFrom};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Advice, FallocateFlags, OFlags};
+use rustix::io::Errno;
+
+use crate::model::Slot;
+
+use super::{Error, Found, Identity, identity, probe};
+
+/// Offsets, lengths and addresses of direct I/O are multiples of this: no block device asks for more.
+const ALIGN: usize = 4096;
+/// Most bytes moved by one system call.
+const CHUNK: usize = 1 << 20;
+
+/// A partition that is being written. The device stays exclusively ours until this is dropped: nobody can mount it.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) path: PathBuf,
+    pub(super) size: u64,
+    file: File,
+    /// The same device again, past the page cache. `None` for files on file systems that cannot.
+    direct: Option<File>,
+    /// The device forgets ranges on demand, and they read as zeros afterwards.
+    can_punch: bool,
+}
+
+impl Part {
+    /// Opens it for writing.
+    pub(super) fn open(slot: Slot, found: Found) -> Result<Self, Error> {
+        if let Identity::Block(number) = found.identity {
+            refuse_in_use(slot, &found.path, number, Path::new("/"))?;
+        }
+        let file = open_exclusive(slot, &found)?;
+        let open_error = |source| Error::Open { slot, path: found.path.clone(), source };
+        let size = (&file).seek(SeekFrom::End(0)).map_err(open_error)?;
+        let direct = match open_direct(&file) {
+            Ok(direct) => Some(direct),
+            // Only a file system may lack it; a device whose bytes cannot be checked is no target.
+            Err(_) if matches!(found.identity, Identity::File { .. }) => None,
+            Err(source) => return Err(open_error(source)),
+        };
+        tracing::debug!(%slot, path = %found.path.display(), size, direct = direct.is_some(), "target open");
+        Ok(Self { path: found.path, size, file, direct, can_punch: true })
+    }
+
+    /// Writes all of `data` at `offset`. Not durable before [`Part::flush`].
+    pub(super) fn write_at(&self, offset: u64, data: &[u8], bounce: &mut Bounce) -> io::Result<()> {
+        let whole = data.len() - data.len() % ALIGN;
+        let (aligned, rest) = match &self.direct {
+            Some(_) if offset.is_multiple_of(ALIGN as u64) => data.split_at(whole),
+            Some(_) | None => data.split_at(0),
+        };
+        if let Some(direct) = &self.direct {
+            for (piece, at) in aligned.chunks(CHUNK).zip((offset..).step_by(CHUNK)) {
+                let buffer = &mut bounce.slice()[..piece.len()];
+                buffer.copy_from_slice(piece);
+                direct.write_all_at(buffer, at)?;
+            }
+        }
+        self.file.write_all_at(rest, offset + aligned.len() as u64)
+    }
+
+    /// Makes `len` bytes at `offset` read as zeros, by telling the device to forget them where it can.
+    pub(super) fn zero(&mut self, offset: u64, len: u64, bounce: &mut Bounce) -> io::Result<()> {
+        if self.can_punch && len > 0 {
+            // On a block device this is a request for zeros that the kernel only grants where the device
+            // guarantees them; it never falls back to writing by itself.
+            let how = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            match rustix::fs::fallocate(&self.file, how, offset, len) {
+                Ok(()) => return Ok(()),
+                Err(Errno::OPNOTSUPP | Errno::NODEV | Errno::NOSYS | Errno::INVAL) => self.can_punch = false,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let zeros = vec![0; CHUNK];
+        let mut done = 0;
+        while done < len {
+            let piece = (len - done).min(CHUNK as u64);
+            self.write_at(offset + done, &zeros[..piece as usize], bounce)?;
+            done += piece;
+        }
+        Ok(())
+    }
+
+    /// Makes everything written so far durable (`fdatasync`, which also empties the device's own cache).
+    pub(super) fn flush(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    /// Reads from the device itself, not from memory. Returns how many bytes: fewer only at the end.
+    pub(super) fn read_back(&self, offset: u64, buffer: &mut [u8], bounce: &mut Bounce) -> io::Result<usize> {
+        let Some(direct) = &self.direct else {
+            // A file on a file system without direct I/O: at least do not look at our own dirty pages.
+            self.file.sync_data()?;
+            rustix::fs::fadvise(&self.file, 0, None, Advice::DontNeed)?;
+            return read_full(&self.file, offset, buffer);
+        };
+        let mut done = 0;
+        while done < buffer.len() {
+            let at = offset + done as u64;
+            let skip = (at % ALIGN as u64) as usize;
+            let want = (skip + buffer.len() - done).next_multiple_of(ALIGN).min(CHUNK);
+            let got = direct.read_at(&mut bounce.slice()[..want], at - skip as u64)?;
+            let useful = got.saturating_sub(skip).min(buffer.len() - done);
+            if useful == 0 {
+                break;
+            }
+            buffer[done..done + useful].copy_from_slice(&bounce.slice()[skip..skip + useful]);
+            done += useful;
+        }
+        Ok(done)
+    }
+}
+
+/// A buffer at an address that direct I/O accepts: the aligned part of a slightly larger one.
+#[derive(Debug)]
+pub(super) struct Bounce(Vec<u8>);
+
+impl Bounce {
+    pub(super) fn new() -> Self {
+        Self(vec![0; CHUNK + ALIGN])
+    }
+
+    fn slice(&mut self) -> &mut [u8] {
+        let start = self.0.as_ptr().align_offset(ALIGN);
+        &mut self.0[start..start + CHUNK]
+    }
+}
+
+fn read_full(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut done = 0;
+    while done < buffer.len() {
+        match file.read_at(&mut buffer[done..], offset + done as u64) {
+            Ok(0) => break,
+            Ok(count) => done += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(done)
+}
+
+/// Looks for users of block device `number` in the kernel's books below `root`. The exclusive open is the lock;
+/// this is for a message that says *who*, and for what an exclusive open does not see.
+pub(super) fn refuse_in_use(slot: Slot, path: &Path, number: u64, root: &Path) -> Result<(), Error> {
+    let busy = |by| Error::Busy { slot, path: path.to_owned(), by };
+    let (major, minor) = (rustix::fs::major(number), rustix::fs::minor(number));
+    let file = root.join("proc/self/mountinfo");
+    let mountinfo = std::fs::read(&file).map_err(|source| Error::Facts { path: file, source })?;
+    let mountinfo = String::from_utf8_lossy(&mountinfo);
+    if let Some(mount) = probe::mounts(&mountinfo).find(|m| (m.major, m.minor) == (major, minor)) {
+        return Err(busy(format!("mounted at {}", mount.point)));
+    }
+    let books = root.join(format!("sys/dev/block/{major}:{minor}"));
+    let holders = std::fs::read_dir(books.join("holders")).into_iter().flatten().flatten();
+    let names: Vec<_> = holders.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    if !names.is_empty() {
+        return Err(busy(format!("held by {}", names.join(", "))));
+    }
+    if std::fs::read_to_string(books.join("ro")).is_ok_and(|ro| ro.trim() == "1") {
+        return Err(Error::ReadOnly { slot, path: path.to_owned() });
+    }
+    Ok(())
+}
+
+/// Opens what was found and nothing else: the path may have been replaced since it was looked at.
+fn open_exclusive(slot: Slot, found: &Found) -> Result<File, Error> {
+    let path = || found.path.clone();
+    let is_device = matches!(found.identity, Identity::Block(_));
+    // On a block device O_EXCL (without O_CREAT) is Linux' lock against mounts and other exclusive users.
+    let exclusive = if is_device { OFlags::EXCL } else { OFlags::empty() };
+    let flags = (OFlags::NOFOLLOW | exclusive).bits() as i32;
+    let opened = OpenOptions::new().read(true).write(true).custom_flags(flags).open(&found.path);
+    let file = opened.map_err(|source| match Errno::from_io_error(&source) {
+        Some(Errno::BUSY) => Error::Busy { slot, path: path(), by: "another program or driver".into() },
+        Some(Errno::ROFS) => Error::ReadOnly { slot, path: path() },
+        Some(Errno::NOENT | Errno::NXIO | Errno::NODEV) => Error::Missing { slot, path: path(), source },
+        Some(_) | None => Error::Open { slot, path: path(), source },
+    })?;
+    let metadata = file.metadata().map_err(|source| Error::Open { slot, path: path(), source })?;
+    if identity(&metadata) != Some(found.identity) {
+        return Err(Error::NotADevice { slot, path: path() });
+    }
+    if !is_device {
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::Busy { slot, path: path(), by: "another program".into() });
+            }
+            Err(TryLockError::Error(source)) => return Err(Error::Open { slot, path: path(), source }),
+        }
+        // A file's mode does not stop root from writing it; a simulated read-only slot is one without write bits.
+        if metadata.mode() & 0o222 == 0 {
+            return Err(Error::ReadOnly { slot, path: path() });
+        }
+    }
+    Ok(file)
+}
+
+/// The device behind `file` once more, for I/O past the page cache. Through the open descriptor, so that it is
+/// certainly the same device.
+fn open_direct(file: &File) -> io::Result<File> {
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let direct =
+        OpenOptions::new().read(true).write(true).custom_flags(OFlags::DIRECT.bits() as i32).open(path)?;
+    // Some file systems accept the flag and refuse the I/O.
+    let mut bounce = Bounce::new();
+    direct.read_at(&mut bounce.slice()[..ALIGN], 0)?;
+    Ok(direct)
+}
