@@ -42,9 +42,9 @@ fn the_raspberry_pi_s_files_name_the_same_partitions() {
     let layout = text("raspberry-pi/layout.sfdisk");
     let id = layout.lines().find_map(|line| line.strip_prefix("label-id: 0x")).expect("the disk has an id");
     let board = text("raspberry-pi/50-board.toml");
-    let boot = &board[board.find("[boot]").expect("a section")..];
-    let tryboot = config(boot).boot.tryboot;
-    assert_eq!(config(boot).boot.loader, Loader::Tryboot);
+    let boot = config(&board).boot;
+    assert_eq!(boot.loader, Loader::Tryboot);
+    let tryboot = boot.tryboot;
     let options = text("raspberry-pi/config.txt");
     for (slot, partition, root) in [("a", tryboot.partitions.a, 5), ("b", tryboot.partitions.b, 6)] {
         let line = format!("{slot} = [\"PARTUUID={id}-0{partition}\", \"PARTUUID={id}-0{root}\"]");
