@@ -17,7 +17,7 @@
 //!
 //! A block that is not laid out so (made by `grub-editenv`, with other people's variables first) is brought into this
 //! form by writes of the whole block that differ in one sector each, and of our variables say the same each:
-//! [`Block::steps`]. Only other people's variables, pushed into the second sector, could be lost to a power cut then.
+//! `Block::steps`. Only other people's variables, pushed into the second sector, could be lost to a power cut then.
 
 /// How long GRUB's own tools make it.
 pub const SIZE: usize = 1024;
