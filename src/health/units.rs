@@ -53,7 +53,10 @@ impl SameUnits {
         if now.is_starting && !self.before.is_starting {
             return Verdict::Wait("the machine is still coming up".into());
         }
-        let Some(why) = difference(&self.before, now, &self.ignored) else { return Verdict::Pass };
+        let Some(why) = difference(&self.before, now, &self.ignored) else {
+            self.wrong = None;
+            return Verdict::Pass;
+        };
         if self.wrong.get_or_insert_with(Instant::now).elapsed() < SETTLE {
             return Verdict::Wait(why);
         }
@@ -123,8 +126,9 @@ mod tests {
         assert_eq!(check.judge(&now), Verdict::Wait(why.into()));
         tokio::time::advance(SETTLE).await;
         assert_eq!(check.judge(&now), Verdict::Fail(Failure::Unhealthy.because(why)));
-        // It came back in time.
+        // It came back, and each failure has its own time to do so.
         assert_eq!(check.judge(&units(&[])), Verdict::Pass);
+        assert_eq!(check.judge(&now), Verdict::Wait(why.into()));
     }
 
     #[tokio::test(start_paused = true)]
