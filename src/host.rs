@@ -30,6 +30,9 @@ const CLOCK_FLOOR: Timestamp = Timestamp(1_767_225_600_000);
 /// Where `systemctl` is; never searched for in `$PATH`.
 const SYSTEMCTL: [&str; 2] = ["/usr/bin/systemctl", "/bin/systemctl"];
 
+/// Where `systemd-run` is: it starts what must not be in our sandbox.
+const SYSTEMD_RUN: [&str; 2] = ["/usr/bin/systemd-run", "/bin/systemd-run"];
+
 /// How long `systemctl` may take to hand over the request before it counts as stuck.
 const REBOOT_REQUEST_LIMIT: Duration = Duration::from_secs(30);
 
@@ -116,7 +119,9 @@ impl Host {
     /// # Errors
     /// If nobody took the request.
     pub async fn reboot(&self, argument: Option<&str>) -> Result<(), Error> {
-        let Some(root) = &self.root else { return reboot_by_systemctl(&SYSTEMCTL, argument).await };
+        let Some(root) = &self.root else {
+            return reboot_by_systemctl(&SYSTEMCTL, &SYSTEMD_RUN, argument).await;
+        };
         let path = root.join(REBOOT_REQUEST);
         let text = argument.unwrap_or_default().as_bytes();
         create_durably(root, &path, text).map_err(|source| Error::RequestReboot { path, source })
@@ -158,12 +163,27 @@ fn create_durably(directory: &Path, path: &Path, text: &[u8]) -> io::Result<()> 
 }
 
 /// `systemctl` honours inhibitors, stops services in order and unmounts; reboot(2) would do none of that.
-async fn reboot_by_systemctl(candidates: &[&str], argument: Option<&str>) -> Result<(), Error> {
+///
+/// An argument for the kernel it writes to `/run/systemd/reboot-param` itself, from where the last process of a shutdown
+/// takes it. Among the files of the service manager our sandbox has no business: so then it is started outside of it.
+async fn reboot_by_systemctl(
+    candidates: &[&str],
+    outside: &[&str],
+    argument: Option<&str>,
+) -> Result<(), Error> {
     use std::os::unix::process::CommandExt as _;
-    let program = candidates.iter().find(|path| Path::new(path).exists()).ok_or(Error::NoSystemctl)?;
-    let mut command = std::process::Command::new(program);
+    let first =
+        |paths: &[&str]| paths.iter().find(|path| Path::new(path).exists()).map(|path| (*path).to_owned());
+    let program = first(candidates).ok_or(Error::NoSystemctl)?;
+    let mut command = match argument {
+        None => std::process::Command::new(&program),
+        Some(_) => {
+            let mut command = std::process::Command::new(first(outside).ok_or(Error::NoSystemctl)?);
+            command.args(["--quiet", "--collect", "--wait", "--pipe", "--no-ask-password", "--", &program]);
+            command
+        }
+    };
     command.args(["--no-block", "--no-ask-password", "reboot"]).process_group(0);
-    // systemctl itself writes it to /run/systemd/reboot-param, from where the last process of a shutdown takes it.
     command.args(argument.map(|argument| format!("--reboot-argument={argument}")));
     command.stdin(std::process::Stdio::null());
     debug!(program, argument, "asking for a reboot");

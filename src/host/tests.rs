@@ -94,22 +94,32 @@ fn a_simulated_reboot_is_a_request_that_may_be_made_twice() {
 #[test]
 fn a_real_reboot_is_asked_of_systemctl_and_its_refusal_is_told() {
     let directory = tempfile::tempdir().unwrap();
-    let systemctl = directory.path().join("systemctl");
-    let asked = directory.path().join("asked");
+    let [systemctl, systemd_run, asked] =
+        ["systemctl", "systemd-run", "asked"].map(|name| directory.path().join(name));
+    // What it does beside running the rest, it does outside of our sandbox.
+    let outside = "#!/bin/sh\nwhile [ \"$1\" != -- ]; do printf '%s ' \"$1\"; shift; done >\"${0%/*}/outside\"\n\
+                   shift; exec \"$@\"\n";
+    install_program(&systemd_run, outside);
     let run = |script: &str, argument| {
         install_program(&systemctl, script);
-        block_on(reboot_by_systemctl(&["/nonexistent/systemctl", systemctl.to_str().unwrap()], argument))
+        let systemctl = ["/nonexistent/systemctl", systemctl.to_str().unwrap()];
+        block_on(reboot_by_systemctl(&systemctl, &[systemd_run.to_str().unwrap()], argument))
     };
     let note = format!("#!/bin/sh\nprintf '<%s>' \"$@\" > '{}'\n", asked.display());
     run(&note, None).unwrap();
     assert_eq!(fs::read_to_string(&asked).unwrap(), "<--no-block><--no-ask-password><reboot>");
+    assert!(!directory.path().join("outside").exists());
     run(&note, Some("0 tryboot")).unwrap();
     let wanted = "<--no-block><--no-ask-password><reboot><--reboot-argument=0 tryboot>";
     assert_eq!(fs::read_to_string(&asked).unwrap(), wanted);
-    let reason = run("#!/bin/sh\necho 'Access denied' >&2\nexit 4\n", None).unwrap_err().reason();
-    assert_eq!(reason.failure, Failure::RebootRefused);
-    assert!(reason.detail.contains("exit status: 4: Access denied"), "{reason}");
-    let nobody = block_on(reboot_by_systemctl(&["/nonexistent/systemctl"], None)).unwrap_err();
+    let outside = fs::read_to_string(directory.path().join("outside")).unwrap();
+    assert_eq!(outside, "--quiet --collect --wait --pipe --no-ask-password ");
+    for argument in [None, Some("0 tryboot")] {
+        let reason = run("#!/bin/sh\necho 'Access denied' >&2\nexit 4\n", argument).unwrap_err().reason();
+        assert_eq!(reason.failure, Failure::RebootRefused);
+        assert!(reason.detail.contains("exit status: 4: Access denied"), "{reason}");
+    }
+    let nobody = block_on(reboot_by_systemctl(&["/nonexistent/systemctl"], &[], None)).unwrap_err();
     assert_eq!(nobody.reason().failure, Failure::RebootRefused);
 }
 
