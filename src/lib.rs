@@ -57,7 +57,7 @@
 //! | --- | --- | --- |
 //! | 4 doors | `main`, [`cli`] | everything; `main` is the one place where adapters are chosen |
 //! | 3 engine | [`engine`] [`control`] [`config`] [`events`] [`net`] | tasks, channels, time, and the floors below |
-//! | 2 adapters | [`boot`] [`slots`] [`image`] [`health`] [`hooks`] [`hub`] [`host`] [`program`] [`properties`] [`store`] [`durable`] [`tls`] [`proxy`] [`secret`] [`stamp`] [`wire`] | one part of the world each |
+//! | 2 adapters | [`boot`] [`slots`] [`image`] [`bundle`] [`health`] [`hooks`] [`hub`] [`host`] [`program`] [`properties`] [`store`] [`durable`] [`tls`] [`proxy`] [`secret`] [`stamp`] [`wire`] | one part of the world each |
 //! | 1 decisions | [`update`] [`report`] | nothing: no clock, no files, no randomness, no async |
 //! | 0 words | [`model`] | nothing; its values cannot be wrong |
 //!
@@ -103,6 +103,7 @@
 //! | Files are named for what they are about, and stay short. Unsafe code is in one file, which says why. | lints, `tests/architecture.rs` |
 
 pub mod boot;
+pub mod bundle;
 pub mod cli;
 pub mod config;
 pub mod control;

@@ -18,7 +18,7 @@ type Module = (&'static str, u8, &'static [&'static str]);
 
 /// A floor may use the floors below it, and does use no more than what is named here.
 /// Above them all is `main.rs`, the only place where adapters are chosen.
-const MODULES: [Module; 26] = [
+const MODULES: [Module; 27] = [
     // Words: values that cannot be wrong.
     ("model", 0, &[]),
     // Decisions: what follows from what happened, and what is told about it.
@@ -26,6 +26,7 @@ const MODULES: [Module; 26] = [
     ("report", 1, &["model", "update"]),
     // Adapters: each a door to one part of the world. They do not know each other.
     ("boot", 2, &["durable", "model", "program"]),
+    ("bundle", 2, &["model"]),
     ("durable", 2, &[]),
     ("health", 2, &["model", "program"]),
     ("hooks", 2, &["model", "program"]),

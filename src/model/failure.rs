@@ -62,6 +62,30 @@ pub enum Failure {
     /// The compressed stream is damaged or asks for more than is allowed.
     #[serde(rename = "image.undecodable")]
     ImageUndecodable,
+    /// Nobody signed the image, and this device has keys to ask for.
+    #[serde(rename = "bundle.unsigned")]
+    BundleUnsigned,
+    /// A signature of the bundle is missing, malformed or does not hold, or too few signed.
+    #[serde(rename = "bundle.signature")]
+    BundleSignature,
+    /// The bundle is signed by a key that this device does not know, or that may not sign.
+    #[serde(rename = "bundle.key")]
+    BundleKey,
+    /// The bundle is signed by a key that has been revoked, or vouched for by what has been replaced.
+    #[serde(rename = "bundle.revoked")]
+    BundleRevoked,
+    /// The bundle, or the key that signed it, has expired.
+    #[serde(rename = "bundle.expired")]
+    BundleExpired,
+    /// The bundle is for another product, board or division into partitions, or for a newer twinboot.
+    #[serde(rename = "bundle.incompatible")]
+    BundleIncompatible,
+    /// The bundle's rollback index is lower than what this device has confirmed.
+    #[serde(rename = "bundle.downgrade")]
+    BundleDowngrade,
+    /// The file is no bundle, or not the one that was signed.
+    #[serde(rename = "bundle.damaged")]
+    BundleDamaged,
     /// The image does not fit into the slot.
     #[serde(rename = "target.too-small")]
     TargetTooSmall,
@@ -152,6 +176,14 @@ impl Failure {
             Self::DataCap => "download.data-cap",
             Self::SourceUnreadable => "download.source-unreadable",
             Self::ImageUndecodable => "image.undecodable",
+            Self::BundleUnsigned => "bundle.unsigned",
+            Self::BundleSignature => "bundle.signature",
+            Self::BundleKey => "bundle.key",
+            Self::BundleRevoked => "bundle.revoked",
+            Self::BundleExpired => "bundle.expired",
+            Self::BundleIncompatible => "bundle.incompatible",
+            Self::BundleDowngrade => "bundle.downgrade",
+            Self::BundleDamaged => "bundle.damaged",
             Self::TargetTooSmall => "target.too-small",
             Self::TargetBusy => "target.busy",
             Self::TargetMissing => "target.missing",
