@@ -61,12 +61,12 @@ impl From<KeyId> for String {
 #[serde(try_from = "String", into = "String")]
 pub struct PublicKey([u8; 32]);
 
-/// What is no public key that we can use.
+/// What is no key that we can use. The message never repeats it.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error(
     "{0}: an Ed25519 public key is needed, as `openssl pkey -pubout` writes it, or its 32 bytes in base64"
 )]
-pub struct BadKey(&'static str);
+pub struct BadKey(pub(super) &'static str);
 
 /// What stands before the 32 bytes in a SubjectPublicKeyInfo (RFC 8410, section 4).
 const SPKI: [u8; 12] = [0x30, 0x2A, 0x30, 0x05, 0x06, 0x03, 0x2B, 0x65, 0x70, 0x03, 0x21, 0x00];
@@ -156,9 +156,41 @@ impl From<PublicKey> for String {
     }
 }
 
-/// Whether these bytes encode a point of small order, or encode a point in another way than the one there is.
-fn is_weak(_bytes: &[u8; 32]) -> bool {
-    false
+/// The y coordinates of the eight points of small order (RFC 7748's curve in Edwards form): for a key among them, anybody
+/// can make signatures that hold. The five are 0, 1, -1 and the two of order eight.
+const SMALL_ORDER: [[u8; 32]; 5] = [
+    [0; 32],
+    {
+        let mut one = [0; 32];
+        one[0] = 1;
+        one
+    },
+    {
+        let mut minus_one = [0xFF; 32];
+        (minus_one[0], minus_one[31]) = (0xEC, 0x7F);
+        minus_one
+    },
+    [
+        0x26, 0xE8, 0x95, 0x8F, 0xC2, 0xB2, 0x27, 0xB0, 0x45, 0xC3, 0xF4, 0x89, 0xF2, 0xEF, 0x98, 0xF0, 0xD5,
+        0xDF, 0xAC, 0x05, 0xD3, 0xC6, 0x33, 0x39, 0xB1, 0x38, 0x02, 0x88, 0x6D, 0x53, 0xFC, 0x05,
+    ],
+    [
+        0xC7, 0x17, 0x6A, 0x70, 0x3D, 0x4D, 0xD8, 0x4F, 0xBA, 0x3C, 0x0B, 0x76, 0x0D, 0x10, 0x67, 0x0F, 0x2A,
+        0x20, 0x53, 0xFA, 0x2C, 0x39, 0xCC, 0xC6, 0x4E, 0xC7, 0xFD, 0x77, 0x92, 0xAC, 0x03, 0x7A,
+    ],
+];
+
+/// Whether these bytes are a point of small order, or encode a point in another way than the one there is.
+///
+/// This is what ring's verification lacks of being strict: it refuses an S that is not reduced, and an R that is not
+/// spelled as it would spell it; but it takes any key that is a point. The sign of x does not matter here: where
+/// there is a second spelling by it, x is 0, and the point of small order.
+fn is_weak(bytes: &[u8; 32]) -> bool {
+    let mut y = *bytes;
+    y[31] &= 0x7F;
+    // The prime is 2^255 - 19.
+    let is_reduced = y[31] != 0x7F || y[1..31].iter().any(|it| *it != 0xFF) || y[0] < 0xED;
+    !is_reduced || SMALL_ORDER.contains(&y)
 }
 
 /// The keys that say who may sign, and how many of them have to.

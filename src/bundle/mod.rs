@@ -10,7 +10,11 @@ mod keys;
 mod manifest;
 mod page;
 mod refusal;
+#[cfg(feature = "fleet")]
+mod signing;
 mod table;
+#[cfg(test)]
+mod tests;
 mod trust;
 mod unpack;
 
@@ -23,6 +27,8 @@ pub use keys::{BadKey, BadKeyId, KeyId, PublicKey, RootKeys};
 pub use manifest::{Kind, Layout, Manifest, ManifestType, Part, Payload, TableInfo};
 pub use page::{Chunk, Page, PageKey, Pager, key_bytes};
 pub use refusal::Refusal;
+#[cfg(feature = "fleet")]
+pub use signing::SigningKey;
 pub use table::{Entry, Table};
 pub use trust::{Device, Opened, Trust, open};
 pub use unpack::Unpacker;

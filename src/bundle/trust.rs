@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::delegation::{DelegatedKey, Delegation};
 use super::envelope::{Envelope, PayloadType};
 use super::head::split_head;
-use super::keys::{KeyId, PublicKey, RootKeys};
+use super::keys::{KeyId, RootKeys};
 use super::manifest::Manifest;
 use super::refusal::Refusal;
 use crate::model::{Failure, Sha256, Timestamp};
@@ -152,7 +152,7 @@ fn manifest_of(
                 format!("key {id}, which signed this, may not: the bundle's delegation does not name it");
             return Err(bad.unwrap_or_else(|| Refusal::new(Failure::BundleKey, what)));
         };
-        if !verifies(&delegated.key, &signed, &signature.bytes) {
+        if !delegated.key.verifies(&signed, &signature.bytes) {
             return Err(Refusal::signature(format!("the manifest's signature by key {id} does not hold")));
         }
         if trust.revoked.contains(&id) {
@@ -173,10 +173,6 @@ fn manifest_of(
         notes.push("whether the signing key has expired was not judged: the clock is not trusted".into());
     }
     Manifest::parse(&envelope.payload, Some(device.twinboot))
-}
-
-fn verifies(key: &PublicKey, signed: &[u8], signature: &[u8; 64]) -> bool {
-    key.verifies(signed, signature)
 }
 
 fn suits(manifest: &Manifest, device: &Device<'_>, notes: &mut Vec<String>) -> Result<(), Refusal> {
@@ -209,9 +205,18 @@ fn suits(manifest: &Manifest, device: &Device<'_>, notes: &mut Vec<String>) -> R
         (Some(_), Some(_)) | (None, _) => {}
     }
     let (index, floor) = (manifest.rollback_index, device.floor);
-    if index < floor && !manifest.allow_downgrade {
-        let what = format!("the bundle's rollback index is {index}, and this device is at {floor} already");
-        return Err(Refusal::new(Failure::BundleDowngrade, what));
-    }
-    Ok(())
+    let what = match manifest.allow_downgrade {
+        true => return Ok(()),
+        false if index < floor => "lower than",
+        // One bad bundle must not leave a device with an index that nothing can follow.
+        false if index - floor > MAX_JUMP => "more than 4294967295 above",
+        false => return Ok(()),
+    };
+    let what = format!(
+        "the bundle's rollback index is {index}, {what} this device's, {floor}, without a permission"
+    );
+    Err(Refusal::new(Failure::BundleDowngrade, what))
 }
+
+/// The furthest that the rollback index goes up by one bundle.
+const MAX_JUMP: u64 = u32::MAX as u64;
