@@ -29,6 +29,9 @@ pub struct Manifest {
     pub document: ManifestType,
     /// [`Manifest::SCHEMA`].
     pub schema: u64,
+    /// The digest of the delegation's envelope in the same head: so that whoever signs this vouches for every bit of the
+    /// head, also for signatures that a device has no key to judge by.
+    pub delegation: Sha256,
     /// The product that it is for: 1 to 64 printable ASCII characters without blanks.
     pub product: String,
     /// The boards that it is for, at most 64, each spelled like a product; none: all of the product's.

@@ -12,6 +12,9 @@ use super::manifest::Manifest;
 use super::refusal::Refusal;
 use crate::model::{Failure, Sha256, Timestamp};
 
+/// The furthest that the rollback index goes up by one bundle.
+const MAX_JUMP: u64 = u32::MAX as u64;
+
 /// What a device remembers of those whom it trusts. Only ever grows.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Trust {
@@ -62,8 +65,12 @@ pub struct Opened {
 pub fn open(head: &[u8], roots: &RootKeys, trust: &Trust, device: &Device<'_>) -> Result<Opened, Refusal> {
     let mut notes = vec![];
     let (delegation, manifest) = split_head(head)?;
+    let envelope = Sha256::of(delegation);
     let (delegation, trust) = delegation_of(delegation, roots, trust)?;
     let manifest = manifest_of(manifest, &delegation, &trust, device, &mut notes)?;
+    if manifest.delegation != envelope {
+        return Err(Refusal::signature("the manifest was signed along with another delegation"));
+    }
     suits(&manifest, device, &mut notes)?;
     Ok(Opened { manifest, head_len: head.len() as u64, id: Sha256::of(head), trust, notes })
 }
@@ -217,6 +224,3 @@ fn suits(manifest: &Manifest, device: &Device<'_>, notes: &mut Vec<String>) -> R
     );
     Err(Refusal::new(Failure::BundleDowngrade, what))
 }
-
-/// The furthest that the rollback index goes up by one bundle.
-const MAX_JUMP: u64 = u32::MAX as u64;
