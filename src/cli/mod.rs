@@ -22,6 +22,7 @@ use clap::{Parser, Subcommand};
 use crate::config::{Config, Finding};
 use crate::control::client::{Client, Error};
 use crate::control::proto::{Fault, Response};
+use crate::model::Artifact;
 pub use output::complain;
 
 const EXIT_CODES: &str = "\
@@ -138,14 +139,38 @@ pub enum Command {
 #[derive(clap::Args, Clone, Debug)]
 pub struct Image {
     /// A file on this device or an https:// address
-    #[arg(value_name = "FILE|URL", value_hint = clap::ValueHint::FilePath)]
-    pub source: String,
+    #[arg(value_name = "FILE|URL", value_hint = clap::ValueHint::FilePath, required_unless_present = "from_medium")]
+    pub source: Option<String>,
     /// Digest of the file as it is fetched; root need not give one for a file
     #[arg(long, value_name = "HEX")]
     pub sha256: Option<crate::model::Sha256>,
     /// What the version is called
     #[arg(long, value_name = "VERSION")]
     pub version_label: Option<crate::model::Version>,
+    /// Only if it is a signed bundle (*.twb)
+    #[arg(long)]
+    pub signed_only: bool,
+    /// The newest bundle for this device at the top of this directory, such as a stick; signed, of course. What was rolled
+    /// back here before is not tried again
+    #[arg(
+        long,
+        value_name = "DIRECTORY",
+        value_hint = clap::ValueHint::DirPath,
+        conflicts_with_all = ["source", "sha256", "version_label"]
+    )]
+    pub from_medium: Option<PathBuf>,
+    /// Go on showing it until the file is not needed any more, as the image is in its slot; or it was refused
+    #[arg(long)]
+    pub wait: bool,
+}
+
+/// What was found on a medium.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Chosen {
+    /// The newest bundle for this device.
+    pub artifact: Artifact,
+    /// What is to be said of it, and of what was passed over; a line each.
+    pub told: Vec<String>,
 }
 
 /// What to do with properties.
@@ -217,13 +242,14 @@ pub struct NetLaunch {
 
 /// The whole program but what needs the adapters: reads the command line, and does what is asked. `daemon` is called
 /// for `run`, `net` for `net`, `inspect` for `check-config`, to look at what a configuration names, `guard` for `guard`,
-/// and `examine` for `doctor`.
+/// `examine` for `doctor`, and `choose` for `install --from-medium`, to look for bundles in a directory.
 pub fn main(
     daemon: impl FnOnce(Launch) -> ExitCode,
     net: impl FnOnce(NetLaunch) -> ExitCode,
     inspect: impl FnOnce(&Config) -> Vec<Finding>,
     guard: impl FnOnce(&Path) -> ExitCode,
     examine: impl FnOnce(&Config, doctor::Consultation) -> Vec<doctor::Check>,
+    choose: impl FnOnce(&Config, &Path) -> Result<Chosen, String>,
 ) -> ExitCode {
     let Arguments { config, command } = parse();
     match command {
@@ -245,13 +271,17 @@ pub fn main(
         | Command::Reboot
         | Command::Reload
         | Command::FactoryReset { .. }
-        | Command::Properties { .. } => client_command(&command, &config),
+        | Command::Properties { .. } => client_command(&command, &config, choose),
     }
 }
 
 /// Does what the daemon is to be asked for. Of the configuration only the socket counts, so nothing else in it is in
 /// the way; the daemon itself says what is wrong with it.
-fn client_command(command: &Command, path: &Path) -> ExitCode {
+fn client_command(
+    command: &Command,
+    path: &Path,
+    choose: impl FnOnce(&Config, &Path) -> Result<Chosen, String>,
+) -> ExitCode {
     let config = Config::understood(path);
     let exit = match command {
         Command::Run { .. }
@@ -262,9 +292,9 @@ fn client_command(command: &Command, path: &Path) -> ExitCode {
         Command::Status { json, watch: false } => status::show(&config, *json),
         Command::Status { json, watch: true } => watch::follow(&config.control.socket, *json),
         Command::FactoryReset { yes: false } if !request::is_meant() => Exit::Usage,
-        Command::Install { .. }
-        | Command::Download { .. }
-        | Command::Cancel
+        Command::Install { image, hold } => request::install(image, *hold, &config, choose),
+        Command::Download { image } => request::install(image, true, &config, choose),
+        Command::Cancel
         | Command::Confirm
         | Command::Rollback
         | Command::Apply

@@ -6,21 +6,63 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::output::{clean, complain, say};
-use super::{Command, Exit, Image, Properties, accepted, connect, unreachable};
+use super::{Chosen, Command, Exit, Image, Properties, accepted, connect, unreachable, watch};
 use crate::config::Config;
 use crate::model::{Artifact, Install, Location, Origin, Request, Terms};
 
 /// Asks, and says what the daemon says.
 pub(super) fn send(command: &Command, config: &Config) -> Exit {
-    let request = match request(command) {
-        Ok(request) => request,
-        Err(message) => {
-            complain(&message, "");
-            return Exit::Usage;
+    match request(command) {
+        Ok(request) => ask(&request, config),
+        Err(message) => usage(&message),
+    }
+}
+
+/// Has an image installed, or one that is found on a medium; and follows it as long as its file is needed, if that is
+/// wanted.
+pub(super) fn install(
+    image: &Image,
+    hold: bool,
+    config: &Config,
+    choose: impl FnOnce(&Config, &Path) -> Result<Chosen, String>,
+) -> Exit {
+    let request = match &image.from_medium {
+        None => match wish(image, hold) {
+            Ok(request) => request,
+            Err(message) => return usage(&message),
+        },
+        Some(medium) => {
+            // Which bundles are for this device is in the configuration, and what is wrong with that is no detail here.
+            let chosen = Config::load(&config.path)
+                .map_err(|error| error.to_string())
+                .and_then(|config| choose(&config, medium));
+            match chosen {
+                Ok(Chosen { artifact, told }) => {
+                    told.iter().for_each(|line| say(&clean(line)));
+                    let terms = Terms { hold, unattended: true, ..Terms::default() };
+                    Request::Install(Box::new(Install::new(artifact, Origin::Local, None).on(terms)))
+                }
+                Err(message) => {
+                    complain(&clean(&message), "");
+                    return Exit::Failed;
+                }
+            }
         }
     };
+    match ask(&request, config) {
+        Exit::Done if image.wait => watch::until_taken(&config.control.socket),
+        exit @ (Exit::Done | Exit::Failed | Exit::Usage | Exit::Unreachable) => exit,
+    }
+}
+
+fn usage(message: &str) -> Exit {
+    complain(message, "");
+    Exit::Usage
+}
+
+fn ask(request: &Request, config: &Config) -> Exit {
     let response = match connect(config)
-        .and_then(|mut client| client.ask(&request).map_err(|error| unreachable(&error)).and_then(accepted))
+        .and_then(|mut client| client.ask(request).map_err(|error| unreachable(&error)).and_then(accepted))
     {
         Ok(response) => response,
         Err(exit) => return exit,
@@ -71,9 +113,9 @@ pub(super) fn request(command: &Command) -> Result<Request, String> {
         Command::Apply => Request::Apply,
         Command::Cancel => Request::Cancel,
         Command::Confirm => Request::Confirm,
-        Command::Download { image } => install(image, true)?,
+        Command::Download { image } => wish(image, true)?,
         Command::FactoryReset { .. } => Request::FactoryReset,
-        Command::Install { image, hold } => install(image, *hold)?,
+        Command::Install { image, hold } => wish(image, *hold)?,
         Command::Properties { what: None } => Request::ReadProperties(Vec::new()),
         Command::Properties { what: Some(Properties::Get { names }) } => {
             Request::ReadProperties(names.clone())
@@ -94,9 +136,15 @@ pub(super) fn request(command: &Command) -> Result<Request, String> {
     })
 }
 
-fn install(image: &Image, hold: bool) -> Result<Request, String> {
-    let Image { source, sha256, version_label } = image;
+/// What is named by the command line itself.
+fn wish(image: &Image, hold: bool) -> Result<Request, String> {
+    let Image { source, sha256, version_label, signed_only, from_medium: _, wait: _ } = image;
+    let source = source.as_ref().ok_or("no file and no address")?;
     let (version, location) = (version_label.clone(), location(source)?);
+    // That is all there is to see to: what is named like this is a signed bundle to the daemon, or nothing.
+    if *signed_only && !location.is_bundle() {
+        return Err(format!("{source} is no signed bundle: its name does not end in .twb"));
+    }
     let artifact = Artifact { version, location, sha256: *sha256, size: None };
     let terms = Terms { hold, ..Terms::default() };
     Ok(Request::Install(Box::new(Install::new(artifact, Origin::Local, None).on(terms))))

@@ -1,4 +1,5 @@
-//! `twinboot status --watch`: follows an update to its end, over a restart of the daemon (or of a simulated machine).
+//! `twinboot status --watch`: follows an update to its end, over a restart of the daemon (or of a simulated machine). And
+//! `twinboot install --wait`, which follows it only as long as its file is needed.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -29,6 +30,19 @@ pub(super) fn follow(socket: &Path, json: bool) -> Exit {
     result.unwrap_or(Exit::Failed)
 }
 
+/// Shows the status until the image is in its slot and was read back, or until there is no update any more. Whoever
+/// waits for that may take the file away then: whatever else the update waits for, it is not read again.
+pub(super) fn until_taken(socket: &Path) -> Exit {
+    let mut screen = Screen::stdout();
+    follow_to(is_taken, socket, AWAY_LIMIT, &mut screen).unwrap_or(Exit::Failed)
+}
+
+/// The phases in which an update may still read its file. What is not known is none of them, or it would be waited for
+/// ever.
+fn is_taken(status: View<'_>) -> bool {
+    !["accepted", "downloading", "verifying", "waiting"].contains(&status.phase().as_str())
+}
+
 /// What a followed update is shown on.
 pub(super) trait Viewer {
     /// It moved.
@@ -45,7 +59,10 @@ impl<W: Write> Viewer for Screen<W> {
     }
 
     fn ended(&mut self, status: &Value) -> io::Result<()> {
-        self.line(&View(status).last().unwrap_or_else(|| "idle, no update so far".into()))
+        let status = View(status);
+        let idle = || status.last().unwrap_or_else(|| "idle, no update so far".into());
+        let taken = || format!("the image is in its slot: {}", status.phase());
+        self.line(&if status.is_idle() { idle() } else { taken() })
     }
 
     fn away(&mut self) -> io::Result<()> {
@@ -82,10 +99,20 @@ enum Pause {
 
 /// Follows, and looks for the daemon again when it goes. The first time it must be there.
 pub(super) fn follow_on(socket: &Path, away_limit: Duration, viewer: &mut dyn Viewer) -> io::Result<Exit> {
+    follow_to(|status| status.is_idle(), socket, away_limit, viewer)
+}
+
+/// The same until `is_over`.
+fn follow_to(
+    is_over: fn(View<'_>) -> bool,
+    socket: &Path,
+    away_limit: Duration,
+    viewer: &mut dyn Viewer,
+) -> io::Result<Exit> {
     let mut last_seen = None;
     loop {
         let away = match Client::connect(socket) {
-            Ok(client) => match until_idle(client, viewer)? {
+            Ok(client) => match until_over(is_over, client, viewer)? {
                 Pause::Ended(well) => return Ok(if well { Exit::Done } else { Exit::Failed }),
                 Pause::Refused(exit) => return Ok(exit),
                 Pause::Away(error) => {
@@ -107,7 +134,11 @@ pub(super) fn follow_on(socket: &Path, away_limit: Duration, viewer: &mut dyn Vi
     }
 }
 
-fn until_idle(mut client: Client, viewer: &mut dyn Viewer) -> io::Result<Pause> {
+fn until_over(
+    is_over: fn(View<'_>) -> bool,
+    mut client: Client,
+    viewer: &mut dyn Viewer,
+) -> io::Result<Pause> {
     let mut answer = client.ask(&Request::Watch);
     loop {
         let response = match answer {
@@ -118,9 +149,10 @@ fn until_idle(mut client: Client, viewer: &mut dyn Viewer) -> io::Result<Pause> 
             Ok(response) => response.status.unwrap_or_default(),
             Err(exit) => return Ok(Pause::Refused(exit)),
         };
-        if View(&status).is_idle() {
+        let view = View(&status);
+        if is_over(view) {
             viewer.ended(&status)?;
-            return Ok(Pause::Ended(View(&status).ended_well()));
+            return Ok(Pause::Ended(!view.is_idle() || view.ended_well()));
         }
         viewer.moved(&status)?;
         answer = client.next_change();

@@ -61,6 +61,8 @@ impl Checks<'_> {
         let partitions = boot.tryboot.partitions;
         self.number("boot.tryboot.a", partitions.a.into(), 1..=127);
         self.number("boot.tryboot.b", partitions.b.into(), 1..=127);
+        // A bundle may carry sixteen signatures; with none, it would be no bundle.
+        self.number("trust.threshold", self.config.trust.threshold.into(), 1..=16);
         self.number("download.attempts", download.attempts.into(), 1..=100_000);
         self.number("download.redirects", download.redirects.into(), 0..=20);
         self.number("download.decoder_memory", download.decoder_memory, 1 << 20..=4 << 30);
@@ -114,9 +116,26 @@ impl Checks<'_> {
             }
             seen.push(dialect);
         }
+        self.trust();
         self.zone();
         if self.config.factory_reset.sha256.is_some() && self.config.factory_reset.image.is_none() {
             self.problem("factory_reset.sha256", "is of no use without factory_reset.image".into());
+        }
+    }
+
+    /// What a bundle is for is compared byte by byte: blanks and what cannot be seen would make a device refuse its own.
+    fn trust(&mut self) {
+        let trust = &self.config.trust;
+        let is_name = |text: &String| text.len() <= 128 && text.bytes().all(|b| b.is_ascii_graphic());
+        const WANTED: &str = "must be at most 128 printable ASCII characters without blanks";
+        if trust.product.as_ref().is_some_and(|product| !is_name(product)) {
+            self.problem("trust.product", WANTED.into());
+        }
+        if !trust.compatible.iter().all(is_name) {
+            self.problem("trust.compatible", format!("has a name that is none: each {WANTED}"));
+        }
+        if trust.compatible.iter().enumerate().any(|(at, name)| trust.compatible[..at].contains(name)) {
+            self.problem("trust.compatible", "names the same twice".into());
         }
     }
 
@@ -145,6 +164,7 @@ impl Checks<'_> {
             ("health.directory", &health.directory),
             ("hooks.directory", &hooks.directory),
             ("properties.directory", &properties.directory),
+            ("trust.keys", &self.config.trust.keys),
             ("control.socket", &control.socket),
             ("state.directory", &state.directory),
         ];

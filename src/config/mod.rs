@@ -203,6 +203,10 @@ impl Config {
         f("download.checkpoint_every", &mut self.download.checkpoint_every);
         f("download.rate_limit", &mut self.download.rate_limit);
         f("download.data_cap", &mut self.download.data_cap);
+        f("trust.keys", &mut self.trust.keys);
+        f("trust.threshold", &mut self.trust.threshold);
+        f("trust.product", &mut self.trust.product);
+        f("trust.compatible", &mut self.trust.compatible);
         f("trust.allow_undigested", &mut self.trust.allow_undigested);
         f("health.deadline", &mut self.health.deadline);
         f("health.directory", &mut self.health.directory);

@@ -175,10 +175,30 @@ impl Default for Download {
 }
 
 /// `[trust]`: what must vouch for an image.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Trust {
+    /// The directory of the root keys. If there is one in it, signed bundles are installed and nothing else is.
+    pub keys: PathBuf,
+    /// How many root keys must have signed who may sign.
+    pub threshold: u32,
+    /// What this device is; a bundle names what it is for.
+    pub product: Option<String>,
+    /// The hardware that this device is, by any of these names; a bundle must be for one of them.
+    pub compatible: Vec<String>,
     /// Accept a request's address without a digest.
     pub allow_undigested: bool,
+}
+
+impl Default for Trust {
+    fn default() -> Self {
+        Self {
+            keys: "/etc/twinboot/keys.d".into(),
+            threshold: 1,
+            product: None,
+            compatible: Vec::new(),
+            allow_undigested: false,
+        }
+    }
 }
 
 /// `[policy]`: when to switch over.

@@ -40,6 +40,8 @@ struct Wire {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     hold: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    unattended: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     names: Option<Vec<String>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     values: Option<BTreeMap<String, Value>>,
@@ -77,7 +79,8 @@ pub fn parse(line: &[u8]) -> Result<Request, Reason> {
         || wire.sha256.is_some()
         || wire.version.is_some()
         || wire.size.is_some()
-        || wire.hold.is_some();
+        || wire.hold.is_some()
+        || wire.unattended.is_some();
     for (given, of, what) in [
         (installs, Verb::Install, "only install takes an image and what it is"),
         (wire.names.is_some(), Verb::ReadProperties, "only read-properties takes names"),
@@ -138,11 +141,14 @@ impl Wire {
             Location::File(path) => (None, Some(path)),
         };
         let hold = install.terms.hold.then_some(true);
-        Self { request: Verb::Install, url, file, sha256, version, size, hold, ..Self::default() }
+        let unattended = install.terms.unattended.then_some(true);
+        let request = Verb::Install;
+        Self { request, url, file, sha256, version, size, hold, unattended, ..Self::default() }
     }
 
     fn install(self) -> Result<Install, Reason> {
-        let terms = Terms { hold: self.hold.unwrap_or(false), ..Terms::default() };
+        let (hold, unattended) = (self.hold.unwrap_or(false), self.unattended.unwrap_or(false));
+        let terms = Terms { hold, unattended, ..Terms::default() };
         Ok(Install::new(self.artifact()?, Origin::Local, None).on(terms))
     }
 

@@ -55,7 +55,7 @@ use crate::events;
 use crate::host::Host;
 use crate::hub::{Hub, Tuned};
 use crate::image::RateLimit;
-use crate::model::{BootId, Factory, Rules, Slot, Timestamp};
+use crate::model::{BootId, Factory, Rules, Slot, Timestamp, Vouching};
 use crate::properties::Properties;
 use crate::report::Dialect;
 use crate::store::StateStore;
@@ -101,8 +101,8 @@ pub struct Parts {
     pub verbosity: events::Verbosity,
     /// What a factory reset is on this device.
     pub factory: Factory,
-    /// Whether a local request may leave open what the bytes must be.
-    pub allow_undigested: bool,
+    /// What must vouch for an image that is asked for on this device.
+    pub vouching: Vouching,
     /// The shapes of the reported properties.
     pub dialects: Vec<Dialect>,
     /// What can be read and set of the device.
@@ -138,7 +138,7 @@ pub struct Engine {
     verbosity: events::Verbosity,
     /// What is wrong with the time zone, as the status says.
     zone_warning: Option<String>,
-    allow_undigested: bool,
+    vouching: Vouching,
     properties: Properties,
     /// What the hub asked to be different, as it was last heard.
     tuned: Option<Tuned>,
@@ -176,7 +176,7 @@ impl Engine {
             rules,
             verbosity,
             factory,
-            allow_undigested,
+            vouching,
             dialects,
             properties,
             telemetry,
@@ -209,7 +209,7 @@ impl Engine {
             rate: RateLimit::default(),
             verbosity,
             zone_warning: None,
-            allow_undigested,
+            vouching,
             properties,
             tuned: None,
             telemetry,

@@ -9,7 +9,7 @@ use crate::control::server::Call;
 use crate::events::About;
 use crate::hub::{Method, MethodReply, Replier};
 use crate::model::{
-    Answer, Failure, Granted, Install, Kind, Location, Origin, Outcome, Reason, Refusal, Request, UpdateId,
+    Answer, Failure, Granted, Install, Kind, Origin, Outcome, Reason, Refusal, Request, UpdateId,
 };
 use crate::properties::Known;
 use crate::update::{Event, Refused};
@@ -132,13 +132,11 @@ impl Engine {
     }
 
     async fn install(&mut self, install: Install) -> Answer {
-        // What comes over the network needs a digest. A local file does not: whoever may ask for it here may hand over
-        // any file. (A method's or a desired property's request was read with the same rule.)
-        let vouched =
-            install.artifact.sha256.is_some() || matches!(install.artifact.location, Location::File(_));
-        if !vouched && !self.allow_undigested {
-            let reason = Failure::RequestUnverifiable.because("nothing says what the bytes must be");
-            let remedy = "give --sha256, or allow it in the configuration: trust.allow_undigested";
+        // A method's or a desired property's request was read with the same rule.
+        let artifact = &install.artifact;
+        if let Err(reason) = self.vouching.judge(&artifact.location, artifact.sha256.is_some()) {
+            let is_undigested = reason.failure == Failure::RequestUnverifiable;
+            let remedy = if is_undigested { "give --sha256" } else { "see [trust] of the configuration" };
             return Err(Refusal::from(&reason).remedy(remedy));
         }
         let (id, hold) = (install.id.clone(), install.terms.hold);

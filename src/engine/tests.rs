@@ -113,7 +113,7 @@ impl Device {
             rules: self.rules.clone(),
             verbosity: events::Verbosity::default(),
             factory: self.factory.clone(),
-            allow_undigested: false,
+            vouching: Vouching::default(),
             dialects: vec![Dialect::Firmware],
             properties: Properties::new(properties::Settings {
                 root: self.directory.path().into(),

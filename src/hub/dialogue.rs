@@ -273,7 +273,7 @@ impl Dialogue {
             self.told_tuned = Some(tuned.clone());
             self.events.push(HubEvent::Tuned(tuned));
         }
-        let parsed = wish::desired(self.twin.firmware(), self.settings.allow_undigested);
+        let parsed = wish::desired(self.twin.firmware(), self.settings.vouching);
         self.tell(parsed, always);
     }
 
@@ -312,7 +312,7 @@ impl Dialogue {
 
     fn call(&mut self, name: &str, rid: String, payload: &[u8]) {
         let Some(link) = &mut self.link else { return };
-        let Some(call) = methods::read(name, payload, self.settings.allow_undigested) else {
+        let Some(call) = methods::read(name, payload, self.settings.vouching) else {
             return self.sends.push(link.calls.answer(&rid, &MethodReply::unknown_method()));
         };
         match link.calls.admit(&rid) {

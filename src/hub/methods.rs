@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use super::strict;
 use super::wish::{Rules, invalid, kind};
-use crate::model::{Answer, Granted, Install, Origin, Reason, Refusal, Request};
+use crate::model::{Answer, Granted, Install, Origin, Reason, Refusal, Request, Vouching};
 
 /// The largest payload either way: the hub's own limit.
 const MAX_PAYLOAD: usize = 128 * 1024;
@@ -110,11 +110,11 @@ impl Method {
     }
 }
 
-/// Reads a call; `None` if there is no such method. `name` is not decoded; `allow_undigested` is
-/// `trust.allow_undigested`. Where a method takes no payload, any is ignored, as the tutorials do.
-pub fn read(name: &str, payload: &[u8], allow_undigested: bool) -> Option<MethodCall> {
+/// Reads a call; `None` if there is no such method. `name` is not decoded; `vouching` says what must vouch for an image.
+/// Where a method takes no payload, any is ignored, as the tutorials do.
+pub fn read(name: &str, payload: &[u8], vouching: Vouching) -> Option<MethodCall> {
     let (_, method) = *NAMES.iter().find(|(known, _)| *known == name)?;
-    let install = |hold| install(payload, hold, allow_undigested).map(|it| Request::Install(Box::new(it)));
+    let install = |hold| install(payload, hold, vouching).map(|it| Request::Install(Box::new(it)));
     let request = match method {
         Method::FirmwareUpdate => install(false),
         Method::FirmwareDownload => install(true),
@@ -130,7 +130,7 @@ pub fn read(name: &str, payload: &[u8], allow_undigested: bool) -> Option<Method
     Some(MethodCall { request, method })
 }
 
-fn install(payload: &[u8], hold: bool, allow_undigested: bool) -> Result<Install, Reason> {
+fn install(payload: &[u8], hold: bool, vouching: Vouching) -> Result<Install, Reason> {
     let fields = match json_in(payload)? {
         fields @ Value::Object(_) => fields,
         Value::String(address) => json!({ "fwPackageUri": address }),
@@ -142,7 +142,7 @@ fn install(payload: &[u8], hold: bool, allow_undigested: bool) -> Result<Install
         }
     };
     let uri = &["fwPackageUri", "fwPackageURI"];
-    Rules { place: "", uri, version_required: false, allow_undigested, hold }.install(&fields, Origin::Method)
+    Rules { place: "", uri, version_required: false, vouching, hold }.install(&fields, Origin::Method)
 }
 
 /// Names of properties: one, a list of them, or nothing (`null`, `{}` or no payload) for all.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::model::Vouching;
+
 /// What can be set. [`Settings::default`] is what the shipped configuration says.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Settings {
@@ -20,8 +22,8 @@ pub struct Settings {
     /// The same after refusals that will likely be repeated, and where the hub asks for less: throttling (429) and a
     /// quota that is used up (403).
     pub slow_backoff: [Duration; 2],
-    /// Whether a request may leave open what the bytes must be (`trust.allow_undigested`).
-    pub allow_undigested: bool,
+    /// What must vouch for an image that a request names.
+    pub vouching: Vouching,
     /// Whether cloud-to-device messages are taken from the hub, to be ignored: nobody else takes them, and they would
     /// fill its queue.
     pub take_messages: bool,
@@ -69,7 +71,7 @@ impl Default for Settings {
             token_lifetime: seconds(3600),
             backoff: [seconds(1), seconds(300)],
             slow_backoff: [seconds(30), seconds(600)],
-            allow_undigested: false,
+            vouching: Vouching::default(),
             take_messages: false,
             report_interval: seconds(10),
             connect_timeout: seconds(15),

@@ -23,8 +23,10 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::*;
-use crate::model::{Request, Timestamp};
+use crate::model::{Request, Timestamp, Vouching};
 use crate::tls::Trust;
+
+const LAX: Vouching = Vouching { signed: false, undigested: true };
 
 const KEY: &str = "z0ucH16zHeuepB9W+qdXtovpyri3P0YyKd8XA2vfoT4=";
 const DIGEST: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
@@ -360,7 +362,7 @@ async fn a_token_is_renewed_in_an_orderly_way_that_is_told_to_nobody() {
 #[tokio::test]
 async fn methods_are_answered_whatever_their_payloads_look_like() {
     let server = Server::start().await;
-    let mut device = Device::start(&server, Settings { allow_undigested: true, ..quick() });
+    let mut device = Device::start(&server, Settings { vouching: LAX, ..quick() });
     let mut peer = server.serve(json!({}), json!({})).await;
     peer.call("nonsense", "9", "{}").await;
     assert_eq!(

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::merge::Object;
 use crate::model::{
     Artifact, BadUrl, Failure, Install, Location, Origin, Reason, SecretUrl, Sha256, Terms, Timestamp,
-    UpdateId, Version,
+    UpdateId, Version, Vouching,
 };
 
 /// The largest integer that a twin keeps exactly for all of its readers: 2^53.
@@ -50,14 +50,14 @@ pub struct Parsed {
     pub unknown: Vec<String>,
 }
 
-/// Reads the desired property `firmware`; `allow_undigested` is the configuration's `trust.allow_undigested`.
-pub fn desired(firmware: Option<&Value>, allow_undigested: bool) -> Parsed {
+/// Reads the desired property `firmware`; `vouching` says what must vouch for the bytes.
+pub fn desired(firmware: Option<&Value>, vouching: Vouching) -> Parsed {
     let Some(firmware) = firmware.filter(|value| !value.is_null()) else {
         return Parsed { desired: Desired::Absent, unknown: Vec::new() };
     };
     let version = firmware.get("fwVersion").and_then(Value::as_str).and_then(|text| text.parse().ok());
     let uri = &["fwPackageURI"];
-    let rules = Rules { place: "firmware", uri, version_required: true, allow_undigested, hold: false };
+    let rules = Rules { place: "firmware", uri, version_required: true, vouching, hold: false };
     let (desired, unknown) = match rules.install(firmware, Origin::Desired) {
         Ok(install) => (Desired::Wish(install), rules.unknown(firmware)),
         Err(reason) => (Desired::Invalid { reason, version, id: fingerprint(firmware) }, Vec::new()),
@@ -84,8 +84,8 @@ pub(super) struct Rules {
     pub uri: &'static [&'static str],
     /// Whether `fwVersion` must be there.
     pub version_required: bool,
-    /// Whether the digest may be absent.
-    pub allow_undigested: bool,
+    /// What must vouch for the bytes.
+    pub vouching: Vouching,
     /// Whether it is to be held when it is downloaded, whatever it says of that itself.
     pub hold: bool,
 }
@@ -104,7 +104,7 @@ impl Rules {
         };
         let version = self.version(fields)?;
         let location = Location::Url(self.url(fields)?);
-        let sha256 = self.digest(fields)?;
+        let sha256 = self.digest(fields, &location)?;
         let size = self.size(fields)?;
         let job = self.text(fields, "jobId")?.filter(|job| !job.is_empty());
         if job.is_some_and(|job| job.len() > MAX_JOB) {
@@ -130,7 +130,7 @@ impl Rules {
             }
             None => None,
         };
-        Ok(Terms { hold, consent, force_by })
+        Ok(Terms { hold, consent, force_by, unattended: false })
     }
 
     fn version(&self, fields: &Object) -> Result<Option<Version>, Reason> {
@@ -163,17 +163,16 @@ impl Rules {
         })
     }
 
-    fn digest(&self, fields: &Object) -> Result<Option<Sha256>, Reason> {
-        match self.text(fields, "fwPackageCheckValue")? {
-            Some(text) => {
-                let bad = |error| invalid(format!("{}: {error}", self.named("fwPackageCheckValue")));
-                text.parse().map(Some).map_err(bad)
+    fn digest(&self, fields: &Object, location: &Location) -> Result<Option<Sha256>, Reason> {
+        const NAME: &str = "fwPackageCheckValue";
+        let bad = |error| invalid(format!("{}: {error}", self.named(NAME)));
+        let digest = self.text(fields, NAME)?.map(|text| text.parse().map_err(bad)).transpose()?;
+        match self.vouching.judge(location, digest.is_some()) {
+            Ok(()) => Ok(digest),
+            Err(why) if why.failure == Failure::RequestUnverifiable => {
+                Err(why.failure.because(format!("{} is missing: {}", self.named(NAME), why.detail)))
             }
-            None if self.allow_undigested => Ok(None),
-            None => Err(Failure::RequestUnverifiable.because(format!(
-                "{} is missing: nothing says what the bytes must be, and trust.allow_undigested is off",
-                self.named("fwPackageCheckValue")
-            ))),
+            Err(why) => Err(why),
         }
     }
 

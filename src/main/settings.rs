@@ -8,7 +8,7 @@ use twinboot::config::{self, Config};
 use twinboot::engine::Health;
 use twinboot::health::HubMode;
 use twinboot::hooks::Hooks;
-use twinboot::model::{Artifact, Factory, Location, LogLevel, Rules};
+use twinboot::model::{Artifact, Factory, Location, LogLevel, Rules, Vouching};
 use twinboot::program::Runner;
 use twinboot::report::Dialect;
 use twinboot::{hub, image, properties, slots};
@@ -110,7 +110,7 @@ pub(crate) fn hub(config: &Config) -> hub::Settings {
         websocket_port: u16::try_from(config.hub.websocket_port).unwrap_or(443),
         token_lifetime: config.hub.token_lifetime,
         backoff: [config.hub.backoff.first, config.hub.backoff.last],
-        allow_undigested: config.trust.allow_undigested,
+        vouching: Vouching { signed: false, undigested: config.trust.allow_undigested },
         take_messages: true,
         ..hub::Settings::default()
     }

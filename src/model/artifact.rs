@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{SecretUrl, Sha256, Version};
+use super::{Failure, Reason, SecretUrl, Sha256, Version};
 
 /// The bytes of one firmware version: where they are and what they must be.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
@@ -47,6 +47,50 @@ pub enum Location {
     File(PathBuf),
 }
 
+impl Location {
+    /// Whether a signed bundle is there, which its name says: it ends in `.twb`. The query of an address is no part of
+    /// the name. So nobody can have a plain image taken for a bundle, nor a bundle for a plain image.
+    pub fn is_bundle(&self) -> bool {
+        const SUFFIX: &[u8] = b".twb";
+        match self {
+            Self::Url(url) => url.redacted().as_bytes().ends_with(SUFFIX),
+            Self::File(path) => path.as_os_str().as_encoded_bytes().ends_with(SUFFIX),
+        }
+    }
+}
+
+/// What vouches for bytes on this device: `[trust]` of the configuration, as far as requests are judged by it.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Vouching {
+    /// There are root keys: signed bundles are taken, and nothing else is.
+    pub signed: bool,
+    /// A request may leave open what the bytes must be: `trust.allow_undigested`.
+    pub undigested: bool,
+}
+
+impl Vouching {
+    /// Whether a request may name `location`, with a digest or without one. A bundle's signatures say what its bytes
+    /// must be. So does root, who alone may name a file of this device without a digest.
+    ///
+    /// # Errors
+    /// If nothing vouches for what is there.
+    pub fn judge(self, location: &Location, has_digest: bool) -> Result<(), Reason> {
+        const UNSIGNED: &str =
+            "it is no signed bundle (*.twb), and this device has root keys: it takes nothing else";
+        const NO_KEYS: &str = "it is a signed bundle, and this device has no root keys to judge it by: put them into trust.keys";
+        const UNKNOWN: &str = "nothing says what the bytes must be, and trust.allow_undigested is off";
+        match (location.is_bundle(), self.signed) {
+            (true, true) => Ok(()),
+            (false, true) => Err(Failure::BundleUnsigned.because(UNSIGNED)),
+            (true, false) => Err(Failure::BundleKey.because(NO_KEYS)),
+            (false, false) if has_digest || self.undigested || matches!(location, Location::File(_)) => {
+                Ok(())
+            }
+            (false, false) => Err(Failure::RequestUnverifiable.because(UNKNOWN)),
+        }
+    }
+}
+
 /// What a slot holds once an artifact has been unpacked into it, computed while it was written.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub struct Image {
@@ -54,4 +98,55 @@ pub struct Image {
     pub sha256: Sha256,
     /// Length of the image in bytes.
     pub len: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(text: &str) -> Location {
+        Location::Url(text.parse().expect("an address"))
+    }
+
+    #[test]
+    fn a_bundle_is_known_by_its_name_and_not_by_its_query() {
+        for yes in ["https://h/a.twb", "https://h/a.twb?sig=x", "https://h/.twb#a.img"] {
+            assert!(url(yes).is_bundle(), "{yes}");
+        }
+        for no in ["https://h/a.img?x=.twb", "https://h/a.TWB", "https://h/a.twb.gz", "https://h/#.twb"] {
+            assert!(!url(no).is_bundle(), "{no}");
+        }
+        assert!(Location::File("/media/a.twb".into()).is_bundle());
+        assert!(!Location::File("/media/a.twb/image".into()).is_bundle());
+    }
+
+    #[test]
+    fn where_there_are_root_keys_nothing_but_bundles_is_taken_and_they_need_no_digest() {
+        let (image, bundle) = (url("https://h/a.img"), url("https://h/a.twb"));
+        let files = [Location::File("/a.img".into()), Location::File("/a.twb".into())];
+        let [plain, signed, lax] = [(false, false), (true, false), (false, true)]
+            .map(|(signed, undigested)| Vouching { signed, undigested });
+        use Failure::{BundleKey, BundleUnsigned, RequestUnverifiable};
+        for (vouching, location, digest, wanted) in [
+            (plain, &image, true, None),
+            (plain, &image, false, Some(RequestUnverifiable)),
+            (plain, &bundle, true, Some(BundleKey)),
+            (plain, &bundle, false, Some(BundleKey)),
+            (plain, &files[0], false, None),
+            (plain, &files[1], false, Some(BundleKey)),
+            (lax, &image, false, None),
+            (lax, &bundle, false, Some(BundleKey)),
+            (signed, &image, true, Some(BundleUnsigned)),
+            (signed, &image, false, Some(BundleUnsigned)),
+            (signed, &bundle, true, None),
+            (signed, &bundle, false, None),
+            (signed, &files[0], false, Some(BundleUnsigned)),
+            (signed, &files[1], false, None),
+        ] {
+            let found = vouching.judge(location, digest).err().map(|reason| reason.failure);
+            assert_eq!(found, wanted, "{vouching:?} {location:?} {digest}");
+        }
+        let both = Vouching { signed: true, undigested: true };
+        assert!(both.judge(&image, true).is_err(), "allow_undigested does not undo it");
+    }
 }

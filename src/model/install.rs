@@ -34,6 +34,10 @@ pub struct Terms {
     pub consent: bool,
     /// From this time on wait neither for consent nor for the window.
     pub force_by: Option<Timestamp>,
+    /// Nobody asked for it just now: it was found, as on a stick that may be found again at every boot. What was rolled
+    /// back is not tried again then, as for the desired property.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unattended: bool,
 }
 
 impl Terms {
@@ -92,7 +96,10 @@ impl Install {
         if !terms.is_usual() {
             let flag = |flag: bool| if flag { "1" } else { "" };
             let force_by = terms.force_by.map_or(String::new(), |time| time.0.to_string());
-            self.id = UpdateId(fingerprint(&[&self.id.0, flag(terms.hold), flag(terms.consent), &force_by]));
+            let mut parts = vec![self.id.0.as_str(), flag(terms.hold), flag(terms.consent), &force_by];
+            // Only where it is so: a wish on other terms, stored by an older twinboot, keeps its id.
+            parts.extend(terms.unattended.then_some("unattended"));
+            self.id = UpdateId(fingerprint(&parts));
         }
         self.terms = terms;
         self
@@ -166,8 +173,9 @@ mod tests {
         let hold = Terms { hold: true, ..Terms::default() };
         let consent = Terms { consent: true, ..Terms::default() };
         let forced = Terms { force_by: Some(Timestamp(1)), ..Terms::default() };
+        let unattended = Terms { unattended: true, ..Terms::default() };
         let mut ids = vec![plain().id];
-        for terms in [hold, consent, forced] {
+        for terms in [hold, consent, forced, unattended] {
             let wish = plain().on(terms);
             assert_eq!((wish.intent, wish.terms), (plain().intent, terms));
             assert!(!ids.contains(&wish.id));

@@ -17,7 +17,7 @@ mod version;
 mod window;
 mod zone;
 
-pub use artifact::{Artifact, Factory, Image, Location};
+pub use artifact::{Artifact, Factory, Image, Location, Vouching};
 pub use digest::{BadDigest, Sha256};
 pub use failure::{Failure, Reason};
 pub use install::{Consent, Install, IntentId, Origin, Terms, UpdateId};

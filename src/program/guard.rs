@@ -25,6 +25,21 @@ const ANYONE_EXECUTES: u32 = 0o111;
 /// # Errors
 /// If the directory cannot be read, or could be another user's work; with the remedy.
 pub fn list(directory: &Path) -> Result<Vec<Found>, String> {
+    listed(directory, program)
+}
+
+/// The files in `directory` by which root decides something, such as keys: the same rules but that nothing is executed.
+///
+/// # Errors
+/// As for [`list`].
+pub fn list_data(directory: &Path) -> Result<Vec<Found>, String> {
+    listed(directory, |path, directory, us| Some(data(path, directory, us)?.map(drop)))
+}
+
+/// Judges a file of a directory on behalf of a user; `None` passes it over.
+type Judge = fn(&Path, &Path, u32) -> Option<Result<(), String>>;
+
+fn listed(directory: &Path, judge: Judge) -> Result<Vec<Found>, String> {
     let unreadable = |error: io::Error| format!("{} cannot be read: {error}", directory.display());
     let real = match directory.canonicalize() {
         Ok(real) => real,
@@ -40,7 +55,7 @@ pub fn list(directory: &Path) -> Result<Vec<Found>, String> {
         if name.starts_with('.') || LEFT_BEHIND.iter().any(|end| name.ends_with(end)) {
             continue;
         }
-        if let Some(result) = program(&path, &real, us) {
+        if let Some(result) = judge(&path, &real, us) {
             found.push((path, name, result));
         }
     }
@@ -81,6 +96,16 @@ fn surroundings(directory: &Path, real: &Path, us: u32) -> Result<(), String> {
 
 /// Whether `path` may be run; `None` if it is a directory.
 fn program(path: &Path, directory: &Path, us: u32) -> Option<Result<(), String>> {
+    let is_executable = |metadata: Metadata| {
+        let is_so = metadata.mode() & ANYONE_EXECUTES != 0;
+        let why = || format!("{} cannot be executed: chmod 755 it, or remove it", path.display());
+        if is_so { Ok(()) } else { Err(why()) }
+    };
+    Some(data(path, directory, us)?.and_then(is_executable))
+}
+
+/// Whether `path` can only be the work of root or ourselves; `None` if it is a directory.
+fn data(path: &Path, directory: &Path, us: u32) -> Option<Result<Metadata, String>> {
     let shown = path.display();
     let examined = path.canonicalize().and_then(|real| Ok((fs::metadata(&real)?, real)));
     let (metadata, real) = match examined {
@@ -99,10 +124,7 @@ fn program(path: &Path, directory: &Path, us: u32) -> Option<Result<(), String>>
     if let Some(why) = distrust(&real, &metadata, us) {
         return Some(Err(why));
     }
-    if metadata.mode() & ANYONE_EXECUTES == 0 {
-        return Some(Err(format!("{shown} cannot be executed: chmod 755 it, or remove it")));
-    }
-    Some(Ok(()))
+    Some(Ok(metadata))
 }
 
 fn distrust(path: &Path, metadata: &Metadata, us: u32) -> Option<String> {

@@ -24,7 +24,7 @@ use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use guard::{Found, is_trusted, list};
+pub use guard::{Found, is_trusted, list, list_data};
 pub use manager::Manager;
 pub use units::Units;
 

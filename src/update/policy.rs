@@ -176,7 +176,7 @@ mod tests {
             let (configured, hold, consent, consented, window, force_by, time, minute, wanted) = row;
             let rules = Rules { window: window.then_some(WINDOW), consent: configured, ..Rules::default() };
             let mut job = job(install());
-            job.terms = Terms { hold, consent, force_by: force_by.map(Timestamp) };
+            job.terms = Terms { hold, consent, force_by: force_by.map(Timestamp), ..Terms::default() };
             job.consent = consented.then_some(Consent { by: Origin::Local, at: None });
             let now = Conditions { time: time.map(Timestamp), minute };
             let found = match gate(Stage::Apply, &job, &rules, &now).map(|gate| gate.wait) {

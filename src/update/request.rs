@@ -15,8 +15,11 @@ impl Record {
     ) -> Result<(), Refused> {
         match &mut self.state {
             State::Idle => {
-                self.condemned.retain(|intent| *intent != install.intent);
-                self.begin(now, at, &install, true);
+                let is_meant = !install.terms.unattended;
+                if is_meant {
+                    self.condemned.retain(|intent| *intent != install.intent);
+                }
+                self.begin(now, at, &install, is_meant);
                 Ok(())
             }
             // Being undone, it is not what was asked for.

@@ -62,7 +62,8 @@ async fn a_date_that_has_come_opens_every_gate() {
     let mut device = Device::new();
     (device.rules.consent, device.rules.window, device.rules.zone) = (true, Some(window(90)), Zone::Utc);
     let daemon = device.start();
-    let terms = Terms { hold: true, consent: true, force_by: Some(Timestamp(1_767_225_600_000)) };
+    let terms =
+        Terms { hold: true, consent: true, force_by: Some(Timestamp(1_767_225_600_000)), ..Terms::default() };
     daemon.wish(device.desired("v2").on(terms)).await;
     device.reboot(daemon).await.until_ended().await;
     assert_eq!(device.booted, Slot::B);

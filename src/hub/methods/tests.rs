@@ -1,16 +1,18 @@
 use serde_json::json;
 
 use super::*;
-use crate::model::{Kind, Location, Terms};
+use crate::model::{Failure, Kind, Location, Terms};
 
 const DIGEST: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
+const LAX: Vouching = Vouching { signed: false, undigested: true };
+
 fn call(name: &str, payload: &str) -> Result<Request, Reason> {
-    read(name, payload.as_bytes(), true).unwrap().request
+    read(name, payload.as_bytes(), LAX).unwrap().request
 }
 
-fn update(payload: &str, allow: bool) -> Result<Install, Reason> {
-    let request = read("firmwareUpdate", payload.as_bytes(), allow).unwrap().request?;
+fn update(payload: &str, vouching: Vouching) -> Result<Install, Reason> {
+    let request = read("firmwareUpdate", payload.as_bytes(), vouching).unwrap().request?;
     let Request::Install(install) = request else { panic!("{request:?}") };
     Ok(*install)
 }
@@ -37,7 +39,7 @@ fn every_spelling_of_a_payload_is_one_request() {
         json!("https://h/fw").to_string(),
         json!(json!("https://h/fw").to_string()).to_string(),
     ] {
-        let install = update(&payload, true).unwrap();
+        let install = update(&payload, LAX).unwrap();
         assert_eq!(install.origin, Origin::Method);
         assert_eq!(address(install), "https://h/fw", "{payload}");
     }
@@ -49,7 +51,7 @@ fn the_tutorials_fields_serve_as_arguments() {
         "fwPackageURI": "https://h/fw", "fwVersion": "2", "fwPackageCheckValue": DIGEST, "fwSize": 9,
         "jobId": "again", "fwConsent": true,
     });
-    let install = update(&payload.to_string(), false).unwrap();
+    let install = update(&payload.to_string(), Vouching::default()).unwrap();
     assert_eq!(install.artifact.size, Some(9));
     assert_eq!(install.artifact.version.unwrap().as_str(), "2");
     assert_eq!(install.artifact.sha256.unwrap().to_string(), DIGEST);
@@ -61,7 +63,7 @@ fn to_download_is_to_update_and_hold() {
     let payload = json!({"fwPackageUri": "https://h/fw", "fwHold": false}).to_string();
     let Ok(Request::Install(install)) = call("firmwareDownload", &payload) else { panic!() };
     assert!(install.terms.hold);
-    assert!(!update(&payload, true).unwrap().terms.hold);
+    assert!(!update(&payload, LAX).unwrap().terms.hold);
     for name in ["firmwareApply", "apply"] {
         assert_eq!(call(name, "{}"), Ok(Request::Apply));
     }
@@ -69,9 +71,20 @@ fn to_download_is_to_update_and_hold() {
 
 #[test]
 fn an_address_without_a_check_value_is_refused_by_default_and_the_answer_names_the_key() {
-    let reply = refused(&update(r#""https://h/fw""#, false).unwrap_err());
+    let reply = refused(&update(r#""https://h/fw""#, Vouching::default()).unwrap_err());
     assert_eq!((reply.status, &reply.body["code"]), (400, &json!("request.unverifiable")));
     assert!(reply.body.to_string().contains("trust.allow_undigested"));
+}
+
+#[test]
+fn where_there_are_root_keys_a_bundle_is_enough_and_a_plain_image_is_refused_at_once() {
+    let signed = Vouching { signed: true, undigested: false };
+    assert_eq!(update(r#""https://h/fw.twb""#, signed).unwrap().artifact.sha256, None);
+    let plain = json!({"fwPackageUri": "https://h/fw", "fwPackageCheckValue": DIGEST}).to_string();
+    let reply = refused(&update(&plain, signed).unwrap_err());
+    assert_eq!((reply.status, &reply.body["code"]), (400, &json!(Failure::BundleUnsigned.code())));
+    let reply = refused(&update(r#""https://h/fw.twb""#, LAX).unwrap_err());
+    assert_eq!((reply.status, &reply.body["code"]), (400, &json!(Failure::BundleKey.code())));
 }
 
 #[test]
@@ -103,7 +116,7 @@ fn bad_payloads_are_400_with_the_reason() {
             assert!(reply.body["Response"].as_str().unwrap().contains(needle), "{:.60}: {reply:?}", payload);
         }
     }
-    assert!(read("firmwareUpdate", &[0xff, 0xfe], true).unwrap().request.is_err());
+    assert!(read("firmwareUpdate", &[0xff, 0xfe], LAX).unwrap().request.is_err());
 }
 
 #[test]
@@ -112,7 +125,7 @@ fn names_are_exact() {
         assert_eq!(call(name, "not even JSON"), Ok(Request::Reboot));
     }
     for name in ["Reboot", "firmwareupdate", "%72eboot", "reboot/", "../reboot", "", "constructor"] {
-        assert_eq!(read(name, b"{}", false), None, "{name}");
+        assert_eq!(read(name, b"{}", Vouching::default()), None, "{name}");
     }
     for (name, request) in [
         ("factoryReset", Request::FactoryReset),

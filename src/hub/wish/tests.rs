@@ -7,6 +7,10 @@ use super::*;
 
 const DIGEST: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
+const STRICT: Vouching = Vouching { signed: false, undigested: false };
+const LAX: Vouching = Vouching { signed: false, undigested: true };
+const SIGNED: Vouching = Vouching { signed: true, undigested: false };
+
 fn good() -> Value {
     json!({"fwVersion": "2.8.5", "fwPackageURI": "https://h/fw?sig=S3CRET", "fwPackageCheckValue": DIGEST})
 }
@@ -18,7 +22,7 @@ fn with(name: &str, value: Value) -> Value {
 }
 
 fn refused(firmware: &Value) -> Reason {
-    match desired(Some(firmware), false).desired {
+    match desired(Some(firmware), STRICT).desired {
         Desired::Invalid { reason, .. } => reason,
         other @ (Desired::Absent | Desired::Wish(_)) => panic!("{firmware}: {other:?}"),
     }
@@ -30,7 +34,7 @@ fn the_tutorials_object_is_a_wish() {
         "fwVersion": "2.8.5", "fwPackageURI": "https://h/fw", "fwPackageCheckValue": format!("SHA256:{DIGEST}"),
         "fwSize": 1u64 << 53, "jobId": "j".repeat(128),
     });
-    let Parsed { desired: Desired::Wish(install), unknown } = desired(Some(&firmware), false) else {
+    let Parsed { desired: Desired::Wish(install), unknown } = desired(Some(&firmware), STRICT) else {
         panic!()
     };
     assert_eq!(install.artifact.version.unwrap().as_str(), "2.8.5");
@@ -42,8 +46,8 @@ fn the_tutorials_object_is_a_wish() {
 
 #[test]
 fn none_and_null_are_absent() {
-    assert_eq!(desired(None, false).desired, Desired::Absent);
-    assert_eq!(desired(Some(&Value::Null), false).desired, Desired::Absent);
+    assert_eq!(desired(None, STRICT).desired, Desired::Absent);
+    assert_eq!(desired(Some(&Value::Null), STRICT).desired, Desired::Absent);
 }
 
 #[test]
@@ -123,8 +127,32 @@ fn check_values_are_sha256_or_told_what_is_accepted() {
     let reason = refused(&bare);
     assert_eq!(reason.failure, Failure::RequestUnverifiable);
     assert!(reason.detail.contains("trust.allow_undigested"), "{reason}");
-    let Desired::Wish(install) = desired(Some(&bare), true).desired else { panic!() };
+    let Desired::Wish(install) = desired(Some(&bare), LAX).desired else { panic!() };
     assert_eq!(install.artifact.sha256, None);
+}
+
+#[test]
+fn a_signed_bundle_needs_no_check_value_where_there_are_root_keys() {
+    let reason = |firmware: &Value, vouching| match desired(Some(firmware), vouching).desired {
+        Desired::Invalid { reason, .. } => reason,
+        other @ (Desired::Absent | Desired::Wish(_)) => panic!("{firmware}: {other:?}"),
+    };
+    let bundle = json!({"fwVersion": "2.8.5", "fwPackageURI": "https://h/fw.twb?sig=S3CRET"});
+    let Desired::Wish(install) = desired(Some(&bundle), SIGNED).desired else { panic!() };
+    assert_eq!(install.artifact.sha256, None);
+    // One that is given is kept, and has to be one.
+    let mut digested = bundle.clone();
+    digested["fwPackageCheckValue"] = json!(DIGEST);
+    let Desired::Wish(install) = desired(Some(&digested), SIGNED).desired else { panic!() };
+    assert_eq!(install.artifact.sha256, DIGEST.parse().ok());
+    digested["fwPackageCheckValue"] = json!("123456abcde");
+    assert_eq!(reason(&digested, SIGNED).failure, Failure::RequestInvalid);
+    for vouching in [STRICT, LAX] {
+        let reason = reason(&bundle, vouching);
+        assert_eq!(reason.failure, Failure::BundleKey);
+        assert!(reason.detail.contains("trust.keys") && !reason.detail.contains("S3CRET"), "{reason}");
+    }
+    assert_eq!(reason(&good(), SIGNED).failure, Failure::BundleUnsigned);
 }
 
 #[test]
@@ -132,13 +160,13 @@ fn terms_are_read_strictly() {
     let mut firmware = with("fwHold", json!(true));
     firmware["fwConsent"] = json!(true);
     firmware["fwForceBy"] = json!("2026-12-01T04:00:00Z");
-    let Parsed { desired: Desired::Wish(install), unknown } = desired(Some(&firmware), false) else {
+    let Parsed { desired: Desired::Wish(install), unknown } = desired(Some(&firmware), STRICT) else {
         panic!()
     };
     let force_by = "2026-12-01T04:00:00Z".parse().ok();
-    assert_eq!(install.terms, Terms { hold: true, consent: true, force_by });
+    assert_eq!(install.terms, Terms { hold: true, consent: true, force_by, unattended: false });
     assert!(unknown.is_empty());
-    let Desired::Wish(plain) = desired(Some(&good()), false).desired else { panic!() };
+    let Desired::Wish(plain) = desired(Some(&good()), STRICT).desired else { panic!() };
     assert!(plain.terms.is_usual());
     assert_ne!(plain.id, install.id, "other terms, another wish");
     assert_eq!(plain.intent, install.intent, "for the same thing");
@@ -161,7 +189,7 @@ fn bounds_hold() {
     assert!(refused(&with("jobId", json!("j".repeat(129)))).detail.contains("128"));
     assert!(refused(&with("note", json!("x".repeat(MAX_BYTES)))).detail.contains("larger than"));
     let nested = |levels| (0..levels).fold(json!(1), |inner, _| json!({"a": inner}));
-    assert!(matches!(desired(Some(&with("x", nested(9))), false).desired, Desired::Wish(_)));
+    assert!(matches!(desired(Some(&with("x", nested(9))), STRICT).desired, Desired::Wish(_)));
     for levels in [10, 11, 100] {
         assert!(refused(&with("x", nested(levels))).detail.contains("nested deeper"));
     }
@@ -171,14 +199,14 @@ fn bounds_hold() {
 fn unknown_members_are_told_and_nothing_else() {
     let mut firmware = with("fwPackageUri", json!("https://wrong.case/"));
     firmware["\u{1b}[31m"] = json!({"a": [1]});
-    let parsed = desired(Some(&firmware), false);
+    let parsed = desired(Some(&firmware), STRICT);
     assert!(matches!(parsed.desired, Desired::Wish(_)));
     assert_eq!(parsed.unknown, ["\\u{1b}[31m", "fwPackageUri"]);
 }
 
 #[test]
 fn the_same_nonsense_has_the_same_id_and_other_nonsense_another() {
-    let id = |firmware: &Value| match desired(Some(firmware), false).desired {
+    let id = |firmware: &Value| match desired(Some(firmware), STRICT).desired {
         Desired::Invalid { id, version, .. } => (id, version.map(|version| version.to_string())),
         Desired::Absent | Desired::Wish(_) => panic!(),
     };
@@ -193,7 +221,7 @@ proptest! {
     fn nothing_makes_it_panic(text in "\\PC{0,40}", n in any::<i64>(), field in 0..5usize) {
         let name = ["fwVersion", "fwPackageURI", "fwPackageCheckValue", "fwSize", "jobId"][field];
         for value in [json!(text), json!(n), json!([text])] {
-            let _ = desired(Some(&with(name, value)), false);
+            let _ = desired(Some(&with(name, value)), STRICT);
         }
     }
 }
