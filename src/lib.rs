@@ -57,7 +57,7 @@
 //! | --- | --- | --- |
 //! | 4 doors | `main`, [`cli`] | everything; `main` is the one place where adapters are chosen |
 //! | 3 engine | [`engine`] [`control`] [`config`] [`events`] [`net`] | tasks, channels, time, and the floors below |
-//! | 2 adapters | [`boot`] [`slots`] [`image`] [`bundle`] [`health`] [`hooks`] [`hub`] [`host`] [`program`] [`properties`] [`store`] [`durable`] [`tls`] [`proxy`] [`secret`] [`stamp`] [`wire`] | one part of the world each |
+//! | 2 adapters | [`boot`] [`slots`] [`image`] [`bundle`] [`health`] [`hooks`] [`hub`] [`host`] [`program`] [`properties`] [`store`] [`keyring`] [`durable`] [`tls`] [`proxy`] [`secret`] [`stamp`] [`wire`] | one part of the world each |
 //! | 1 decisions | [`update`] [`report`] | nothing: no clock, no files, no randomness, no async |
 //! | 0 words | [`model`] | nothing; its values cannot be wrong |
 //!
@@ -115,6 +115,7 @@ pub mod hooks;
 pub mod host;
 pub mod hub;
 pub mod image;
+pub mod keyring;
 pub mod model;
 pub mod net;
 pub mod program;

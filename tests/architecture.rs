@@ -18,7 +18,7 @@ type Module = (&'static str, u8, &'static [&'static str]);
 
 /// A floor may use the floors below it, and does use no more than what is named here.
 /// Above them all is `main.rs`, the only place where adapters are chosen.
-const MODULES: [Module; 27] = [
+const MODULES: [Module; 28] = [
     // Words: values that cannot be wrong.
     ("model", 0, &[]),
     // Decisions: what follows from what happened, and what is told about it.
@@ -33,6 +33,7 @@ const MODULES: [Module; 27] = [
     ("host", 2, &["model"]),
     ("hub", 2, &["durable", "model", "proxy", "secret", "stamp", "tls", "wire"]),
     ("image", 2, &["durable", "model", "proxy", "tls", "wire"]),
+    ("keyring", 2, &["bundle", "program"]),
     ("program", 2, &[]),
     ("properties", 2, &["model", "program"]),
     ("proxy", 2, &["secret"]),
@@ -76,7 +77,7 @@ const MODULES: [Module; 27] = [
 ];
 
 /// Modules that use a neighbour on their own floor, and why.
-const NEIGHBOURS: [(&str, &str); 21] = [
+const NEIGHBOURS: [(&str, &str); 23] = [
     // A report is a projection of the state.
     ("report", "update"),
     // Both keep what must survive a power cut in two generations.
@@ -104,6 +105,9 @@ const NEIGHBOURS: [(&str, &str); 21] = [
     ("health", "program"),
     ("hooks", "program"),
     ("properties", "program"),
+    // Keys are what bundles are judged by, and their files are trusted as programs are.
+    ("keyring", "bundle"),
+    ("keyring", "program"),
     // It answers those who ask, and tells what it does.
     ("engine", "control"),
     ("engine", "events"),

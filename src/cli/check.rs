@@ -33,6 +33,7 @@ fn line(finding: &Finding) -> String {
         Weight::Error => "error",
         Weight::Warning => "warning",
         Weight::Unseen => "not looked at",
+        Weight::Note => "note",
     };
     clean(&format!("{weight}: {}: {}", finding.key, finding.what))
 }

@@ -22,6 +22,8 @@ pub enum Weight {
     Warning,
     /// Whoever runs the check may not look at it.
     Unseen,
+    /// It is as it should be, and worth seeing all the same.
+    Note,
 }
 
 impl Finding {
@@ -33,6 +35,11 @@ impl Finding {
     /// It hardly is as it is meant: `what`, and the `remedy`.
     pub fn warning(key: &'static str, what: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { weight: Weight::Warning, ..Self::error(key, what, remedy) }
+    }
+
+    /// It is well: `what` is there.
+    pub fn note(key: &'static str, what: impl Into<String>) -> Self {
+        Self { weight: Weight::Note, ..Self::error(key, what, "") }
     }
 
     /// This user may not look at `what`.

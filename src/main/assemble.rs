@@ -16,6 +16,7 @@ use twinboot::events;
 use twinboot::host::Host;
 use twinboot::hub::{self, Hub, Session};
 use twinboot::image::Net;
+use twinboot::keyring::{self, Keyring};
 use twinboot::model::{BootId, Slot, Timestamp};
 use twinboot::program::Runner;
 use twinboot::properties::Properties;
@@ -44,6 +45,7 @@ pub(crate) struct Ready {
     floor: Timestamp,
     reach: Reach,
     net: Net,
+    keyring: Keyring,
 }
 
 /// Something that much can be done without.
@@ -104,6 +106,7 @@ impl Ready {
                 config.path.display()
             ),
         })?;
+        let keyring = settings::keyring(&config).map_err(|faults| unusable(&faults))?;
         let boot = host.boot_id().map_err(|error| Waiting {
             what: format!("the kernel does not tell which boot this is: {}", error.reason().detail),
             remedy: "see that /proc is mounted".into(),
@@ -117,7 +120,7 @@ impl Ready {
             what: format!("{error:#}"),
             remedy: "see [tls] and [proxy] of the configuration".into(),
         })?;
-        Ok(Self { config, host, slots, booted, boot, floor, reach, net })
+        Ok(Self { config, host, slots, booted, boot, floor, reach, net, keyring })
     }
 
     /// Has everything be read anew that the network side has read.
@@ -169,7 +172,8 @@ impl Ready {
             let (host, floor) = (self.host.clone(), self.floor);
             move || host.wall_clock().filter(|now| *now >= hub::CLOCK_FLOOR).unwrap_or(floor)
         };
-        (hub, self.reach.session(port, &self.config, clock))
+        let vouching = settings::vouching(&self.config, &self.keyring);
+        (hub, self.reach.session(port, (&self.config, vouching), clock))
     }
 
     fn engine(
@@ -180,7 +184,7 @@ impl Ready {
         journal: &Journal,
         warnings: Vec<String>,
     ) -> Engine {
-        let Self { config, host, slots, booted, boot, net, .. } = self;
+        let Self { config, host, slots, booted, boot, net, keyring, .. } = self;
         let (reached, is_reached) = watch::channel(false);
         let state = config.state.directory.clone();
         let timeout = config.factory_reset.timeout;
@@ -212,7 +216,7 @@ impl Ready {
             rules: settings::rules(&config, journal.verbose),
             verbosity: journal.verbosity.clone(),
             factory: settings::factory(&config.factory_reset),
-            allow_undigested: config.trust.allow_undigested,
+            vouching: settings::vouching(&config, &keyring),
             dialects: settings::dialects(&config),
             properties: Properties::new(settings::properties(&config, runner)),
             telemetry: config.report.telemetry,
@@ -221,6 +225,18 @@ impl Ready {
         };
         Engine::new(parts, boot, booted)
     }
+}
+
+/// Without one of its keys a device would take what it was told not to take, or nothing at all any more: a new system
+/// like that must go back.
+fn unusable(faults: &[keyring::Fault]) -> Waiting {
+    let first = faults.first().cloned().unwrap_or_default();
+    let others = match faults.len() {
+        0 | 1 => String::new(),
+        n => format!(" (and {} more)", n - 1),
+    };
+    let what = format!("the root keys cannot be used: {}{others}", first.what);
+    Waiting { what, remedy: format!("{}; `twinboot check-config` shows all that is wrong", first.remedy) }
 }
 
 /// A device that cannot be updated must still be reached, and say why.

@@ -44,6 +44,7 @@ pub(crate) fn named(config: &Config) -> Vec<Finding> {
     inspection.bootloader();
     inspection.identity();
     inspection.network();
+    inspection.trust();
     inspection.programs();
     inspection.state();
     inspection.control();
@@ -196,6 +197,44 @@ impl Inspection<'_> {
         if let Some(problem) = problem {
             let remedy = "apt install ca-certificates, or name PEM files with certificate authorities";
             self.found.push(Finding::error("tls.ca_files", problem, remedy));
+        }
+    }
+
+    /// Whose signatures count, and for what.
+    fn trust(&mut self) {
+        const KEY: &str = "trust.keys";
+        let trust = &self.config.trust;
+        let keyring = match settings::keyring(self.config) {
+            Ok(keyring) => keyring,
+            Err(faults) => {
+                let faults = faults.into_iter().map(|it| Finding::error(KEY, it.what, it.remedy));
+                return self.found.extend(faults);
+            }
+        };
+        for file in keyring.passed_over() {
+            let what = format!("{} is not read: its name does not end in .pem", file.display());
+            self.found.push(Finding::warning(KEY, what, "rename it if it is a key, or remove it"));
+        }
+        if keyring.roots().is_empty() {
+            let what = format!(
+                "no root key in {}: whoever holds the hub's credentials decides what this device runs",
+                trust.keys.display()
+            );
+            let remedy = "put your root keys there, and sign what you roll out: man twinboot-bundle";
+            return self.found.push(Finding::warning(KEY, what, remedy));
+        }
+        let files = keyring.files().iter().map(|(id, file)| {
+            let name = file.file_name().unwrap_or_default().display();
+            format!("{name} ({id})")
+        });
+        let files: Vec<_> = files.collect();
+        let what = format!("{} of these must sign: {}", trust.threshold, files.join(", "));
+        self.found.push(Finding::note(KEY, what));
+        let product = trust.product.is_none().then_some(("trust.product", "what this device is"));
+        let hardware = trust.compatible.is_empty().then_some(("trust.compatible", "what hardware this is"));
+        for (key, word) in product.into_iter().chain(hardware) {
+            let what = format!("nothing says {word}: a bundle that is signed for another one would be installed");
+            self.found.push(Finding::error(key, what, "set it as your bundles have it"));
         }
     }
 

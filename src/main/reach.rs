@@ -6,10 +6,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::runtime::Handle;
 use twinboot::config::Config;
-use twinboot::hub::registration;
-use twinboot::hub::{Port, Remote, Session, Shelf};
+use twinboot::hub::{self, Port, Remote, Session, Shelf, registration};
 use twinboot::image::Net;
-use twinboot::model::Timestamp;
+use twinboot::model::{Timestamp, Vouching};
 use twinboot::wire::{Setup, Side};
 
 use crate::settings;
@@ -62,10 +61,11 @@ impl Reach {
     pub(crate) fn session(
         &self,
         port: Port,
-        config: &Config,
+        (config, vouching): (&Config, Vouching),
         clock: impl Fn() -> Timestamp + Send + 'static,
     ) -> Session {
-        let (shelf, settings) = (Shelf::open(&config.state.directory), settings::hub(config));
+        let shelf = Shelf::open(&config.state.directory);
+        let settings = hub::Settings { vouching, ..settings::hub(config) };
         match self {
             Self::Here(out) => Session::new(port, out.access(config).remembering(shelf), settings, clock),
             Self::Apart(side) => Session::remote(port, Remote::new(side.clone(), shelf), settings, clock),

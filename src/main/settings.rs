@@ -8,6 +8,7 @@ use twinboot::config::{self, Config};
 use twinboot::engine::Health;
 use twinboot::health::HubMode;
 use twinboot::hooks::Hooks;
+use twinboot::keyring::{self, Keyring};
 use twinboot::model::{Artifact, Factory, Location, LogLevel, Rules, Vouching};
 use twinboot::program::Runner;
 use twinboot::report::Dialect;
@@ -35,6 +36,17 @@ pub(crate) fn factory(reset: &config::FactoryReset) -> Factory {
         size: None,
     });
     Factory { image, program: reset.program.is_some() }
+}
+
+/// The root keys. Whoever names a directory for them means it to be there; the usual one may be missing.
+pub(crate) fn keyring(config: &Config) -> Result<Keyring, Vec<keyring::Fault>> {
+    let config::Trust { keys, threshold, .. } = &config.trust;
+    Keyring::load(keys, *threshold, *keys == config::Trust::default().keys)
+}
+
+/// What must vouch for an image that is asked for.
+pub(crate) fn vouching(config: &Config, keyring: &Keyring) -> Vouching {
+    Vouching { signed: !keyring.roots().is_empty(), undigested: config.trust.allow_undigested }
 }
 
 /// Where the two slots are.
@@ -98,7 +110,7 @@ pub(crate) fn root(config: &Config) -> PathBuf {
     config.simulator.root.clone().unwrap_or_else(|| "/".into())
 }
 
-/// The session with the hub.
+/// The session with the hub; what vouches for an image is for the side to say that judges requests.
 pub(crate) fn hub(config: &Config) -> hub::Settings {
     hub::Settings {
         keep_alive: config.hub.keep_alive,
@@ -110,7 +122,6 @@ pub(crate) fn hub(config: &Config) -> hub::Settings {
         websocket_port: u16::try_from(config.hub.websocket_port).unwrap_or(443),
         token_lifetime: config.hub.token_lifetime,
         backoff: [config.hub.backoff.first, config.hub.backoff.last],
-        vouching: Vouching { signed: false, undigested: config.trust.allow_undigested },
         take_messages: true,
         ..hub::Settings::default()
     }

@@ -29,11 +29,12 @@ use self::machine::Machine;
 use crate::{inspect, settings};
 
 /// What is looked at with the configuration, and what there is to say of it if nothing was found.
-const INSPECTED: [(&str, &str); 6] = [
+const INSPECTED: [(&str, &str); 7] = [
     ("configuration", "nobody but its owner can change it"),
     ("loader", "its variables can be read"),
     ("identity", "it is there, and closed to others"),
     ("authorities", "there are certificate authorities to trust"),
+    ("product", "bundles for another product or other hardware are refused"),
     ("programs", "what would be run cannot be changed by others"),
     ("control", "its group is there"),
 ];
@@ -109,6 +110,8 @@ fn inspected(findings: Vec<Finding>) -> Vec<Check> {
 
 fn check(Finding { weight, key, what, remedy }: Finding) -> Check {
     let name = match key.split_once('.').map_or(key, |(section, _)| section) {
+        "trust" if ["trust.product", "trust.compatible"].contains(&key) => "product",
+        "trust" => "keys",
         "slots" => "slots",
         "boot" => "loader",
         "hub" | "provisioning" => "identity",
@@ -122,6 +125,7 @@ fn check(Finding { weight, key, what, remedy }: Finding) -> Check {
     let level = match weight {
         Weight::Error => Level::Fail,
         Weight::Warning | Weight::Unseen => Level::Warn,
+        Weight::Note => Level::Ok,
     };
     let unseen = if weight == Weight::Unseen { "not looked at: " } else { "" };
     Check { level, name, what: format!("{unseen}{key}: {what}"), remedy }
