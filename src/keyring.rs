@@ -124,7 +124,9 @@ fn read(path: &Path) -> Result<PublicKey, Fault> {
         Ok(length) if length as u64 > MAX_FILE => format!("{shown} is too long for a key"),
         // What follows would say no more than that it is no public key.
         Ok(_) if text.contains("PRIVATE KEY") => {
-            let remedy = format!("take it off this device at once; what belongs here: openssl pkey -in {shown} -pubout");
+            let remedy = format!(
+                "take it off this device at once; what belongs here: openssl pkey -in {shown} -pubout"
+            );
             return Err(Fault::new(format!("{shown} holds a private key"), remedy));
         }
         Ok(_) => match PublicKey::parse(&text) {

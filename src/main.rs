@@ -15,6 +15,8 @@ mod guard;
 mod inspect;
 #[path = "main/loader.rs"]
 mod loader;
+#[path = "main/medium/mod.rs"]
+mod medium;
 #[path = "main/network.rs"]
 mod network;
 #[path = "main/orders.rs"]
@@ -35,5 +37,5 @@ use std::process::ExitCode;
 use twinboot::cli;
 
 fn main() -> ExitCode {
-    cli::main(daemon::run, network::run, inspect::all, guard::run, doctor::examine)
+    cli::main(daemon::run, network::run, inspect::all, guard::run, doctor::examine, medium::choose)
 }

@@ -12,7 +12,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::PathBuf;
 use std::sync::LazyLock;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
@@ -23,6 +23,9 @@ use support::{Checked, Cloud, Recipe, Sides, SimDevice};
 const LIMIT: Duration = Duration::from_secs(40);
 
 static V1: LazyLock<Vec<u8>> = LazyLock::new(|| Recipe::good("1.0.0", 1 << 20).make());
+
+/// A root key, as OpenSSL writes its public half.
+const ROOT: &str = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAbFwAlRhm0cqT+itSDynMAfhj2Tgz53ZOmNgNzKjZuBs=\n-----END PUBLIC KEY-----\n";
 
 /// What the command line of its kernel says beside `root=`.
 const ARGUMENTS: &str = "rootwait init=/sbin/init panic=10";
@@ -89,6 +92,10 @@ impl Board {
         ] {
             self.write(name, &text)?;
         }
+        fs::create_dir_all(self.machine("tmp"))?;
+        self.key("root.pem", ROOT)?;
+        self.configure("[trust]\nproduct = \"gateway\"\ncompatible = [\"rev-b\"]\n")?;
+        fs::rename(self.device.path("conf.d/60-planted.toml"), self.device.path("conf.d/55-trust.toml"))?;
         for unit in ["multi-user.target.wants/twinboot.service", "timers.target.wants/twinboot-trial.timer"] {
             let link = self.machine(&format!("etc/systemd/system/{unit}"));
             fs::create_dir_all(link.parent().unwrap())?;
@@ -144,6 +151,36 @@ impl Board {
     fn mode(&self, name: &str, mode: u32) -> Checked {
         fs::set_permissions(self.device.path(name), fs::Permissions::from_mode(mode))?;
         Ok(())
+    }
+
+    /// A file beside its root keys.
+    fn key(&self, name: &str, text: &str) -> Checked {
+        let path = format!("keys.d/{name}");
+        fs::write(self.device.path(&path), text)?;
+        self.mode(&path, 0o644)
+    }
+
+    /// Makes it known by a certificate that counts since so many days, and ends in so many.
+    fn certificate(&self, before: u64, ends: i64) -> Checked {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::default();
+        let (day, now) = (24 * 60 * 60, SystemTime::now());
+        params.not_before = (now - Duration::from_secs(before * day)).into();
+        params.not_after = if ends < 0 {
+            (now - Duration::from_secs(ends.unsigned_abs() * day)).into()
+        } else {
+            (now + Duration::from_secs(ends.unsigned_abs() * day)).into()
+        };
+        for (name, text, mode) in [
+            ("device.pem", params.self_signed(&key).unwrap().pem(), 0o644),
+            ("device.key", key.serialize_pem(), 0o600),
+        ] {
+            fs::write(self.device.path(name), text)?;
+            self.mode(name, mode)?;
+        }
+        let path = |name| self.device.path(name).display().to_string();
+        let (certificate, key) = (path("device.pem"), path("device.key"));
+        self.configure(&format!("[hub]\ncertificate_file = {certificate:?}\nprivate_key_file = {key:?}\n"))
     }
 
     /// Adds to its configuration.

@@ -43,7 +43,7 @@ pub(super) fn install(
                     Request::Install(Box::new(Install::new(artifact, Origin::Local, None).on(terms)))
                 }
                 Err(message) => {
-                    complain(&clean(&message), "");
+                    complain(&message, "");
                     return Exit::Failed;
                 }
             }

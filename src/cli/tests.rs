@@ -267,7 +267,10 @@ fn a_daemon_that_is_not_there_or_does_not_come_back_is_exit_3() {
     std::fs::write(&config, format!("[control]\nsocket = \"{}\"\n[policy]\nx = 1\n", nobody.display()))
         .unwrap();
     for command in [Command::Cancel, Command::Status { json: false, watch: false }] {
-        assert_eq!(format!("{:?}", client_command(&command, &config)), format!("{:?}", ExitCode::from(3)));
+        assert_eq!(
+            format!("{:?}", client_command(&command, &config, |_, _| Err("none".into()))),
+            format!("{:?}", ExitCode::from(3))
+        );
     }
 }
 

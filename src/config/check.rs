@@ -126,7 +126,8 @@ impl Checks<'_> {
     /// What a bundle is for is compared byte by byte: blanks and what cannot be seen would make a device refuse its own.
     fn trust(&mut self) {
         let trust = &self.config.trust;
-        let is_name = |text: &String| (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+        let is_name =
+            |text: &String| (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
         const WANTED: &str = "must be 1 to 64 printable ASCII characters without blanks";
         if trust.product.as_ref().is_some_and(|product| !is_name(product)) {
             self.problem("trust.product", WANTED.into());

@@ -72,7 +72,7 @@ mod tests {
         }
         for rid in ["1", "2"] {
             let reply = port.replier(CallId { link: 1, rid: rid.to_owned() });
-            let call = methods::read("reboot", b"", false).expect("it is known");
+            let call = methods::read("reboot", b"", crate::model::Vouching::default()).expect("it is known");
             queue.push(HubEvent::Method { call, reply });
         }
         assert_eq!(queue.0.len(), 6);

@@ -232,8 +232,13 @@ impl Inspection<'_> {
         self.found.push(Finding::note(KEY, what));
         let product = trust.product.is_none().then_some(("trust.product", "what this device is"));
         let hardware = trust.compatible.is_empty().then_some(("trust.compatible", "what hardware this is"));
+        if let (Some(product), None) = (&trust.product, hardware) {
+            let what = format!("this is {product} on {}", trust.compatible.join(", "));
+            self.found.push(Finding::note("trust.product", what));
+        }
         for (key, word) in product.into_iter().chain(hardware) {
-            let what = format!("nothing says {word}: a bundle that is signed for another one would be installed");
+            let what =
+                format!("nothing says {word}: a bundle that is signed for another one would be installed");
             self.found.push(Finding::error(key, what, "set it as your bundles have it"));
         }
     }
@@ -341,7 +346,7 @@ impl Inspection<'_> {
 }
 
 /// Where a file is, outside of the service; or where it is looked for last.
-fn place(file: &Path) -> PathBuf {
+pub(crate) fn place(file: &Path) -> PathBuf {
     let mut candidates = config::candidates(file, None);
     let last = candidates.pop().unwrap_or_else(|| file.to_owned());
     candidates.into_iter().find(|path| path.exists()).unwrap_or(last)

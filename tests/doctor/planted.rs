@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::{ARGUMENTS, Board, Checked, symlink};
+use super::{ARGUMENTS, Board, Checked, ROOT, symlink};
 use twinboot::boot::uboot::env::{Env, Layout, encode};
 
 /// A test: its name, what is planted, the level and the check that must tell it, and what of its words.
@@ -124,6 +124,46 @@ planted! {
         => "warn" "health" "judges a new system";
     configuration_can_be_changed: |board| board.mode("twinboot.toml", 0o666)
         => "warn" "configuration" "can be written by others";
+    nobody_signs: |board| Ok(fs::remove_file(board.device.path("keys.d/root.pem"))?)
+        => "warn" "keys" "whoever holds the hub's credentials decides";
+    root_key_can_be_exchanged: |board| board.mode("keys.d/root.pem", 0o666)
+        => "fail" "keys" "root.pem can be written by others (mode 666)";
+    root_key_is_damaged: |board| board.key("other.pem", &ROOT[..70])
+        => "fail" "keys" "other.pem: this is no public key in PEM";
+    root_key_is_private: |board| {
+        board.key("other.pem", "-----BEGIN PRIVATE KEY-----\nMC4=\n-----END PRIVATE KEY-----\n")
+    } => "fail" "keys" "other.pem holds a private key";
+    root_key_is_there_twice: |board| board.key("other.pem", ROOT)
+        => "fail" "keys" "is the same key as";
+    // The neutral element of the curve: its signature over anything is known to everybody.
+    root_key_is_weak: |board| board.key("other.pem", "AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n")
+        => "fail" "keys" "anybody can sign for";
+    root_key_has_another_name: |board| board.key("other.pub", ROOT)
+        => "warn" "keys" "other.pub is not read";
+    too_few_root_keys: |board| board.configure("[trust]\nthreshold = 2\n")
+        => "fail" "keys" "2 root keys must sign (trust.threshold)";
+    keys_are_not_mounted: |board| Ok(fs::remove_dir_all(board.device.path("keys.d"))?)
+        => "fail" "keys" "which trust.keys names, is not there";
+    product_is_not_said: |board| {
+        Ok(fs::write(board.device.path("conf.d/55-trust.toml"), "[trust]\ncompatible = [\"rev-b\"]\n")?)
+    }
+        => "fail" "product" "nothing says what this device is";
+    hardware_is_not_said: |board| {
+        Ok(fs::write(board.device.path("conf.d/55-trust.toml"), "[trust]\nproduct = \"gateway\"\n")?)
+    }
+        => "fail" "product" "nothing says what hardware this is";
+    device_key_can_be_written_by_all: |board| board.mode("connection-string", 0o666)
+        => "fail" "identity" "others may read it (mode 0666)";
+    certificate_ends_soon: |board| board.certificate(350, 15)
+        => "warn" "certificate" "in 14 days";
+    certificate_has_ended: |board| board.certificate(100, -1)
+        => "fail" "certificate" "no hub lets it in";
+    temporary_directory_is_full: |board| {
+        // A file system that never has room.
+        let tmp = board.machine("tmp");
+        fs::remove_dir(&tmp)?;
+        Ok(symlink("/sys", tmp)?)
+    } => "warn" "temporary" "is full";
     no_digest_is_asked_for: |board| board.configure("[trust]\nallow_undigested = true\n")
         => "warn" "trust" "allow_undigested";
     version_is_not_told: |board| board.write("etc/os-release", "ID=gateway\n")

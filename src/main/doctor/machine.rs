@@ -17,6 +17,11 @@ impl Machine {
         Self { root }
     }
 
+    /// Where something of this machine's is.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
     /// A file's text; `None` if there is none, or it cannot be read.
     pub(super) fn text(&self, name: &str) -> Option<String> {
         fs::read(self.root.join(name)).ok().map(|bytes| String::from_utf8_lossy(&bytes).into_owned())

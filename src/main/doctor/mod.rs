@@ -5,6 +5,7 @@
 //! from the machine, real or simulated, and puts them in order. Nothing is changed but, on request, one variable of the
 //! bootloader's.
 
+mod certificate;
 mod hub;
 mod kernel;
 mod loader;
@@ -29,12 +30,11 @@ use self::machine::Machine;
 use crate::{inspect, settings};
 
 /// What is looked at with the configuration, and what there is to say of it if nothing was found.
-const INSPECTED: [(&str, &str); 7] = [
+const INSPECTED: [(&str, &str); 6] = [
     ("configuration", "nobody but its owner can change it"),
     ("loader", "its variables can be read"),
     ("identity", "it is there, and closed to others"),
     ("authorities", "there are certificate authorities to trust"),
-    ("product", "bundles for another product or other hardware are refused"),
     ("programs", "what would be run cannot be changed by others"),
     ("control", "its group is there"),
 ];
@@ -78,7 +78,9 @@ pub(crate) fn examine(config: &Config, how: Consultation) -> Vec<Check> {
     let runtime = machine.manager_setting("RuntimeWatchdogSec");
     found.push(kernel::watchdog(&watchdogs(&machine), runtime.as_deref()));
     found.extend(state(config, &machine, &fstab));
+    found.extend(scratch(&machine));
     found.push(clock(&machine, &host));
+    found.extend(certificate::examine(config, host.wall_clock()));
     found.extend(units(&machine));
     found.push(health(config));
     found.push(version(&host));
@@ -161,6 +163,12 @@ pub(crate) fn misplaced(config: &Config) -> Option<(String, &'static str)> {
     let directory = config.state.directory.canonicalize().ok()?;
     let machine = Machine::new(settings::root(config));
     storage::misplaced(&directory, &mounts(&machine), &slot_devices(config))
+}
+
+/// Where others put what they do not keep. It may be left out of a simulated machine.
+fn scratch(machine: &Machine) -> Option<Check> {
+    let directory = machine.path("tmp").canonicalize().ok()?;
+    Some(storage::scratch(&directory, storage::room(&directory)))
 }
 
 fn mounts(machine: &Machine) -> Vec<storage::Mount> {

@@ -148,6 +148,24 @@ pub(super) fn room(directory: &Path) -> Option<(u64, u64)> {
     Some((found.f_bavail.saturating_mul(found.f_frsize), files))
 }
 
+/// Whether programs of the integrator's, of systemd's and of whoever looks after the board have where to put things. Of ours
+/// nothing is put there.
+pub(super) fn scratch(directory: &Path, room: Option<(u64, u64)>) -> Check {
+    const NAME: &str = "temporary";
+    let shown = directory.display();
+    match room {
+        None => Check::warn(NAME, format!("how much room there is in {shown} is not known"), "df says more"),
+        Some((bytes, files)) if bytes < LITTLE || files < 16 => {
+            let what = format!(
+                "{shown} is full ({} KiB, {files} files left): hooks and health checks may fail for want of room",
+                bytes >> 10
+            );
+            Check::warn(NAME, what, "empty it, or give it more room (tmp.mount)")
+        }
+        Some((bytes, _)) => Check::ok(NAME, format!("{} MiB are left in {shown}", bytes >> 20)),
+    }
+}
+
 /// Whether that is enough.
 pub(super) fn space(directory: &Path, room: Option<(u64, u64)>) -> Check {
     const NAME: &str = "space";

@@ -29,9 +29,10 @@ GROUPADD_PARAM:${PN} = "--system twinboot"
 do_install() {
     install -D -m 0755 ${B}/target/${CARGO_TARGET_SUBDIR}/twinboot ${D}${bindir}/twinboot
     install -D -m 0644 ${S}/config/twinboot.toml ${D}${sysconfdir}/twinboot/twinboot.toml
-    for each in conf.d health.d hooks.d properties.d; do
+    for each in conf.d health.d hooks.d keys.d properties.d; do
         install -d ${D}${sysconfdir}/twinboot/$each
     done
+    install -m 0644 ${S}/packaging/keys.d/README ${D}${sysconfdir}/twinboot/keys.d/README
     install -d ${D}${systemd_system_unitdir}
     for each in ${S}/systemd/*.service ${S}/systemd/*.socket ${S}/systemd/*.timer; do
         [ ! -e $each ] || install -m 0644 $each ${D}${systemd_system_unitdir}/

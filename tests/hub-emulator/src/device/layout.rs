@@ -13,6 +13,7 @@ pub(super) fn lay_out(directory: &Path, options: &Options<'_>) -> io::Result<()>
         "state",
         "health.d",
         "conf.d",
+        "keys.d",
         "machine/etc",
         "machine/proc/sys/kernel/random",
         "machine/sys/firmware/devicetree/base",
@@ -79,6 +80,9 @@ fw_env_config = "{root}/fw_env.config"
 connect_timeout = "5s"
 idle_timeout = "5s"
 backoff = ["100ms", "500ms"]
+
+[trust]
+keys = "{root}/keys.d"
 
 [health]
 deadline = "30s"
