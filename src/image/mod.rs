@@ -174,6 +174,7 @@ pub fn write(
         return Ok(image.clone());
     }
     let mut source = Source::open(fetch, saved.as_ref())?;
+    source.afford_all()?;
     loop {
         let begin = match saved.take().map(|saved| saved.point) {
             Some(Point::Whole { image }) => return Ok(image),
