@@ -171,8 +171,9 @@ impl Tools {
             cancel: &order.cancel,
             rate: &order.rate,
             update: &update,
+            signed: None,
         };
-        let image = image::write(&fetch, &mut target, &mut checkpoint).map_err(|error| error.reason())?;
+        let image::Written { image, seal: _ } = image::write(&fetch, &mut target, &mut checkpoint).map_err(|error| error.reason())?;
         target.has_root(&image)?;
         Ok(image)
     }

@@ -64,19 +64,21 @@ impl<'a> Patch<'a> {
     }
 
     /// What the slot held at `at` before anything of that was written. In the order of the image.
-    pub(super) fn old(&mut self, at: u64, len: usize) -> Result<&[u8], Error> {
+    /// `None`: it cannot be read, and is worth nothing.
+    pub(super) fn old(&mut self, at: u64, len: usize) -> Option<&[u8]> {
         let from = at - at % BLOCK as u64;
         let until = (at + len as u64).next_multiple_of(BLOCK as u64).min(self.size);
         if self.old.at > from || self.old.at + (self.old.bytes.len() as u64) < until {
             self.old.at = from;
             self.old.bytes.resize((until - from) as usize, 0);
             if let Err(error) = read_exactly(self.target, from, &mut self.old.bytes) {
+                tracing::debug!(error = error.chain(), "a part of the slot cannot be read, and is written anew");
                 self.old.bytes.clear();
-                return Err(error);
+                return None;
             }
         }
         let skip = (at - self.old.at) as usize;
-        Ok(&self.old.bytes[skip..skip + len])
+        Some(&self.old.bytes[skip..skip + len])
     }
 
     /// Sees to it that the slot holds `bytes` at `at`, which is not before the end of what it was given last. What lies
@@ -85,7 +87,8 @@ impl<'a> Patch<'a> {
         if self.open_at + self.open.len() as u64 != at {
             self.close()?;
             let begins = at - at % BLOCK as u64;
-            let before = self.old(begins, (at - begins) as usize)?.to_vec();
+            let mut before = vec![0; (at - begins) as usize];
+            self.read(begins, &mut before)?;
             (self.open, self.open_at) = (before, begins);
         }
         let (mut at, mut bytes) = (at, bytes);
@@ -106,8 +109,8 @@ impl<'a> Patch<'a> {
         Ok(())
     }
 
-    /// Writes the open block, completed by what is there.
-    fn close(&mut self) -> Result<(), Error> {
+    /// Writes the open block, completed by what is there: what follows is in its place.
+    pub(super) fn close(&mut self) -> Result<(), Error> {
         let mut block = std::mem::take(&mut self.open);
         if block.is_empty() {
             return Ok(());
@@ -125,12 +128,13 @@ impl<'a> Patch<'a> {
         if bytes.is_empty() {
             return Ok(());
         }
-        let old = self.old(at, bytes.len())?;
-        let pairs = bytes.chunks(BLOCK).zip(old.chunks(BLOCK));
-        let differs: Vec<bool> = pairs.map(|(new, old)| new != old).collect();
+        let differs: Vec<bool> = match self.old(at, bytes.len()) {
+            Some(old) => bytes.chunks(BLOCK).zip(old.chunks(BLOCK)).map(|(new, old)| new != old).collect(),
+            None => vec![true; bytes.len().div_ceil(BLOCK)],
+        };
         let mut block = 0;
         while block < differs.len() {
-            let run = differs[block..].iter().take_while(|differs| **differs == differs[block]).count();
+            let run = differs[block..].iter().take_while(|run| **run == differs[block]).count();
             if differs[block] {
                 let (from, until) = (block * BLOCK, bytes.len().min((block + run) * BLOCK));
                 self.change(at + from as u64, &bytes[from..until])?;

@@ -12,7 +12,7 @@ use super::super::source::Source;
 const GAP: u64 = 2 << 10;
 
 /// Ranges of a file that are wanted, in order, those close to each other joined.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Ranges(Vec<(u64, u64)>);
 
 impl Ranges {
@@ -22,11 +22,6 @@ impl Ranges {
             Some(last) if from.saturating_sub(last.1) <= GAP => last.1 = from + len,
             Some(_) | None => self.0.push((from, from + len)),
         }
-    }
-
-    /// How many bytes they are.
-    pub(super) fn len(&self) -> u64 {
-        self.0.iter().map(|(from, until)| until - from).sum()
     }
 
     /// How many bytes of them lie behind `position`.
@@ -58,6 +53,14 @@ pub(super) struct Reader<'a> {
 impl<'a> Reader<'a> {
     pub(super) fn new(source: Source<'a>) -> Self {
         Self { source, expected: Ranges::default(), held: Bytes::new() }
+    }
+
+    /// Everything begins anew, with the first of `ranges`.
+    pub(super) fn restart(&mut self, ranges: Ranges) -> Result<(), Error> {
+        self.held.clear();
+        let (from, until) = ranges.0.first().copied().unwrap_or_default();
+        self.expected = ranges;
+        self.source.seek(from, until)
     }
 
     /// What will be read from here on.
@@ -128,7 +131,7 @@ mod tests {
             ranges.add(from, len);
         }
         assert_eq!(ranges.0, [(100, 165 + GAP), (9000, 9001)]);
-        assert_eq!((ranges.len(), ranges.end()), (66 + GAP, 9001));
+        assert_eq!((ranges.len_from(0), ranges.end()), (66 + GAP, 9001));
         for (at, until) in [(99, None), (100, Some(2213)), (2212, Some(2213)), (2213, None), (9000, Some(9001))] {
             assert_eq!(ranges.until(at), until, "{at}");
         }

@@ -76,7 +76,7 @@ impl<'a> Source<'a> {
         let start = saved.map_or_else(Start::default, |saved| Start {
             offset: match &saved.point {
                 Point::Half(position) => position.offset,
-                Point::Whole { .. } | Point::Nothing => 0,
+                Point::Whole(_) | Point::Nothing => 0,
             },
             total: saved.total,
             validator: saved.validator.clone(),
