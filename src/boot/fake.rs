@@ -146,6 +146,7 @@ impl Board {
             default: self.default,
             trial: self.trial.map(|(slot, _)| slot),
             tries_left: self.trial.map(|(_, left)| left),
+            floor: None,
             warnings: Vec::new(),
         }
     }

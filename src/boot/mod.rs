@@ -27,6 +27,8 @@ pub struct BootView {
     pub trial: Option<Slot>,
     /// How many more boots the trial may take, where the bootloader counts.
     pub tries_left: Option<u32>,
+    /// The lowest rollback index that was committed to, where the variables keep one.
+    pub floor: Option<u64>,
     /// Damage that was survived, each a sentence for the journal (such as one bad copy of two).
     pub warnings: Vec<String>,
 }

@@ -21,6 +21,7 @@ impl Engine {
             self.live.warnings.remove(&unreadable);
         }
         (self.facts.default, self.facts.trial) = (Some(view.default), view.trial);
+        self.facts.floor = view.floor;
         if self.view.as_ref().is_none_or(|known| known.warnings != view.warnings) {
             for warning in &view.warnings {
                 self.repeat(|repeats, now, about| repeats.env_one_copy_bad(now, about, warning));
@@ -49,5 +50,7 @@ pub(super) fn look_around(
         version: host.image_version(),
         booted_at: host.boot_time(),
         factory,
+        floor: view.and_then(|view| view.floor),
+        overdue: None,
     }
 }

@@ -135,6 +135,8 @@ pub struct Engine {
     /// Those of the configuration.
     configured: Rules,
     rate: RateLimit,
+    /// How many bytes one update may fetch without being asked; 0 is no limit.
+    data_cap: u64,
     verbosity: events::Verbosity,
     /// What is wrong with the time zone, as the status says.
     zone_warning: Option<String>,
@@ -191,6 +193,7 @@ impl Engine {
         live.warnings.extend(unreadable.clone());
         let facts = facts::look_around(&host, view.as_ref().ok(), boot, booted, factory);
         let hooked = Hooked::new(tools.hooks.clone());
+        let data_cap = tools.image.data_cap;
         let mut engine = Self {
             record,
             facts,
@@ -207,6 +210,7 @@ impl Engine {
             configured: rules.clone(),
             rules,
             rate: RateLimit::default(),
+            data_cap,
             verbosity,
             zone_warning: None,
             allow_undigested,

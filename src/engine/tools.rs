@@ -114,7 +114,7 @@ impl Tools {
             Work::Rest => self.look(&State::Idle, order.facts.booted).map(drop),
             Work::Await(stage) => return self.ask_at_gate(order, stage),
             Work::Download(slot) => match self.download(order, slot) {
-                Ok(image) => return Word::Event(Event::Written(image)),
+                Ok(image) => return Word::Event(Event::Written { image, seal: None }),
                 Err(why) => Err(why),
             },
             Work::Verify(slot) => self.verify(order, slot),

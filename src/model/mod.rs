@@ -4,6 +4,7 @@
 //! [`VerifiedSlot`] has been read back. Whoever holds one need not check it again. No I/O, no clock, no async.
 
 mod artifact;
+mod bytes;
 mod digest;
 mod failure;
 mod install;
@@ -19,6 +20,7 @@ mod window;
 mod zone;
 
 pub use artifact::{Artifact, Factory, Image, Location};
+pub use bytes::Bytes;
 pub use digest::{BadDigest, Sha256};
 pub use failure::{Failure, Reason};
 pub use install::{Consent, Install, IntentId, Origin, Terms, UpdateId};

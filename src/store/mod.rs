@@ -132,6 +132,8 @@ mod tests {
             trial: None,
             version: None,
             booted_at: None,
+            floor: None,
+            overdue: None,
             factory: crate::model::Factory::default(),
         }
     }

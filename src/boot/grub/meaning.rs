@@ -209,7 +209,7 @@ impl State {
                 warnings.push(format!("slot {slot} is on trial and slot {other} may not boot: no way back"));
             }
             let tries_left = Some(self.limit.saturating_sub(*self.tried.of(slot)));
-            return BootView { default: !slot, trial: Some(slot), tries_left, warnings };
+            return BootView { default: !slot, trial: Some(slot), tries_left, floor: None, warnings };
         }
         let (first, other) = (self.first, !self.first);
         let has_fallen_back = self.armed == Some(first) && *self.ok.of(first) && *self.ok.of(other);
@@ -227,7 +227,7 @@ impl State {
         if self.armed.is_some_and(|slot| slot != first) {
             warnings.push(format!("{TRIAL} is set, but ORDER puts slot {first} first: no trial"));
         }
-        BootView { default, trial: None, tries_left: None, warnings }
+        BootView { default, trial: None, tries_left: None, floor: None, warnings }
     }
 }
 

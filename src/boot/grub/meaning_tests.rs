@@ -150,7 +150,8 @@ fn a_committed_slot_is_the_default_and_the_other_stays_bootable() {
         put(&mut block, |block| meaning.armed(block, Slot::B));
         boot(script, &mut block, |_| true);
         put(&mut block, |block| meaning.committed(block, Slot::B));
-        let wanted = BootView { default: Slot::B, trial: None, tries_left: None, warnings: vec![] };
+        let wanted =
+            BootView { default: Slot::B, trial: None, tries_left: None, floor: None, warnings: vec![] };
         assert_eq!(meaning.view(&block).unwrap(), wanted);
         assert_eq!(
             (get(&block, "ORDER"), get(&block, "A_OK"), get(&block, TRIAL)),

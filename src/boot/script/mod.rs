@@ -202,7 +202,7 @@ impl Bootloader for Script {
         let primary = self.primary().map_err(Error::Unreadable)?;
         let trial = self.marked().map_err(Error::Unreadable)?;
         let default = trial.map_or(primary, |slot| !slot);
-        Ok(BootView { default, trial, tries_left: None, warnings: Vec::new() })
+        Ok(BootView { default, trial, tries_left: None, floor: None, warnings: Vec::new() })
     }
 
     fn arm(&mut self, slot: &VerifiedSlot) -> Result<(), Error> {

@@ -110,7 +110,7 @@ impl Tryboot {
     fn meaning(&self, file: &Autoboot) -> Result<BootView, Error> {
         let (default, tryboot) = (self.slot_of(file.default)?, self.slot_of(file.tryboot)?);
         let trial = Some(tryboot).filter(|slot| *slot != default);
-        Ok(BootView { default, trial, tries_left: None, warnings: Vec::new() })
+        Ok(BootView { default, trial, tries_left: None, floor: None, warnings: Vec::new() })
     }
 
     /// Writes what the file is to say, unless it says it.

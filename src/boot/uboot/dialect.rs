@@ -242,7 +242,7 @@ fn counter_view(env: &Env, variable: &str, values: &PerSlot<String>) -> Result<B
     })?;
     let mut warnings = Vec::new();
     if number(env, "upgrade_available", 10)?.unwrap_or(0) == 0 {
-        return Ok(BootView { default: slot, trial: None, tries_left: None, warnings });
+        return Ok(BootView { default: slot, trial: None, tries_left: None, floor: None, warnings });
     }
     let limit = number(env, "bootlimit", 10)?.filter(|limit| *limit > 0);
     let count = number(env, "bootcount", 10)?.unwrap_or(0);
@@ -250,7 +250,7 @@ fn counter_view(env: &Env, variable: &str, values: &PerSlot<String>) -> Result<B
         warnings.push("a trial is armed and bootlimit is not set: U-Boot never falls back".to_owned());
     }
     let tries_left = limit.map(|limit| limit.saturating_sub(count));
-    Ok(BootView { default: !slot, trial: Some(slot), tries_left, warnings })
+    Ok(BootView { default: !slot, trial: Some(slot), tries_left, floor: None, warnings })
 }
 
 /// `BOOT_<name>_LEFT`.
@@ -327,6 +327,7 @@ impl Order {
                 default: !slot,
                 trial: Some(slot),
                 tries_left: Some(self.left(slot)),
+                floor: None,
                 warnings,
             };
         }
@@ -337,7 +338,7 @@ impl Order {
         // A default whose boots are used up, too, gives way to the other slot, and then that one is what boots.
         let is_used_up = self.left(first) == 0 && (1..tries).contains(&other);
         let default = if self.has_fallen_back() || is_used_up { !first } else { first };
-        BootView { default, trial: None, tries_left: None, warnings }
+        BootView { default, trial: None, tries_left: None, floor: None, warnings }
     }
 }
 

@@ -133,6 +133,8 @@ fn facts() -> Facts {
         trial: None,
         version: None,
         booted_at: None,
+        floor: None,
+        overdue: None,
         factory: Factory::default(),
     }
 }
