@@ -139,7 +139,7 @@ impl Tools {
     pub fn look(&mut self, state: &State, booted: Slot) -> Result<BootView, Reason> {
         let view = self.bootloader.view().map_err(|error| error.reason())?;
         if *state == State::Idle && view.trial.is_none() && view.default == booted {
-            if let Err(error) = self.bootloader.commit(booted) {
+            if let Err(error) = self.bootloader.commit(booted, None) {
                 tracing::warn!(%error, "the bootloader could not be told of a good boot");
             }
             return self.bootloader.view().map_err(|error| error.reason());
@@ -267,7 +267,7 @@ impl Tools {
     }
 
     fn commit(&mut self, order: &Order, slot: Slot) -> Result<(), Reason> {
-        self.tell_bootloader(order, |bootloader| bootloader.commit(slot))?;
+        self.tell_bootloader(order, |bootloader| bootloader.commit(slot, None))?;
         self.tell_hooks(order, hooks::Stage::PostCommit);
         Ok(())
     }

@@ -268,7 +268,7 @@ impl Bootloader for Efi {
         self.set(VERB, &once, Some(&name))
     }
 
-    fn commit(&mut self, slot: Slot) -> Result<(), Error> {
+    fn commit(&mut self, slot: Slot, _floor: Option<u64>) -> Result<(), Error> {
         self.settle("committing the slot", slot, false)
     }
 

@@ -217,7 +217,7 @@ impl Bootloader for Script {
         Ok(())
     }
 
-    fn commit(&mut self, slot: Slot) -> Result<(), Error> {
+    fn commit(&mut self, slot: Slot, _floor: Option<u64>) -> Result<(), Error> {
         let fail = unwritable("committing the slot");
         // Also of a slot that is the default already: a loader that counts every boot down fills its count up then.
         self.call(&["set-state", self.name(slot), "good"]).map_err(&fail)?;

@@ -186,7 +186,7 @@ impl Bootloader for Tryboot {
         self.save("arming the trial", &bytes, !slot, slot)
     }
 
-    fn commit(&mut self, slot: Slot) -> Result<(), Error> {
+    fn commit(&mut self, slot: Slot, _floor: Option<u64>) -> Result<(), Error> {
         let bytes = self.load()?;
         self.save("committing the slot", &bytes, slot, slot)
     }

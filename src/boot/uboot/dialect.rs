@@ -83,7 +83,12 @@ impl Wanted {
 
     /// A decimal 0, which is what U-Boot makes of a variable that is not there.
     fn zero(name: &str) -> Self {
-        Self { name: name.to_owned(), value: "0".to_owned(), is_implied: true }
+        Self::number(name, 0)
+    }
+
+    /// A decimal number, 0 for a variable that is not there.
+    pub(super) fn number(name: &str, value: u64) -> Self {
+        Self { name: name.to_owned(), value: value.to_string(), is_implied: value == 0 }
     }
 
     pub(super) fn is_in_effect(&self, env: &Env) -> bool {
