@@ -5,8 +5,8 @@ pub mod efi;
 mod examination;
 #[cfg(any(test, feature = "fakes"))]
 pub mod fake;
-pub mod grub;
 mod floor;
+pub mod grub;
 mod in_place;
 pub mod script;
 pub mod tryboot;

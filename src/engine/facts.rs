@@ -4,6 +4,7 @@ use super::Engine;
 use crate::boot::BootView;
 use crate::host::Host;
 use crate::model::{BootId, Factory, Slot};
+use crate::store::overdue;
 use crate::update::Facts;
 
 impl Engine {
@@ -12,6 +13,19 @@ impl Engine {
         self.see(view);
         self.retune();
         self.live.tell(&self.record, &self.facts, None, None);
+    }
+
+    /// What the guard over the last trial left behind has had its effect, or was about something else. As long as that is
+    /// not saved, the next start has to find it.
+    pub(super) async fn forget_overdue(&mut self) {
+        if self.facts.overdue.take().is_none() || self.unsaved {
+            return;
+        }
+        let state = self.state.clone();
+        let forgotten = tokio::task::spawn_blocking(move || overdue::discard(&state)).await;
+        if let Ok(Err(why)) = forgotten {
+            tracing::warn!(why, "what the guard over a trial left behind could not be removed");
+        }
     }
 
     /// Notes what the bootloader says now.

@@ -21,6 +21,7 @@ use crate::image::{self, Cancel, Progress, RateLimit};
 use crate::model::{Artifact, Failure, Image, Reason, Slot, TargetSlot, VerifiedSlot};
 use crate::program::{Keep, Purpose, Runner, Task, is_trusted};
 use crate::slots::{SlotMap, TargetDevice};
+use crate::store::overdue;
 use crate::update::{Event, Facts, Job, Phase, Plan, State, Work};
 
 /// A write to the bootloader is tried so often before it counts as failed; a lock may be held, a device may be busy.
@@ -97,6 +98,8 @@ pub(super) struct Order {
     pub job: Option<Job>,
     /// The slot the previous system is in.
     pub previous: Option<Slot>,
+    /// The lowest rollback index that is taken.
+    pub floor: u64,
     /// Where we are.
     pub facts: Facts,
     /// Where to note how far it is.
@@ -213,6 +216,10 @@ impl Tools {
         let verified = self.verified.take().filter(|verified| verified.slot() == slot);
         let verified = verified.ok_or_else(|| Failure::Internal.because("the slot was not verified"))?;
         self.note_units(order);
+        // Whatever it says is about another trial. Should it stay, it names that one.
+        if let Err(why) = overdue::discard(&self.state) {
+            tracing::warn!(why, "what the guard over an earlier trial left behind could not be removed");
+        }
         self.tell_bootloader(order, |bootloader| bootloader.arm(&verified))
     }
 
@@ -267,7 +274,8 @@ impl Tools {
     }
 
     fn commit(&mut self, order: &Order, slot: Slot) -> Result<(), Reason> {
-        self.tell_bootloader(order, |bootloader| bootloader.commit(slot, None))?;
+        let floor = job(order)?.seal.as_ref().map(|seal| seal.floor_after(order.floor));
+        self.tell_bootloader(order, |bootloader| bootloader.commit(slot, floor))?;
         self.tell_hooks(order, hooks::Stage::PostCommit);
         Ok(())
     }

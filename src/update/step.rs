@@ -54,12 +54,13 @@ impl Job {
     fn was_overdue(&self, now: &Facts) -> Option<Reason> {
         use Phase::*;
         let has_been_tried = match &self.phase {
-            Applying | Confirming | Committing => true,
+            Confirming | Committing => true,
             Rebooting { since } => *since != now.boot,
             Accepted
             | Downloading
             | Verifying
             | Staged
+            | Applying
             | Resetting
             | Finishing { .. }
             | RollingBack { .. }

@@ -107,7 +107,8 @@ impl Grub {
             debug!(verb, "already in effect");
             return Ok(());
         }
-        let steps = self.steps(loaded, &wanted).map_err(|full| unwritable(format!("{}: {full}", self.name)))?;
+        let steps =
+            self.steps(loaded, &wanted).map_err(|full| unwritable(format!("{}: {full}", self.name)))?;
         self.is_unproved = true;
         for step in &steps {
             self.write_proved(step).map_err(|problem| unwritable(format!("{}: {problem}", self.name)))?;
