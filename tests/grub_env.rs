@@ -196,7 +196,7 @@ fn peers_our_verbs_change_what_they_should_and_nothing_else() {
                 set(&[("twinboot_trial", "b")]);
                 loader.arm(&verified(Slot::B))
             }
-            1 => loader.commit(Slot::B),
+            1 => loader.commit(Slot::B, None),
             _ => {
                 set(&[("A_OK", "0")]);
                 loader.revert(Slot::B)
@@ -311,7 +311,7 @@ fn peers_a_verb_is_one_write_and_one_flush() {
     const CHILD: &str = "TWINBOOT_TRACED_BLOCK";
     let verbs = |board: &mut Grub| {
         board.revert(Slot::B).unwrap();
-        board.commit(Slot::A).unwrap();
+        board.commit(Slot::A, None).unwrap();
         board.revert(Slot::A).unwrap();
     };
     if let Some(environment) = std::env::var_os(CHILD) {

@@ -34,6 +34,7 @@ pub enum Fault {
 struct Board {
     default: Slot,
     trial: Option<(Slot, u32)>,
+    floor: Option<u64>,
     /// Slots that the loader would fall back to.
     is_bootable: [bool; 2],
     tries: u32,
@@ -55,6 +56,7 @@ impl FakeBootloader {
         Self(Arc::new(Mutex::new(Board {
             default,
             trial: None,
+            floor: None,
             is_bootable: [true; 2],
             tries,
             is_unreadable: false,
@@ -146,6 +148,7 @@ impl Board {
             default: self.default,
             trial: self.trial.map(|(slot, _)| slot),
             tries_left: self.trial.map(|(_, left)| left),
+            floor: self.floor,
             warnings: Vec::new(),
         }
     }
@@ -155,11 +158,13 @@ impl Board {
         default: Slot,
         trial: Option<(Slot, u32)>,
         is_bootable: [bool; 2],
+        floor: Option<u64>,
     ) -> Result<(), Error> {
         if self.is_unreadable {
             return Err(Error::Unreadable("the fake environment is unreadable".to_owned()));
         }
-        let is_in_effect = (self.default, self.trial, self.is_bootable) == (default, trial, is_bootable);
+        let wanted = (default, trial, is_bootable, floor);
+        let is_in_effect = (self.default, self.trial, self.is_bootable, self.floor) == wanted;
         if is_in_effect && !self.is_unproved {
             return Ok(());
         }
@@ -167,7 +172,7 @@ impl Board {
         let fault = self.faults.iter().find(|(at, _)| *at == self.writes).map(|(_, fault)| *fault);
         self.is_unproved = fault.is_some();
         if fault != Some(Fault::Lost) {
-            (self.default, self.trial, self.is_bootable) = (default, trial, is_bootable);
+            (self.default, self.trial, self.is_bootable, self.floor) = wanted;
         }
         match fault {
             None => Ok(()),
@@ -194,21 +199,24 @@ impl Bootloader for FakeBootloader {
             return Err(Error::Unwritable(format!("slot {slot} is the default, it needs no trial")));
         }
         let (default, tries) = (board.default, board.tries);
-        board.change(default, Some((slot, tries)), [true; 2])
+        let floor = board.floor;
+        board.change(default, Some((slot, tries)), [true; 2], floor)
     }
 
-    fn commit(&mut self, slot: Slot) -> Result<(), Error> {
+    fn commit(&mut self, slot: Slot, floor: Option<u64>) -> Result<(), Error> {
         let mut board = self.board();
         board.calls.push(Call::Commit(slot));
         let is_on_trial = board.trial.is_some_and(|(trial, _)| trial == slot);
         let is_bootable = if is_on_trial { [true; 2] } else { board.is_bootable };
-        board.change(slot, None, is_bootable)
+        let floor = floor.or(board.floor);
+        board.change(slot, None, is_bootable, floor)
     }
 
     fn revert(&mut self, to: Slot) -> Result<(), Error> {
         let mut board = self.board();
         board.calls.push(Call::Revert(to));
-        board.change(to, None, [to == Slot::A, to == Slot::B])
+        let floor = board.floor;
+        board.change(to, None, [to == Slot::A, to == Slot::B], floor)
     }
 
     fn reboot_argument(&mut self) -> Result<Option<String>, Error> {
@@ -254,7 +262,7 @@ mod tests {
         let mut loader = rom.clone();
         loader.arm(&verified(Slot::B)).unwrap();
         rom.next_boot(|_| true);
-        loader.commit(Slot::B).unwrap();
+        loader.commit(Slot::B, None).unwrap();
         assert_eq!([rom.next_boot(|_| true), rom.next_boot(|_| true)], [Slot::B; 2]);
         assert!(rom.is_bootable(Slot::A));
         loader.revert(Slot::B).unwrap();
@@ -266,7 +274,7 @@ mod tests {
     fn writes_fail_as_told_and_repeat_until_proved() {
         let rom = FakeBootloader::new(Slot::A, 1);
         let mut loader = rom.clone();
-        loader.commit(Slot::A).unwrap();
+        loader.commit(Slot::A, None).unwrap();
         assert_eq!(rom.writes(), 0, "already in effect");
         rom.fail_write(1, Fault::Lost);
         rom.fail_write(2, Fault::DoneAndDenied);

@@ -5,6 +5,7 @@ pub mod efi;
 mod examination;
 #[cfg(any(test, feature = "fakes"))]
 pub mod fake;
+mod floor;
 pub mod grub;
 mod in_place;
 pub mod script;
@@ -27,6 +28,8 @@ pub struct BootView {
     pub trial: Option<Slot>,
     /// How many more boots the trial may take, where the bootloader counts.
     pub tries_left: Option<u32>,
+    /// The lowest rollback index that is taken, where the variables keep one.
+    pub floor: Option<u64>,
     /// Damage that was survived, each a sentence for the journal (such as one bad copy of two).
     pub warnings: Vec<String>,
 }
@@ -47,11 +50,15 @@ pub trait Bootloader: Send {
     /// If the write did not happen or cannot be proved to have happened.
     fn arm(&mut self, slot: &VerifiedSlot) -> Result<(), Error>;
 
-    /// Makes the slot on trial the default. The other slot stays bootable by hand or by request.
+    /// Makes the slot on trial the default. The other slot stays bootable by hand or by request. In the same write, `floor`
+    /// becomes the lowest rollback index that is taken from now on; `None` leaves that as it is.
+    ///
+    /// A loader whose variables have no place for a floor, or no room left, is told of the slot alone: a system that has
+    /// proved well must not be lost for that, and the record knows the floor, too. [`BootView::floor`] says what is kept.
     ///
     /// # Errors
     /// As for `arm`.
-    fn commit(&mut self, slot: Slot) -> Result<(), Error>;
+    fn commit(&mut self, slot: Slot, floor: Option<u64>) -> Result<(), Error>;
 
     /// Boots `to` and nothing else: it is the default, no trial is armed, the other slot is nobody's fallback.
     ///

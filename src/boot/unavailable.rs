@@ -30,7 +30,7 @@ impl Bootloader for Unavailable {
         self.error()
     }
 
-    fn commit(&mut self, _slot: Slot) -> Result<(), Error> {
+    fn commit(&mut self, _slot: Slot, _floor: Option<u64>) -> Result<(), Error> {
         self.error()
     }
 

@@ -4,6 +4,7 @@ use super::Engine;
 use crate::boot::BootView;
 use crate::host::Host;
 use crate::model::{BootId, Factory, Slot};
+use crate::store::overdue;
 use crate::update::Facts;
 
 impl Engine {
@@ -14,6 +15,19 @@ impl Engine {
         self.live.tell(&self.record, &self.facts, None, None);
     }
 
+    /// What the guard over the last trial left behind has had its effect, or was about something else. As long as that is
+    /// not saved, the next start has to find it.
+    pub(super) async fn forget_overdue(&mut self) {
+        if self.facts.overdue.take().is_none() || self.unsaved {
+            return;
+        }
+        let state = self.state.clone();
+        let forgotten = tokio::task::spawn_blocking(move || overdue::discard(&state)).await;
+        if let Ok(Err(why)) = forgotten {
+            tracing::warn!(why, "what the guard over a trial left behind could not be removed");
+        }
+    }
+
     /// Notes what the bootloader says now.
     pub(super) fn see(&mut self, view: Option<BootView>) {
         let Some(view) = view else { return };
@@ -21,6 +35,7 @@ impl Engine {
             self.live.warnings.remove(&unreadable);
         }
         (self.facts.default, self.facts.trial) = (Some(view.default), view.trial);
+        self.facts.floor = view.floor;
         if self.view.as_ref().is_none_or(|known| known.warnings != view.warnings) {
             for warning in &view.warnings {
                 self.repeat(|repeats, now, about| repeats.env_one_copy_bad(now, about, warning));
@@ -49,5 +64,7 @@ pub(super) fn look_around(
         version: host.image_version(),
         booted_at: host.boot_time(),
         factory,
+        floor: view.and_then(|view| view.floor),
+        overdue: None,
     }
 }

@@ -35,6 +35,7 @@ mod rules;
 mod settings;
 mod target;
 mod tools;
+mod trust;
 mod units;
 mod worker;
 
@@ -42,6 +43,7 @@ mod worker;
 mod tests;
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -55,10 +57,10 @@ use crate::events;
 use crate::host::Host;
 use crate::hub::{Hub, Tuned};
 use crate::image::RateLimit;
-use crate::model::{BootId, Factory, Rules, Slot, Timestamp, Vouching};
+use crate::model::{BootId, Cost, Factory, IntentId, Rules, Slot, Timestamp, Vouching};
 use crate::properties::Properties;
 use crate::report::Dialect;
-use crate::store::StateStore;
+use crate::store::{self, StateStore};
 use crate::update::{Event, Facts, Record, State, Wish, Work};
 
 use hooked::{Hooked, Word};
@@ -66,6 +68,7 @@ use leave::Beginning;
 pub use leave::{Carried, Left};
 use live::Live;
 pub use tools::{FactoryProgram, Health, Tools};
+pub use trust::Signing;
 use worker::{Finished, Worker};
 
 /// How long a reboot that was asked for through the hub waits for the answer to arrive there.
@@ -135,6 +138,8 @@ pub struct Engine {
     /// Those of the configuration.
     configured: Rules,
     rate: RateLimit,
+    /// How many bytes one update may fetch without being asked; 0 is no limit.
+    data_cap: u64,
     verbosity: events::Verbosity,
     /// What is wrong with the time zone, as the status says.
     zone_warning: Option<String>,
@@ -156,6 +161,10 @@ pub struct Engine {
     unreadable: Option<String>,
     /// The last save failed: what is stored may be older than the record.
     unsaved: bool,
+    /// The state directory.
+    state: PathBuf,
+    /// What it costs that was told last, and of which update.
+    planned: Option<(IntentId, Cost)>,
     /// This work failed and is not begun again before then, or a broken device would spin.
     resting: Option<(worker::Key, Instant)>,
     hooked: Hooked,
@@ -189,8 +198,13 @@ impl Engine {
         let view = tools.look(&record.state, booted).map_err(|error| error.to_string());
         let unreadable = view.as_ref().err().cloned();
         live.warnings.extend(unreadable.clone());
-        let facts = facts::look_around(&host, view.as_ref().ok(), boot, booted, factory);
+        let mut facts = facts::look_around(&host, view.as_ref().ok(), boot, booted, factory);
+        let state = tools.state.clone();
+        if is_first {
+            facts.overdue = store::overdue::find(&state);
+        }
         let hooked = Hooked::new(tools.hooks.clone());
+        let data_cap = tools.image.data_cap;
         let mut engine = Self {
             record,
             facts,
@@ -207,6 +221,7 @@ impl Engine {
             configured: rules.clone(),
             rules,
             rate: RateLimit::default(),
+            data_cap,
             verbosity,
             zone_warning: None,
             vouching,
@@ -220,6 +235,8 @@ impl Engine {
             resumed_at: 0,
             unreadable,
             unsaved,
+            state,
+            planned: None,
             resting: None,
             hooked,
         };
@@ -271,6 +288,7 @@ impl Engine {
         }
         let first = self.first.clone();
         let _ = self.take(first).await;
+        self.forget_overdue().await;
     }
 
     /// One turn: see to the work, tell, and wait for one thing to happen. May be dropped while it waits. The reload,

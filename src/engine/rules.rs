@@ -43,10 +43,11 @@ impl Engine {
     /// What holds now. Where the time zone cannot be found out, the window is in UTC, and the operator is told: never
     /// to switch over again would be worse than to do it at another hour.
     fn conditions(&mut self, rules: &mut Rules) -> Conditions {
-        let Some(time) = self.now() else { return Conditions::default() };
+        let cap = self.data_cap;
+        let Some(time) = self.now() else { return Conditions { cap, ..Conditions::default() } };
         if rules.window.is_none() {
             self.warn_of_zone(None);
-            return Conditions { time: Some(time), minute: None };
+            return Conditions { time: Some(time), minute: None, cap };
         }
         let (minute, warning) = match self.host.minute_of_day(&rules.zone, time) {
             Ok(minute) => (Some(minute), None),
@@ -58,7 +59,7 @@ impl Engine {
             }
         };
         self.warn_of_zone(warning);
-        Conditions { time: Some(time), minute }
+        Conditions { time: Some(time), minute, cap }
     }
 
     pub(super) fn warn_of_zone(&mut self, warning: Option<String>) {

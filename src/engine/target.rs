@@ -2,7 +2,7 @@
 
 use crate::image;
 use crate::model::{Failure, Image, Reason};
-use crate::slots::TargetDevice;
+use crate::slots::{SeedDevice, TargetDevice};
 
 /// A slot's device as the image chain's target.
 pub(super) struct Device(pub(super) TargetDevice);
@@ -26,6 +26,10 @@ impl image::Target for Device {
         self.0.size()
     }
 
+    fn parts(&self) -> Vec<u64> {
+        self.0.parts()
+    }
+
     fn write_at(&mut self, offset: u64, data: &[u8]) -> std::io::Result<()> {
         self.0.write_at(offset, data)
     }
@@ -40,5 +44,19 @@ impl image::Target for Device {
 
     fn read_back(&self, offset: u64, buffer: &mut [u8]) -> std::io::Result<usize> {
         self.0.read_back(offset, buffer)
+    }
+}
+
+/// The running slot's device as the image chain may use it.
+#[derive(Debug)]
+pub(super) struct Seed(pub(super) SeedDevice);
+
+impl image::Seed for Seed {
+    fn size(&self) -> u64 {
+        self.0.size()
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.0.read_at(offset, buffer)
     }
 }

@@ -21,6 +21,7 @@ use crate::image::{self, Cancel, Progress, RateLimit};
 use crate::model::{Artifact, Failure, Image, Reason, Slot, TargetSlot, VerifiedSlot};
 use crate::program::{Keep, Purpose, Runner, Task, is_trusted};
 use crate::slots::{SlotMap, TargetDevice};
+use crate::store::overdue;
 use crate::update::{Event, Facts, Job, Phase, Plan, State, Work};
 
 /// A write to the bootloader is tried so often before it counts as failed; a lock may be held, a device may be busy.
@@ -97,6 +98,8 @@ pub(super) struct Order {
     pub job: Option<Job>,
     /// The slot the previous system is in.
     pub previous: Option<Slot>,
+    /// The lowest rollback index that is taken.
+    pub floor: u64,
     /// Where we are.
     pub facts: Facts,
     /// Where to note how far it is.
@@ -114,7 +117,7 @@ impl Tools {
             Work::Rest => self.look(&State::Idle, order.facts.booted).map(drop),
             Work::Await(stage) => return self.ask_at_gate(order, stage),
             Work::Download(slot) => match self.download(order, slot) {
-                Ok(image) => return Word::Event(Event::Written(image)),
+                Ok(image) => return Word::Event(Event::Written { image, seal: None }),
                 Err(why) => Err(why),
             },
             Work::Verify(slot) => self.verify(order, slot),
@@ -139,7 +142,7 @@ impl Tools {
     pub fn look(&mut self, state: &State, booted: Slot) -> Result<BootView, Reason> {
         let view = self.bootloader.view().map_err(|error| error.reason())?;
         if *state == State::Idle && view.trial.is_none() && view.default == booted {
-            if let Err(error) = self.bootloader.commit(booted) {
+            if let Err(error) = self.bootloader.commit(booted, None) {
                 tracing::warn!(%error, "the bootloader could not be told of a good boot");
             }
             return self.bootloader.view().map_err(|error| error.reason());
@@ -171,8 +174,9 @@ impl Tools {
             cancel: &order.cancel,
             rate: &order.rate,
             update: &update,
+            signed: None,
         };
-        let image = image::write(&fetch, &mut target, &mut checkpoint).map_err(|error| error.reason())?;
+        let image::Written { image, seal: _ } = image::write(&fetch, &mut target, &mut checkpoint).map_err(|error| error.reason())?;
         target.has_root(&image)?;
         Ok(image)
     }
@@ -212,6 +216,10 @@ impl Tools {
         let verified = self.verified.take().filter(|verified| verified.slot() == slot);
         let verified = verified.ok_or_else(|| Failure::Internal.because("the slot was not verified"))?;
         self.note_units(order);
+        // Whatever it says is about another trial. Should it stay, it names that one.
+        if let Err(why) = overdue::discard(&self.state) {
+            tracing::warn!(why, "what the guard over an earlier trial left behind could not be removed");
+        }
         self.tell_bootloader(order, |bootloader| bootloader.arm(&verified))
     }
 
@@ -266,7 +274,8 @@ impl Tools {
     }
 
     fn commit(&mut self, order: &Order, slot: Slot) -> Result<(), Reason> {
-        self.tell_bootloader(order, |bootloader| bootloader.commit(slot))?;
+        let floor = job(order)?.seal.as_ref().map(|seal| seal.floor_after(order.floor));
+        self.tell_bootloader(order, |bootloader| bootloader.commit(slot, floor))?;
         self.tell_hooks(order, hooks::Stage::PostCommit);
         Ok(())
     }

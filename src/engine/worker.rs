@@ -123,6 +123,7 @@ impl Engine {
             work: key.1,
             job: self.record.state.job().cloned(),
             previous: self.record.previous,
+            floor: self.record.floor(&self.facts),
             facts: self.facts.clone(),
             progress: Progress::default(),
             cancel: Cancel::default(),

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use serde::{Deserialize, Serialize};
 
 use crate::durable::{Generations, Loaded};
-use crate::model::{Image, Location, Sha256};
+use crate::model::{Image, Location, Seal, Sha256};
 
 use super::decode::State;
 use super::hash::Hasher;
@@ -18,7 +18,7 @@ use super::{Fetch, Position};
 pub const CAPACITY: usize = 8 << 10;
 
 /// Another number for another layout: an old checkpoint is then as good as none.
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 /// On a slow line a checkpoint is made after this time even if few bytes came.
 const AT_LEAST_EVERY: Duration = Duration::from_secs(10);
 
@@ -40,7 +40,7 @@ pub(super) enum Point {
     /// On the way.
     Half(Box<Position>),
     /// All there, and durable.
-    Whole { image: Image },
+    Whole(Box<super::Written>),
     /// Nothing of use is there; what it cost to get that far still counts.
     Nothing,
 }
@@ -66,7 +66,10 @@ struct Document {
 #[serde(rename_all = "lowercase")]
 enum Written {
     Half { offset: u64, fetched: Packed, len: u64, image: Packed, decoder: State },
-    Whole(Image),
+    Whole {
+        image: Image,
+        seal: Option<Seal>,
+    },
     Nothing,
 }
 
@@ -101,6 +104,7 @@ pub(super) struct Journal<'a> {
     job: Sha256,
     every: u64,
     update: &'a str,
+    has_digest: bool,
     is_capped: bool,
     /// The tally that is saved.
     tally: u64,
@@ -117,6 +121,7 @@ impl<'a> Journal<'a> {
             job: job(fetch),
             every: fetch.settings.checkpoint_every,
             update: fetch.update,
+            has_digest: fetch.artifact.sha256.is_some(),
             is_capped: fetch.settings.data_cap > 0,
             tally: 0,
             offset: 0,
@@ -147,7 +152,9 @@ impl<'a> Journal<'a> {
         self.tally = if document.update == self.update { document.tally } else { 0 };
         let point = match document.point {
             Written::Nothing => Point::Nothing,
-            Written::Whole(image) => Point::Whole { image },
+            // Without a digest the same address may lead to something else by the next update.
+            Written::Whole { .. } if document.update != self.update && !self.has_digest => Point::Nothing,
+            Written::Whole { image, seal } => Point::Whole(Box::new(super::Written { image, seal })),
             Written::Half { offset, fetched, len, image, decoder } => {
                 self.offset = offset;
                 let (fetched, image) = (Hasher::restore(&fetched.0)?, Hasher::restore(&image.0)?);
@@ -192,7 +199,7 @@ impl<'a> Journal<'a> {
     pub(super) fn save(&mut self, source: &Source<'_>, point: Point) {
         let offset = match &point {
             Point::Half(position) => position.offset,
-            Point::Whole { .. } => source.total().unwrap_or(self.offset),
+            Point::Whole(_) => source.total().unwrap_or(self.offset),
             Point::Nothing => 0,
         };
         let is_something = !matches!(point, Point::Nothing);
@@ -206,7 +213,7 @@ impl<'a> Journal<'a> {
             update: self.update.to_owned(),
             tally: source.tally(),
             point: match point {
-                Point::Whole { image } => Written::Whole(image),
+                Point::Whole(written) => Written::Whole { image: written.image, seal: written.seal },
                 Point::Nothing => Written::Nothing,
                 Point::Half(position) => Written::Half {
                     offset,

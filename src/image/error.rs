@@ -3,7 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::model::{Failure, Reason, Sha256};
+use crate::bundle::Refusal;
+use crate::model::{Cost, Failure, Reason, Sha256};
 
 /// What somebody else's error said, with its causes, in one line.
 #[derive(Debug, thiserror::Error)]
@@ -128,6 +129,22 @@ pub enum Error {
         /// So many are allowed.
         cap: u64,
     },
+    /// Fetching what is missing takes more than is allowed, and somebody has to allow it.
+    #[error("{} bytes are to be fetched of {}, and {cap} are allowed (download.data_cap)", cost.fetch, cost.full)]
+    Cost {
+        /// What it takes.
+        cost: Cost,
+        /// So many may be fetched without asking.
+        cap: u64,
+    },
+    /// Not to be trusted, not for this device, or not what was signed.
+    #[error("{what}")]
+    Refused {
+        /// The code.
+        failure: Failure,
+        /// Why, and what to do.
+        what: String,
+    },
     /// The file on this device cannot be read.
     #[error("reading {path}")]
     File {
@@ -186,7 +203,35 @@ fn over_cap(fetched: u64, rest: Option<u64>, cap: u64) -> String {
     }
 }
 
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused { failure: refusal.failure(), what: refusal.to_string() }
+    }
+}
+
 impl Error {
+    pub(super) fn damaged(what: &str) -> Self {
+        Self::Refused { failure: Failure::BundleDamaged, what: what.to_owned() }
+    }
+
+    /// A plain image, where images are to be signed.
+    pub(super) fn unsigned() -> Self {
+        let what = "there are root keys on this device, so what is installed has to be signed: make a bundle (.twb) of it";
+        Self::Refused { failure: Failure::BundleUnsigned, what: what.to_owned() }
+    }
+
+    /// A bundle, and nobody whose signature counts.
+    pub(super) fn no_keys() -> Self {
+        let what = "it is a bundle, and there are no root keys on this device: put them into its directory of keys";
+        Self::Refused { failure: Failure::BundleKey, what: what.to_owned() }
+    }
+
+    /// The slot's partitions are others than those the image is for.
+    pub(super) fn other_parts(theirs: &[u64], ours: &[u64]) -> Self {
+        let what = format!("the image is for partitions of {theirs:?} bytes, the slot's have {ours:?}");
+        Self::Refused { failure: Failure::BundleIncompatible, what }
+    }
+
     /// The public failure this amounts to.
     pub fn reason(&self) -> Reason {
         self.failure().because(self.chain())
@@ -225,7 +270,8 @@ impl Error {
             Self::ContentChanged(_) => Failure::DownloadContentChanged,
             Self::Size { .. } => Failure::DownloadSizeMismatch,
             Self::Digest { .. } => Failure::DownloadDigestMismatch,
-            Self::DataCap { .. } => Failure::DataCap,
+            Self::DataCap { .. } | Self::Cost { .. } => Failure::DataCap,
+            Self::Refused { failure, .. } => *failure,
             Self::File { .. } => Failure::SourceUnreadable,
             Self::Undecodable { .. } => Failure::ImageUndecodable,
             Self::TooBig { .. } => Failure::TargetTooSmall,
@@ -253,12 +299,14 @@ impl Error {
             | Self::Redirect(_)
             | Self::Answer { .. }
             | Self::DataCap { .. }
+            | Self::Cost { .. }
             | Self::File { .. }
             | Self::GaveUp { .. } => true,
             Self::ContentChanged(_)
             | Self::Size { .. }
             | Self::Digest { .. }
             | Self::Undecodable { .. }
+            | Self::Refused { .. }
             | Self::TooBig { .. }
             | Self::Target { .. }
             | Self::StartOver(_) => false,

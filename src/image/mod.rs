@@ -24,6 +24,7 @@
 //! A `Read` chain reads ahead in every link. Here every link stands at the same byte whenever the decoder reports a
 //! boundary, so that a checkpoint is just a copy of their states.
 
+mod bundle;
 mod checkpoint;
 mod decode;
 mod error;
@@ -40,7 +41,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::durable::Generations;
-use crate::model::{Artifact, Image, Sha256, Slot};
+use crate::model::{Artifact, Image, Seal, Sha256, Slot};
 
 use checkpoint::{Journal, Point, Saved};
 use decode::{Decoder, Limits, Out, State};
@@ -48,6 +49,7 @@ use hash::Hasher;
 use sink::Sink;
 use source::Source;
 
+pub use bundle::{Seed, Signed};
 pub use checkpoint::{CAPACITY as CHECKPOINT_CAPACITY, discard};
 pub use error::Error;
 pub use progress::{Cancel, Progress, Snapshot};
@@ -59,6 +61,10 @@ pub use source::{Direct, Net, serve};
 pub trait Target: Send {
     /// Its size in bytes.
     fn size(&self) -> u64;
+    /// The sizes in bytes of the partitions that it consists of.
+    fn parts(&self) -> Vec<u64> {
+        vec![self.size()]
+    }
     /// Writes all of `data`; not durable before the next flush.
     ///
     /// # Errors
@@ -151,10 +157,21 @@ pub struct Fetch<'a> {
     pub rate: &'a RateLimit,
     /// Names the update: what an earlier one fetched does not count against the data cap.
     pub update: &'a str,
+    /// How bundles are judged. With this only bundles are installed, and without it none is.
+    pub signed: Option<Signed<'a>>,
+}
+
+/// What was written.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Written {
+    /// What the slot holds, for [`read_back`] to be compared with.
+    pub image: Image,
+    /// What the signatures vouch for, if it was a bundle.
+    pub seal: Option<Seal>,
 }
 
 /// Fetches the image into `target`, going on from `checkpoint` if that is of the same image; blocks until all of it
-/// is durable. Returns what the slot holds then, for [`read_back`] to be compared with.
+/// is durable. A file whose name ends in `.twb` is a bundle, any other a plain image.
 ///
 /// After success the checkpoint says "complete", and calling again returns the same at once. Whoever knows that the
 /// update is over, or that the slot does not hold what it should, clears the checkpoint.
@@ -166,17 +183,27 @@ pub fn write(
     fetch: &Fetch<'_>,
     target: &mut dyn Target,
     checkpoint: &mut Generations,
-) -> Result<Image, Error> {
+) -> Result<Written, Error> {
+    let is_bundle = bundle::is_bundle(&fetch.artifact.location);
+    match &fetch.signed {
+        Some(_) if !is_bundle => return Err(Error::unsigned()),
+        None if is_bundle => return Err(Error::no_keys()),
+        Some(_) | None => {}
+    }
     let mut journal = Journal::new(checkpoint, fetch);
     let mut saved = journal.load();
     // Nothing is left to fetch, so nothing has to be allowed or reachable.
-    if let Some(Saved { point: Point::Whole { image }, .. }) = &saved {
-        return Ok(image.clone());
+    if let Some(Saved { point: Point::Whole(written), .. }) = &saved {
+        return Ok((**written).clone());
+    }
+    if let Some(signed) = &fetch.signed {
+        return bundle::install(fetch, signed, target, &mut journal, saved.as_ref());
     }
     let mut source = Source::open(fetch, saved.as_ref())?;
+    source.afford_all()?;
     loop {
         let begin = match saved.take().map(|saved| saved.point) {
-            Some(Point::Whole { image }) => return Ok(image),
+            Some(Point::Whole(written)) => return Ok(*written),
             Some(Point::Half(position)) => Some(*position),
             Some(Point::Nothing) | None => None,
         };
@@ -185,8 +212,9 @@ pub fn write(
             .map_err(|error| source.reconsider(error));
         match done {
             Ok(image) => {
-                journal.save(&source, Point::Whole { image: image.clone() });
-                return Ok(image);
+                let written = Written { image, seal: None };
+                journal.save(&source, Point::Whole(Box::new(written.clone())));
+                return Ok(written);
             }
             Err(Error::StartOver(why)) => {
                 tracing::info!(%why, "the download starts over");

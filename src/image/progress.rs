@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use crate::model::Cost;
+
 /// A moment of a download.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Snapshot {
@@ -22,6 +24,9 @@ pub struct Snapshot {
     pub resumed_at: u64,
     /// How many bytes of the image were handed to the slot.
     pub written: u64,
+    /// Of a bundle: what it costs, once that is known. Then `position`, `total` and `resumed_at` count bytes of the
+    /// image, and `written` counts what differed.
+    pub plan: Option<Cost>,
     /// How many bytes of the slot were read back.
     pub verified: u64,
     /// How many connections were made.

@@ -18,13 +18,13 @@ use super::{Error, Target};
 /// The unit of writes.
 pub(super) const CHUNK: usize = 1 << 20;
 /// The unit of alignment, and of looking for zeros.
-const BLOCK: usize = 4096;
+pub(super) const BLOCK: usize = 4096;
 /// Zeros in a row that are worth a request of their own.
-const ZERO_RUN: usize = 64 << 10;
+pub(super) const ZERO_RUN: usize = 64 << 10;
 /// A flush happens at the latest after this many bytes that are not zeros.
-const RETAIN: usize = 4 << 20;
+pub(super) const RETAIN: usize = 4 << 20;
 /// How often a region that could not be written or flushed is written again.
-const REWRITES: u32 = 3;
+pub(super) const REWRITES: u32 = 3;
 
 /// Written but not known to be durable.
 enum Piece {
@@ -161,7 +161,7 @@ impl<'a> Sink<'a> {
 }
 
 /// Writes `bytes` at `offset`, with long runs of zeros made by the device.
-fn put(target: &mut dyn Target, offset: u64, bytes: &[u8]) -> std::io::Result<()> {
+pub(super) fn put(target: &mut dyn Target, offset: u64, bytes: &[u8]) -> std::io::Result<()> {
     let mut written = 0;
     let mut at = 0;
     while at < bytes.len() {
@@ -179,7 +179,7 @@ fn put(target: &mut dyn Target, offset: u64, bytes: &[u8]) -> std::io::Result<()
 }
 
 /// How many bytes at the front are whole blocks of zeros.
-fn zeros_at(bytes: &[u8]) -> usize {
+pub(super) fn zeros_at(bytes: &[u8]) -> usize {
     static ZEROS: [u8; BLOCK] = [0; BLOCK];
     bytes.chunks_exact(BLOCK).take_while(|block| *block == ZEROS).count() * BLOCK
 }

@@ -48,14 +48,14 @@ pub enum Location {
 }
 
 impl Location {
-    /// Whether a signed bundle is there, which its name says: it ends in `.twb`. The query of an address is no part of
-    /// the name. So nobody can have a plain image taken for a bundle, nor a bundle for a plain image.
+    /// Whether a signed bundle is there, which its name says: it ends in `.twb`, in letters of either case. The query of an
+    /// address is no part of the name. So nobody can have a plain image taken for a bundle, nor a bundle for a plain image.
     pub fn is_bundle(&self) -> bool {
-        const SUFFIX: &[u8] = b".twb";
-        match self {
-            Self::Url(url) => url.redacted().as_bytes().ends_with(SUFFIX),
-            Self::File(path) => path.as_os_str().as_encoded_bytes().ends_with(SUFFIX),
-        }
+        let name = match self {
+            Self::Url(url) => url.redacted().as_bytes(),
+            Self::File(path) => path.as_os_str().as_encoded_bytes(),
+        };
+        name.to_ascii_lowercase().ends_with(b".twb")
     }
 }
 
@@ -110,10 +110,10 @@ mod tests {
 
     #[test]
     fn a_bundle_is_known_by_its_name_and_not_by_its_query() {
-        for yes in ["https://h/a.twb", "https://h/a.twb?sig=x", "https://h/.twb#a.img"] {
+        for yes in ["https://h/a.twb", "https://h/a.twb?sig=x", "https://h/.twb#a.img", "https://h/A.TWB"] {
             assert!(url(yes).is_bundle(), "{yes}");
         }
-        for no in ["https://h/a.img?x=.twb", "https://h/a.TWB", "https://h/a.twb.gz", "https://h/#.twb"] {
+        for no in ["https://h/a.img?x=.twb", "https://h/a.twb.gz", "https://h/#.twb"] {
             assert!(!url(no).is_bundle(), "{no}");
         }
         assert!(Location::File("/media/a.twb".into()).is_bundle());

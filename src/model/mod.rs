@@ -4,12 +4,14 @@
 //! [`VerifiedSlot`] has been read back. Whoever holds one need not check it again. No I/O, no clock, no async.
 
 mod artifact;
+mod bytes;
 mod digest;
 mod failure;
 mod install;
 mod outcome;
 mod request;
 mod rules;
+mod seal;
 mod slot;
 mod time;
 mod url;
@@ -18,12 +20,14 @@ mod window;
 mod zone;
 
 pub use artifact::{Artifact, Factory, Image, Location, Vouching};
+pub use bytes::Bytes;
 pub use digest::{BadDigest, Sha256};
 pub use failure::{Failure, Reason};
 pub use install::{Consent, Install, IntentId, Origin, Terms, UpdateId};
 pub use outcome::{Ended, Outcome, Times};
 pub use request::{Answer, Granted, Kind, Refusal, Request};
 pub use rules::{BadLogLevel, Hours, LogLevel, Rules, Tuning};
+pub use seal::{Cost, Seal};
 pub use slot::{PerSlot, Slot, SlotMismatch, TargetSlot, VerifiedSlot};
 pub use time::{BadTimestamp, BootId, Timestamp};
 pub use url::{BadUrl, SecretUrl};

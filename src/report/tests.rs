@@ -15,6 +15,8 @@ fn facts(boot: &str, booted: Slot, trial: Option<Slot>, version: &str) -> Facts 
         trial,
         version: version.parse().ok(),
         booted_at: Some(Timestamp(9)),
+        floor: None,
+        overdue: None,
         factory: crate::model::Factory::default(),
     }
 }
@@ -61,7 +63,7 @@ fn a_good_update_is_told_in_the_tutorials_order() {
         (old(), Event::Started),
         (old(), Event::Desired(wish())),
         (old(), Event::Proceed),
-        (old(), Event::Written(image)),
+        (old(), Event::Written { image, seal: None }),
         (old(), Event::Done),
         (old(), Event::Proceed),
         (old(), Event::Done),
@@ -95,7 +97,7 @@ fn rolled_back_is_told_only_from_the_old_system() {
     let told = story(vec![
         (old(), Event::Desired(wish())),
         (old(), Event::Proceed),
-        (old(), Event::Written(image)),
+        (old(), Event::Written { image, seal: None }),
         (old(), Event::Done),
         (old(), Event::Proceed),
         (old(), Event::Done),
@@ -132,7 +134,9 @@ fn a_version_on_trial_is_pending_until_it_is_kept() {
     };
     let on_trial = ("1.0".to_owned(), "2.0".to_owned());
     told(old(), Event::Desired(wish()));
-    for event in [Event::Proceed, Event::Written(image), Event::Done, Event::Proceed, Event::Done] {
+    for event in
+        [Event::Proceed, Event::Written { image, seal: None }, Event::Done, Event::Proceed, Event::Done]
+    {
         assert_eq!(told(old(), event), on_trial);
     }
     assert_eq!(told(new(Some(Slot::B)), Event::Started), on_trial);
@@ -254,7 +258,7 @@ fn a_good_update_is_told_in_the_older_dialects() {
     assert_eq!(told(2, old(), Event::Proceed), (whole(&wanted), (1, 0)));
     wanted["status"] = json!("downloadComplete");
     wanted["downloadCompleteTime"] = json!(time(3));
-    assert_eq!(told(3, old(), Event::Written(image)), (whole(&wanted), (1, 0)));
+    assert_eq!(told(3, old(), Event::Written { image, seal: None }), (whole(&wanted), (1, 0)));
     assert_eq!(told(4, old(), Event::Done), (whole(&wanted), (2, 0)));
     wanted["status"] = json!("applying");
     wanted["startedApplyingImage"] = json!(time(5));
@@ -290,7 +294,11 @@ fn failures_in_the_older_dialects_say_which_half_failed_and_why() {
     let events = [begun(), undone(why)].concat();
     assert_eq!(told(events), (json!("downloadFailed"), error, 5, json!(null)));
     let why = Failure::BootUnwritable.because("locked");
-    let written = vec![(old(), Event::Written(image())), (old(), Event::Done), (old(), Event::Proceed)];
+    let written = vec![
+        (old(), Event::Written { image: image(), seal: None }),
+        (old(), Event::Done),
+        (old(), Event::Proceed),
+    ];
     let events = [begun(), written, undone(why)].concat();
     assert_eq!(
         told(events),
@@ -337,7 +345,7 @@ fn every_step_of_an_update_is_one_lifecycle_event() {
         (old(), Event::Desired(wish())),
         (old(), Event::HubReached),
         (old(), Event::Proceed),
-        (old(), Event::Written(image)),
+        (old(), Event::Written { image, seal: None }),
         (old(), Event::Done),
         (old(), Event::Proceed),
         (old(), Event::Done),

@@ -68,6 +68,11 @@ impl TargetDevice {
         self.size
     }
 
+    /// The sizes of its partitions in bytes, in order.
+    pub fn parts(&self) -> Vec<u64> {
+        self.parts.iter().map(|(_, part)| part.size).collect()
+    }
+
     /// Where its root file system begins: an image that ends here or before has none.
     pub fn root_begins(&self) -> u64 {
         self.parts.last().map_or(0, |(begin, _)| *begin)

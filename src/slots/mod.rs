@@ -15,6 +15,7 @@ mod part;
 #[cfg(test)]
 mod parts_tests;
 mod probe;
+mod seed;
 #[cfg(test)]
 mod tests;
 
@@ -25,6 +26,7 @@ use std::path::{Path, PathBuf};
 use crate::model::{Failure, PerSlot, Reason, Slot};
 
 pub use device::TargetDevice;
+pub use seed::SeedDevice;
 
 /// Where the two slots are.
 #[derive(Clone, Debug, Eq, PartialEq)]

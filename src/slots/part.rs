@@ -101,20 +101,7 @@ impl Part {
             rustix::fs::fadvise(&self.file, 0, None, Advice::DontNeed)?;
             return read_full(&self.file, offset, buffer);
         };
-        let mut done = 0;
-        while done < buffer.len() {
-            let at = offset + done as u64;
-            let skip = (at % ALIGN as u64) as usize;
-            let want = (skip + buffer.len() - done).next_multiple_of(ALIGN).min(CHUNK);
-            let got = direct.read_at(&mut bounce.slice()[..want], at - skip as u64)?;
-            let useful = got.saturating_sub(skip).min(buffer.len() - done);
-            if useful == 0 {
-                break;
-            }
-            buffer[done..done + useful].copy_from_slice(&bounce.slice()[skip..skip + useful]);
-            done += useful;
-        }
-        Ok(done)
+        read_direct(direct, offset, buffer, bounce)
     }
 }
 
@@ -133,7 +120,30 @@ impl Bounce {
     }
 }
 
-fn read_full(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+/// Reads past the page cache from `file`, which was opened for that, at any offset. Fewer bytes only at the end.
+pub(super) fn read_direct(
+    file: &File,
+    offset: u64,
+    buffer: &mut [u8],
+    bounce: &mut Bounce,
+) -> io::Result<usize> {
+    let mut done = 0;
+    while done < buffer.len() {
+        let at = offset + done as u64;
+        let skip = (at % ALIGN as u64) as usize;
+        let want = (skip + buffer.len() - done).next_multiple_of(ALIGN).min(CHUNK);
+        let got = file.read_at(&mut bounce.slice()[..want], at - skip as u64)?;
+        let useful = got.saturating_sub(skip).min(buffer.len() - done);
+        if useful == 0 {
+            break;
+        }
+        buffer[done..done + useful].copy_from_slice(&bounce.slice()[skip..skip + useful]);
+        done += useful;
+    }
+    Ok(done)
+}
+
+pub(super) fn read_full(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
     let mut done = 0;
     while done < buffer.len() {
         match file.read_at(&mut buffer[done..], offset + done as u64) {

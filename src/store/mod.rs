@@ -1,10 +1,11 @@
 //! Where the record is kept: loads it whatever has become of it, and saves it so that it stays.
 //!
 //! The port is [`StateStore`]; [`FileStore`] keeps two generations in one preallocated file, `record` in the state
-//! directory. Called by the engine alone. What is in a record is `update`'s business.
+//! directory. Beside it lies what the guard over a trial leaves behind ([`overdue`]). Called by the engine, and by `main`. What is in a record is `update`'s business.
 
 #[cfg(any(test, feature = "fakes"))]
 pub mod fake;
+pub mod overdue;
 
 use std::path::PathBuf;
 
@@ -132,6 +133,8 @@ mod tests {
             trial: None,
             version: None,
             booted_at: None,
+            floor: None,
+            overdue: None,
             factory: crate::model::Factory::default(),
         }
     }

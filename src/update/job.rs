@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::state::{Facts, Phase, Plan};
 use crate::model::{
-    Consent, Failure, Image, Install, IntentId, Origin, Outcome, Slot, Terms, Times, Timestamp, UpdateId,
-    Version,
+    Consent, Cost, Failure, Image, Install, IntentId, Origin, Outcome, Seal, Slot, Terms, Times, Timestamp,
+    UpdateId, Version,
 };
 
 /// One update on its way.
@@ -27,6 +27,15 @@ pub struct Job {
     pub phase: Phase,
     /// What the target was found to hold while it was written.
     pub image: Option<Image>,
+    /// What the signatures vouch for, if it came in a bundle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seal: Option<Seal>,
+    /// What it costs, as long as somebody has to agree to that before it goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Cost>,
+    /// Somebody agreed to fetch so many bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_allowed: Option<u64>,
     /// The target was read back by the process that runs, and is right. Nothing is armed without.
     #[serde(default)]
     pub verified: bool,
@@ -73,6 +82,9 @@ impl Job {
             target,
             phase: Phase::Accepted,
             image: None,
+            seal: None,
+            cost: None,
+            cost_allowed: None,
             verified: false,
             terms: Terms::default(),
             consent: None,
@@ -147,10 +159,30 @@ impl Job {
         now.booted == home && (now.default.is_none() || now.is_committed())
     }
 
-    pub(super) fn note_written(&mut self, image: &Image, at: Option<Timestamp>) {
+    pub(super) fn note_written(&mut self, image: &Image, seal: Option<&Seal>, at: Option<Timestamp>) {
         if self.phase == Phase::Downloading {
             self.image = Some(image.clone());
+            self.seal = seal.cloned();
+            if let (None, Some(seal)) = (&self.version, seal) {
+                self.version = Some(seal.version.clone());
+            }
             self.times.downloaded = at;
+        }
+    }
+
+    pub(super) fn note_cost(&mut self, cost: Cost) {
+        if self.phase == Phase::Downloading {
+            self.cost = Some(cost);
+        }
+    }
+
+    /// How many bytes it may fetch where the configuration allows `cap` for one update; 0 is no limit. Somebody who
+    /// agreed to a cost agreed to a twentieth more: what is found to be missing on the way should not stop it again.
+    pub fn allowance(&self, cap: u64) -> u64 {
+        match (cap, self.cost_allowed) {
+            (0, _) => 0,
+            (cap, None) => cap,
+            (cap, Some(allowed)) => cap.max(allowed.saturating_add(allowed / 20)),
         }
     }
 
@@ -183,12 +215,12 @@ impl Job {
                 self.armed = true;
                 self.times.applying = at;
             }
+            Phase::Downloading => self.cost = None,
             // Also if the power went between arming and noting it: the machine is in the target all the same.
             Phase::Rebooting { .. } | Phase::Confirming if was_arming => self.trials += 1,
             // The trial may have written to its own root file system: it may have to be written anew.
             Phase::Verifying if was_trial => self.rewrites_left = Self::REWRITES,
             Phase::Accepted
-            | Phase::Downloading
             | Phase::Verifying
             | Phase::Staged
             | Phase::Rebooting { .. }

@@ -41,6 +41,6 @@ mod wish;
 pub use job::Job;
 pub use policy::{Conditions, Gate, Wait, gate};
 pub use record::{Record, RecordError};
-pub use state::{Event, Facts, Phase, Plan, Refused, Stage, State, Work};
+pub use state::{Event, Facts, Overdue, Phase, Plan, Refused, Stage, State, Work};
 pub use step::Step;
 pub use wish::{Wanted, Wish};

@@ -4,15 +4,17 @@ use std::fmt;
 
 use super::job::Job;
 use super::state::{Plan, Stage};
-use crate::model::{Rules, Timestamp, Window, Zone};
+use crate::model::{Bytes, Cost, Rules, Timestamp, Window, Zone};
 
-/// What holds just now; all of it unknown while the clock is not to be trusted.
+/// What holds just now; the times are unknown while the clock is not to be trusted.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Conditions {
     /// The time.
     pub time: Option<Timestamp>,
     /// Time of day in the rules' time zone, in minutes since midnight.
     pub minute: Option<u16>,
+    /// How many bytes one update may fetch, as configured; 0 is no limit.
+    pub cap: u64,
 }
 
 /// What an update waits for, and how long at most.
@@ -27,6 +29,13 @@ pub struct Gate {
 /// What an update waits for. In the order in which it is asked.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Wait {
+    /// It would fetch more than is allowed, and nobody has agreed to that yet.
+    Cost {
+        /// What it costs.
+        cost: Cost,
+        /// How many bytes it may fetch.
+        allowed: u64,
+    },
     /// It was asked for in two steps, and nobody took the second one yet.
     Apply,
     /// Nobody has allowed it yet.
@@ -41,11 +50,17 @@ pub enum Wait {
 
 /// What `job` waits for before `stage`, if anything: the one place where this is decided.
 ///
-/// Only switching over waits; what is downloaded meanwhile need not be downloaded then. The order is that of the
+/// Only switching over waits; what is downloaded meanwhile need not be downloaded then. But where a download was found to
+/// take more bytes than are allowed, it waits until somebody agrees to that, and no date or hour ends this. The order is that of the
 /// people involved: first somebody has to agree, then the hour has to be right; who agrees at noon is told then that
 /// it will be at night. A date to force it by ends all waiting, if it is known that it has come. Going back on request
 /// and a factory reset wait for nothing: whoever asks for them is there, and means now.
 pub fn gate(stage: Stage, job: &Job, rules: &Rules, now: &Conditions) -> Option<Gate> {
+    if let (Stage::Download, Some(cost)) = (stage, job.cost) {
+        let allowed = job.allowance(now.cap);
+        let is_too_dear = allowed > 0 && cost.fetch > allowed;
+        return is_too_dear.then_some(Gate { wait: Wait::Cost { cost, allowed }, until: None });
+    }
     match (&job.plan, stage) {
         (Plan::GoBack | Plan::Rescue | Plan::FactoryReset(_), Stage::Download | Stage::Apply)
         | (Plan::Install(_), Stage::Download) => return None,
@@ -79,6 +94,14 @@ impl Job {
 impl fmt::Display for Gate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.wait {
+            Wait::Cost { cost, allowed } => {
+                let [fetch, full, allowed] = [cost.fetch, cost.full, *allowed].map(Bytes);
+                write!(
+                    f,
+                    "waiting for consent to fetch {fetch} of {full}, since download.data_cap allows {allowed} (twinboot apply, \
+                     method firmwareApply)"
+                )?;
+            }
             Wait::Apply => {
                 f.write_str("ready, waiting to be applied (twinboot apply, method firmwareApply)")?
             }
@@ -178,9 +201,10 @@ mod tests {
             let mut job = job(install());
             job.terms = Terms { hold, consent, force_by: force_by.map(Timestamp), ..Terms::default() };
             job.consent = consented.then_some(Consent { by: Origin::Local, at: None });
-            let now = Conditions { time: time.map(Timestamp), minute };
+            let now = Conditions { time: time.map(Timestamp), minute, cap: 0 };
             let found = match gate(Stage::Apply, &job, &rules, &now).map(|gate| gate.wait) {
                 None => "",
+                Some(Wait::Cost { .. }) => "cost",
                 Some(Wait::Apply) => "apply",
                 Some(Wait::Consent) => "consent",
                 Some(Wait::Clock(..)) => "clock",

@@ -33,6 +33,9 @@ pub struct Record {
     /// What the hub changed of the configuration, as it was last heard.
     #[serde(default)]
     pub tuning: Tuning,
+    /// The lowest rollback index that a signed bundle may have: the one that was committed last.
+    #[serde(default)]
+    pub floor: u64,
 }
 
 /// Stored bytes that are no record.
@@ -61,6 +64,7 @@ impl Default for Record {
             last: None,
             reboot_time: None,
             tuning: Tuning::default(),
+            floor: 0,
         }
     }
 }
@@ -117,7 +121,8 @@ impl Record {
             | Event::Cancel
             | Event::Confirm
             | Event::Proceed
-            | Event::Written(_)
+            | Event::Written { .. }
+            | Event::TooDear(_)
             | Event::Done
             | Event::Failed(_) => self.advance(now, at, event)?,
         }
@@ -243,8 +248,11 @@ impl Record {
 
     fn carry_out(&mut self, at: Option<Timestamp>, step: Step, event: &Event) {
         let State::Busy(job) = &mut self.state else { return };
-        if let Event::Written(image) = event {
-            job.note_written(image, at);
+        if let Event::Written { image, seal } = event {
+            job.note_written(image, seal.as_ref(), at);
+        }
+        if let Event::TooDear(cost) = event {
+            job.note_cost(*cost);
         }
         let phase = match step {
             Step::Stay | Step::Refuse(_) => return,
@@ -259,8 +267,8 @@ impl Record {
             return self.conclude(at, outcome);
         }
         if job.phase == Phase::Resetting && job.plan.artifact().is_some() {
-            let (target, version) = (job.target, job.version.clone());
-            self.note_committed(target, version);
+            let job = job.clone();
+            self.note_committed(&job);
             return;
         }
         if job.phase == Phase::Downloading {
@@ -301,13 +309,23 @@ impl Record {
                 }
             }
         }
-        self.note_committed(job.target, job.version.clone());
+        self.note_committed(job);
     }
 
-    /// The system in `target` took the place of the other one.
-    fn note_committed(&mut self, target: Slot, version: Option<Version>) {
-        *self.versions.of_mut(target) = version;
-        self.previous = Some(!target);
+    /// The job's system took the place of the other one. Here and nowhere else the floor is raised: a system that was only
+    /// tried must not keep out the one that is gone back to.
+    fn note_committed(&mut self, job: &Job) {
+        *self.versions.of_mut(job.target) = job.version.clone();
+        self.previous = Some(!job.target);
+        if let Some(seal) = &job.seal {
+            self.floor = seal.floor_after(self.floor);
+        }
+    }
+
+    /// The lowest rollback index that a signed bundle may have. The record may have been lost, and the bootloader's
+    /// variables been made anew: the higher of the two counts.
+    pub fn floor(&self, now: &Facts) -> u64 {
+        self.floor.max(now.floor.unwrap_or(0))
     }
 
     fn end(&mut self, ended: Ended) {

@@ -89,6 +89,13 @@ impl Record {
 
     pub(super) fn apply(&mut self, at: Option<Timestamp>, by: Origin) -> Result<(), Refused> {
         match &mut self.state {
+            // What is asked just now is whether it may cost that much. The hub's standing agreement names an update, and
+            // no cost.
+            State::Busy(job)
+                if job.phase == Phase::Accepted && job.cost.is_some() && by != Origin::Desired =>
+            {
+                job.cost_allowed = job.cost.map(|cost| cost.fetch);
+            }
             State::Busy(job) if job.is_supersedable() => {
                 job.consent.get_or_insert(Consent { by, at });
             }
@@ -127,7 +134,8 @@ impl Record {
             | Event::FactoryReset(_)
             | Event::Tuned(_)
             | Event::Proceed
-            | Event::Written(_)
+            | Event::Written { .. }
+            | Event::TooDear(_)
             | Event::Done => {}
         }
         Ok(())

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::job::Job;
 use crate::model::{
-    Artifact, BootId, Factory, Image, Install, Origin, Reason, Slot, Timestamp, Tuning, UpdateId, Version,
+    Artifact, BootId, Cost, Factory, Image, Install, Origin, Reason, Seal, Slot, Timestamp, Tuning, UpdateId,
+    Version,
 };
 
 /// What survives power loss.
@@ -156,6 +157,10 @@ pub struct Facts {
     pub booted_at: Option<Timestamp>,
     /// How the running system is made as it was in the factory.
     pub factory: Factory,
+    /// The lowest rollback index that is taken, where the bootloader keeps one.
+    pub floor: Option<u64>,
+    /// What the guard over the last trial left behind, if it had to end it.
+    pub overdue: Option<Overdue>,
 }
 
 impl Facts {
@@ -168,6 +173,21 @@ impl Facts {
     pub fn on_trial(&self) -> bool {
         self.trial == Some(self.booted)
     }
+}
+
+/// A trial that had no verdict in time, as its guard noted it before it had the machine reboot.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Overdue {
+    /// Of which update.
+    pub update: UpdateId,
+    /// Which of its trials, counted from 1.
+    pub trial: u8,
+    /// The slot on trial.
+    pub slot: Slot,
+    /// The boot that had no verdict.
+    pub boot: BootId,
+    /// What was the matter, as far as could be seen.
+    pub why: String,
 }
 
 /// What happens to a record.
@@ -205,8 +225,15 @@ pub enum Event {
     Tuned(Tuning),
     /// The gate of the stage being awaited is open.
     Proceed,
-    /// The download work is done, and this is what the target was given.
-    Written(Image),
+    /// The download work is done.
+    Written {
+        /// What the target was given.
+        image: Image,
+        /// What is vouched for, if it came in a signed bundle.
+        seal: Option<Seal>,
+    },
+    /// The download work found out what the update costs, and that it may not be spent: nothing more was fetched.
+    TooDear(Cost),
     /// Any other work is done.
     Done,
     /// The work failed.

@@ -30,7 +30,8 @@ impl Job {
             Event::Started => self.started(now),
             Event::Reloaded => self.reloaded(),
             Event::Proceed => self.proceed(now),
-            Event::Written(_) | Event::Done => self.done(now, event),
+            Event::Written { .. } | Event::Done => self.done(now, event),
+            Event::TooDear(_) => self.too_dear(),
             Event::Failed(why) => self.failed(now, why),
             Event::Cancel => self.cancel(Failure::Cancelled.because("cancelled on request")),
             Event::Confirm => self.confirm(),
@@ -48,10 +49,37 @@ impl Job {
         }
     }
 
+    /// What the guard over this very trial said before it ended it, once the old system is back. A system that cannot keep
+    /// its daemon running is unwell, and the power supply is not to blame.
+    fn was_overdue(&self, now: &Facts) -> Option<Reason> {
+        use Phase::*;
+        let has_been_tried = match &self.phase {
+            Confirming | Committing => true,
+            Rebooting { since } => *since != now.boot,
+            Accepted
+            | Downloading
+            | Verifying
+            | Staged
+            | Applying
+            | Resetting
+            | Finishing { .. }
+            | RollingBack { .. }
+            | Returning { .. } => false,
+        };
+        let overdue = now.overdue.as_ref().filter(|_| has_been_tried && now.booted != self.target)?;
+        let is_ours =
+            overdue.update == self.id && overdue.slot == self.target && overdue.trial == self.trials;
+        let why = format!("no verdict in time: {}", overdue.why);
+        (is_ours && overdue.boot != now.boot).then(|| Failure::HealthTimeout.because(why))
+    }
+
     /// The process started: the kernel and the bootloader say where we are, the phase says where we wanted to be.
     fn started(&self, now: &Facts) -> Step {
         use Phase::*;
         let on_target = now.booted == self.target;
+        if let Some(why) = self.was_overdue(now) {
+            return Self::roll_back(why);
+        }
         match &self.phase {
             // Nothing of ours can have booted the target: the record is older than the world. Leave the world be.
             Accepted | Downloading | Verifying | Staged if on_target => {
@@ -150,7 +178,9 @@ impl Job {
         use Phase::*;
         let on_target = now.booted == self.target;
         match &self.phase {
-            Downloading if matches!(event, Event::Written(_)) => Step::Enter(Verifying),
+            Downloading if matches!(event, Event::Written { .. }) => {
+                self.is_another(event).map_or(Step::Enter(Verifying), Self::roll_back)
+            }
             Verifying => Step::Enter(Staged),
             Applying => Step::Enter(Rebooting { since: now.boot.clone() }),
             Confirming => Step::Enter(Committing),
@@ -168,15 +198,34 @@ impl Job {
         }
     }
 
+    /// What is missing on this device may not be fetched before somebody agreed to the cost: back to the gate.
+    fn too_dear(&self) -> Step {
+        use Phase::*;
+        match &self.phase {
+            Downloading => Step::Enter(Accepted),
+            Accepted
+            | Verifying
+            | Staged
+            | Applying
+            | Rebooting { .. }
+            | Confirming
+            | Committing
+            | Resetting
+            | Finishing { .. }
+            | RollingBack { .. }
+            | Returning { .. } => Step::Stay,
+        }
+    }
+
     /// The work of this phase failed. There is one way out, and it looks at the bootloader.
     fn failed(&self, now: &Facts, why: &Reason) -> Step {
         use Phase::*;
         let on_target = now.booted == self.target;
         match &self.phase {
             // A hook at the gate: before the download there is nothing to undo.
-            Accepted => Step::End(Outcome::Failed(why.clone())),
+            Accepted if self.cost.is_none() => Step::End(Outcome::Failed(why.clone())),
             Verifying if self.may_rewrite(why) => Step::Rewrite,
-            Downloading | Verifying | Staged | Applying | Confirming | Committing => {
+            Accepted | Downloading | Verifying | Staged | Applying | Confirming | Committing => {
                 Self::roll_back(why.clone())
             }
             Rebooting { .. } | Finishing { .. } | Returning { .. } => Step::Enter(self.phase.clone()),
@@ -195,8 +244,9 @@ impl Job {
     pub(super) fn cancel(&self, why: Reason) -> Step {
         use Phase::*;
         match &self.phase {
-            Accepted => Step::End(Outcome::Failed(why)),
-            Downloading | Verifying | Staged | Applying => Self::roll_back(why),
+            // Begun, and found too dear, it is undone like any that was begun.
+            Accepted if self.cost.is_none() => Step::End(Outcome::Failed(why)),
+            Accepted | Downloading | Verifying | Staged | Applying => Self::roll_back(why),
             Rebooting { .. } | Confirming | Committing | Resetting | Finishing { .. } => {
                 Step::Refuse(Refused::TooLate)
             }
@@ -273,6 +323,14 @@ impl Job {
             | Resetting
             | Finishing { .. } => false,
         }
+    }
+
+    /// Why what was written is not what was asked for: the request told a version, and the signed one is another.
+    fn is_another(&self, event: &Event) -> Option<Reason> {
+        let Event::Written { seal: Some(seal), .. } = event else { return None };
+        let wanted = self.version.as_ref().filter(|wanted| **wanted != seal.version)?;
+        let why = format!("the bundle holds version {}, the request told {wanted}", seal.version);
+        Some(Failure::RequestInvalid.because(why))
     }
 
     fn roll_back(why: Reason) -> Step {

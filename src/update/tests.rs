@@ -6,6 +6,7 @@ use crate::model::*;
 
 const OLD: Slot = Slot::A;
 const NEW: Slot = Slot::B;
+const COST: Cost = Cost { fetch: 100, write: 16, full: 999 };
 
 fn install(version: &str) -> Install {
     let url = format!("https://h/{version}").parse().unwrap();
@@ -44,6 +45,8 @@ fn facts(boot: &str, booted: Slot) -> Facts {
         trial,
         version: "v1".parse().ok(),
         booted_at: None,
+        floor: None,
+        overdue: None,
         factory: factory(),
     }
 }
@@ -59,6 +62,30 @@ fn record(phase: Phase, trials: u8) -> Record {
     let State::Busy(job) = &mut record.state else { panic!("{record:?}") };
     (job.phase, job.trials, job.armed) = (phase, trials, trials > 0);
     record
+}
+
+/// One that was found to cost more than is allowed.
+fn too_dear() -> Record {
+    let mut record = record(Phase::Accepted, 0);
+    let State::Busy(job) = &mut record.state else { panic!("{record:?}") };
+    job.cost = Some(COST);
+    record
+}
+
+/// What the signatures over a bundle vouch for.
+fn seal(version: &str, rollback_index: u64) -> Seal {
+    Seal {
+        version: version.parse().unwrap(),
+        rollback_index,
+        allow_downgrade: false,
+        bundle: Sha256::of(version.as_bytes()),
+    }
+}
+
+/// What the guard said of the first trial of `v2`.
+fn overdue() -> Overdue {
+    let why = "twinboot.service: failed".to_owned();
+    Overdue { update: install("v2").id, trial: 1, slot: NEW, boot: BootId("trial".into()), why }
 }
 
 fn verified(mut record: Record) -> Record {
@@ -96,6 +123,7 @@ fn phases() -> Vec<(&'static str, Record, Slot)> {
     let since = here();
     vec![
         ("accepted", record(Phase::Accepted, 0), OLD),
+        ("accepted, too dear", too_dear(), OLD),
         ("downloading", record(Phase::Downloading, 0), OLD),
         ("verifying", record(Phase::Verifying, 0), OLD),
         ("staged", verified(record(Phase::Staged, 0)), OLD),
@@ -128,9 +156,13 @@ fn events() -> Vec<(&'static str, Event, Option<Facts>)> {
         ("process restarts", Event::Started, None),
         ("is reloaded", Event::Reloaded, None),
         ("boots into old", Event::Started, Some(facts("next", OLD))),
+        ("overdue in trial", Event::Started, Some(Facts { overdue: Some(overdue()), ..facts("next", OLD) })),
         ("boots into new", Event::Started, Some(facts("next", NEW))),
         ("gate opens", Event::Proceed, None),
-        ("written", Event::Written(image), None),
+        ("written", Event::Written { image: image.clone(), seal: None }, None),
+        ("sealed", Event::Written { image: image.clone(), seal: Some(seal("v2", 7)) }, None),
+        ("sealed as other", Event::Written { image: image.clone(), seal: Some(seal("v3", 7)) }, None),
+        ("too dear", Event::TooDear(COST), None),
         ("done", Event::Done, None),
         ("fails", failed(Failure::TargetIo), None),
         ("differs", failed(Failure::ReadbackMismatch), None),
@@ -198,6 +230,9 @@ fn table() -> String {
             if phase.starts_with("reset, resetting") || phase.starts_with("reset, finishing") {
                 // Its system was committed.
                 (now.default, now.trial) = (Some(NEW), None);
+            }
+            if let (Some(overdue), Some(job)) = (&mut now.overdue, record.state.job()) {
+                overdue.trial = job.trials;
             }
             let mut after = record.clone();
             let answer = after.step(&now, None, event);
@@ -403,7 +438,11 @@ fn a_factory_reset_runs_its_program_in_the_committed_system_and_reboots_once() {
     let image = Image { sha256: Sha256::of(b""), len: 0 };
     let (old, mut new) = (facts("1", OLD), facts("2", NEW));
     let mut record = Record { condemned: vec![install("v9").intent], ..Record::default() };
-    run(&mut record, &old, [Event::FactoryReset(Origin::Method), Event::Proceed, Event::Written(image)]);
+    run(
+        &mut record,
+        &old,
+        [Event::FactoryReset(Origin::Method), Event::Proceed, Event::Written { image, seal: None }],
+    );
     run(&mut record, &old, [Event::Done, Event::Proceed, Event::Done]);
     run(&mut record, &new, [Event::Started, Event::Done]);
     assert_eq!(record.state.work(), Work::Commit(NEW));

@@ -12,8 +12,8 @@
 //!     Open ────────────────────────────────────▶            then one of: a link to the hub
 //!     ◀─────────────── Opened, then Bytes, Lost
 //!     Bytes ───────────────────────────────────▶
-//!     Get ─────────────────────────────────────▶            one request for a file
-//!     ◀──────── Answer, Bytes…, End; or Failed
+//!     Get ─────────────────────────────────────▶            one request for a file or a range of it,
+//!     ◀──────── Answer, Bytes…, End; or Failed              and after an End the next one
 //!     Leave ───────────────────────────────────▶            end, and let others start you anew
 //! ```
 //!
@@ -28,7 +28,7 @@ pub use frames::{Frames, Kind};
 pub use side::{Setup, Side, accept};
 
 /// Counts up with every change of what is said on the wire.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// Why a connection between the two sides ended.
 #[derive(Debug, thiserror::Error)]

@@ -162,11 +162,11 @@ mod tests {
         };
         let (error, ()) = tokio::join!(side.connect(), serve);
         let error = error.unwrap_err().to_string();
-        assert!(error.contains("twinboot 99.0.0 (protocol 1), this is"), "{error}");
+        assert!(error.contains("twinboot 99.0.0 (protocol 2), this is"), "{error}");
 
         let (ours, theirs) = UnixStream::pair().unwrap();
         let mut frames = Frames::new(ours);
-        frames.say(Kind::Hello, &Hello { protocol: 2, ..Hello::ours() }).await.unwrap();
+        frames.say(Kind::Hello, &Hello { protocol: 1, ..Hello::ours() }).await.unwrap();
         assert!(matches!(accept(theirs).await, Err(Broken::Version { .. })));
         frames.expect::<Hello>(Kind::Hello).await.unwrap();
     }

@@ -47,7 +47,7 @@ pub const ALL: &[Mutation] = &[
     Mutation {
         name: "a downloaded image is armed without verifying",
         spoil: |_, _, event, after| {
-            if matches!(event, Event::Written(_)) && phase(after) == Some(&Phase::Verifying) {
+            if matches!(event, Event::Written { .. }) && phase(after) == Some(&Phase::Verifying) {
                 enter(after, Phase::Applying);
             }
         },

@@ -160,6 +160,8 @@ impl World {
             trial: self.trial.map(|(slot, _)| slot),
             version: None,
             booted_at: None,
+            floor: None,
+            overdue: None,
             factory: self.factory.map_or_else(Factory::default, |reset| Factory {
                 image: reset.image.map(|_| Artifact {
                     version: None,
@@ -406,12 +408,12 @@ impl World {
                 let mut courses = vec![
                     (self.clone(), failed(Failure::BootUnwritable)),
                     (filled(Image::Junk), failed(Failure::DownloadUnreachable)),
-                    (filled(wanted), Event::Written(image.clone())),
+                    (filled(wanted), Event::Written { image: image.clone(), seal: None }),
                 ];
                 if self.faults > 0 {
                     let mut lied = filled(Image::Junk);
                     lied.faults -= 1;
-                    courses.push((lied, Event::Written(image)));
+                    courses.push((lied, Event::Written { image, seal: None }));
                 }
                 courses
             }

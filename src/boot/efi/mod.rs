@@ -250,7 +250,7 @@ impl Bootloader for Efi {
     fn view(&mut self) -> Result<BootView, Error> {
         let Found { default, once, booted, .. } = self.load()?;
         let trial = [once, booted].into_iter().flatten().find(|slot| *slot != default);
-        Ok(BootView { default, trial, tries_left: None, warnings: Vec::new() })
+        Ok(BootView { default, trial, tries_left: None, floor: None, warnings: Vec::new() })
     }
 
     fn arm(&mut self, slot: &VerifiedSlot) -> Result<(), Error> {
@@ -268,7 +268,7 @@ impl Bootloader for Efi {
         self.set(VERB, &once, Some(&name))
     }
 
-    fn commit(&mut self, slot: Slot) -> Result<(), Error> {
+    fn commit(&mut self, slot: Slot, _floor: Option<u64>) -> Result<(), Error> {
         self.settle("committing the slot", slot, false)
     }
 

@@ -179,7 +179,7 @@ fn an_update_and_its_way_back() {
     for kind in [Kind::SystemdBoot, Kind::Firmware] {
         let board = Board::new(kind);
         let mut loader = board.loader();
-        loader.commit(A).unwrap();
+        loader.commit(A, None).unwrap();
         assert_eq!((view(&mut loader), board.memory.changes()), ((A, None), 0));
         loader.arm(&verified(B)).unwrap();
         loader.arm(&verified(B)).unwrap();
@@ -193,7 +193,7 @@ fn an_update_and_its_way_back() {
         loader.arm(&verified(B)).unwrap();
         board.boot(|_| true);
         board.memory.changes();
-        loader.commit(B).unwrap();
+        loader.commit(B, None).unwrap();
         assert_eq!((view(&mut loader), board.memory.changes()), ((B, None), 1));
         assert_eq!([board.boot(|_| true), board.boot(|_| true)], [B, B]);
         // Undone before it was booted, and after.
@@ -239,7 +239,7 @@ fn a_cut_at_any_change_leaves_the_old_or_the_new_or_no_trial() {
     type Verb = fn(&mut Efi, Slot) -> Result<(), Error>;
     let verbs: [(&str, Verb); 3] = [
         ("arm", |loader, slot| loader.arm(&verified(slot))),
-        ("commit", |loader, slot| loader.commit(slot)),
+        ("commit", |loader, slot| loader.commit(slot, None)),
         ("revert", |loader, slot| loader.revert(slot)),
     ];
     let (mut cuts, mut twofold) = (0, 0);
@@ -252,7 +252,7 @@ fn a_cut_at_any_change_leaves_the_old_or_the_new_or_no_trial() {
                 for (change, took_effect) in [(1, false), (1, true), (2, false), (2, true)] {
                     let board = Board::new(kind);
                     let mut loader = board.loader();
-                    loader.commit(default).unwrap();
+                    loader.commit(default, None).unwrap();
                     if booted != default {
                         loader.arm(&verified(booted)).unwrap();
                         board.boot(|_| true);
@@ -315,7 +315,7 @@ fn what_means_nothing_is_an_error_with_the_remedy_and_is_repaired() {
 fn what_others_asked_for_once_is_left_alone() {
     let board = Board::new(Kind::SystemdBoot);
     board.memory.put(S_ONCE, &utf16("memtest.conf"));
-    board.loader().commit(Slot::A).unwrap();
+    board.loader().commit(Slot::A, None).unwrap();
     assert_eq!((view(&mut board.loader()), board.memory.changes()), ((Slot::A, None), 0));
     let manager = Manager::Firmware(PerSlot { a: 3, b: 3 });
     assert!(Efi::open(Settings { manager, efivars: "/nonexistent".into() }).is_err());
@@ -373,7 +373,7 @@ fn peers_efibootmgr_and_we_read_the_same() {
     assert_eq!(tool(&[]), ["0002", "0007,0001,0002"]);
     loader.revert(Slot::A).unwrap();
     assert_eq!(tool(&[]), ["", "0007,0001"]);
-    loader.commit(Slot::B).unwrap();
+    loader.commit(Slot::B, None).unwrap();
     assert_eq!(tool(&[]), ["", "0007,0002,0001"]);
     // What it writes, we read.
     tool(&["--bootnext", "0001"]);

@@ -43,7 +43,7 @@ fn the_shipped_script_hands_the_canary_on() {
 fn the_canary_is_the_only_change() {
     let memory = Memory::holding("ORDER=A B\nA_OK=1\nA_TRY=0\nB_OK=0\nB_TRY=0\nother=1\n");
     let mut loader = memory.open();
-    loader.commit(Slot::A).unwrap();
+    loader.commit(Slot::A, None).unwrap();
     let (before, view) = (memory.text(), loader.view().unwrap());
     let writes = memory.writes();
     assert_eq!(loader.canary().unwrap().read().unwrap(), None);

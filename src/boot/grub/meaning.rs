@@ -23,10 +23,12 @@
 //! mark away: call it once in every boot of the default.
 //!
 //! Each value has one length whatever it says, since [`block`](super::block) wants nothing to move; so `ORDER` always
-//! names both slots, and no trial is a dash.
+//! names both slots, and no trial is a dash. The lowest rollback index, `twinboot_floor`, stands behind them with 20
+//! digits from the first commit of a signed bundle on.
 
 use super::block::Block;
 use crate::boot::BootView;
+use crate::boot::floor::FLOOR;
 use crate::model::{PerSlot, Slot};
 
 /// Our own variable: the letter of the slot on trial, or a dash.
@@ -75,7 +77,7 @@ impl Meaning {
     pub(super) fn variables(&self) -> Vec<String> {
         let [a, b] = Slot::BOTH;
         let all = ["ORDER".to_owned(), self.ok(a), self.tried(a), self.ok(b), self.tried(b)];
-        all.into_iter().chain([TRIAL.to_owned(), TRIES.to_owned()]).collect()
+        all.into_iter().chain([TRIAL, TRIES, FLOOR].map(str::to_owned)).collect()
     }
 
     /// What the variables say. The error is a sentence that names variable and value.
@@ -98,6 +100,12 @@ impl Meaning {
         let mut ok = PerSlot { a: keeps_other, b: keeps_other };
         *ok.of_mut(slot) = true;
         self.all(block, slot, ok, None)
+    }
+
+    /// The lowest rollback index that is taken; `None` if nothing has to be written for that.
+    pub(super) fn floor(block: &Block, floor: u64) -> Option<Wanted> {
+        let is_needed = floor > 0 || block.get(FLOOR).is_some();
+        is_needed.then(|| (FLOOR.to_owned(), format!("{floor:020}")))
     }
 
     /// `to` is the default and nothing else boots.
@@ -209,7 +217,7 @@ impl State {
                 warnings.push(format!("slot {slot} is on trial and slot {other} may not boot: no way back"));
             }
             let tries_left = Some(self.limit.saturating_sub(*self.tried.of(slot)));
-            return BootView { default: !slot, trial: Some(slot), tries_left, warnings };
+            return BootView { default: !slot, trial: Some(slot), tries_left, floor: None, warnings };
         }
         let (first, other) = (self.first, !self.first);
         let has_fallen_back = self.armed == Some(first) && *self.ok.of(first) && *self.ok.of(other);
@@ -227,7 +235,7 @@ impl State {
         if self.armed.is_some_and(|slot| slot != first) {
             warnings.push(format!("{TRIAL} is set, but ORDER puts slot {first} first: no trial"));
         }
-        BootView { default, trial: None, tries_left: None, warnings }
+        BootView { default, trial: None, tries_left: None, floor: None, warnings }
     }
 }
 

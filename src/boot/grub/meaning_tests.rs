@@ -150,7 +150,8 @@ fn a_committed_slot_is_the_default_and_the_other_stays_bootable() {
         put(&mut block, |block| meaning.armed(block, Slot::B));
         boot(script, &mut block, |_| true);
         put(&mut block, |block| meaning.committed(block, Slot::B));
-        let wanted = BootView { default: Slot::B, trial: None, tries_left: None, warnings: vec![] };
+        let wanted =
+            BootView { default: Slot::B, trial: None, tries_left: None, floor: None, warnings: vec![] };
         assert_eq!(meaning.view(&block).unwrap(), wanted);
         assert_eq!(
             (get(&block, "ORDER"), get(&block, "A_OK"), get(&block, TRIAL)),
@@ -219,7 +220,12 @@ fn every_value_has_one_length() {
     let meaning = Meaning { names, tries: 9 };
     let known = block(&[("ORDER", "sys1 rescue system0")]);
     let wanted = lengths(meaning.armed(&known, Slot::A));
-    assert_eq!(meaning.variables(), wanted.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>());
+    let names = wanted.iter().map(|(name, _)| name.clone());
+    assert_eq!(meaning.variables(), names.chain([FLOOR.to_owned()]).collect::<Vec<_>>());
+    assert_eq!(Meaning::floor(&known, 0), None, "nothing to write");
+    for floor in [1, 10, u64::MAX] {
+        assert_eq!(Meaning::floor(&known, floor).unwrap().1.len(), 20);
+    }
     for slot in Slot::BOTH {
         assert_eq!(lengths(meaning.armed(&known, slot)), wanted);
         assert_eq!(lengths(meaning.committed(&known, slot)), wanted);

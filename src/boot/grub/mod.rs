@@ -25,9 +25,10 @@ use std::path::PathBuf;
 
 use tracing::debug;
 
-use self::block::{Block, Damage};
+use self::block::{Block, Damage, Full};
 use self::meaning::{Meaning, Wanted};
 use self::place::{BlockFile, Obstacle, Place};
+use super::floor::{self, FLOOR};
 use super::{Aspect, BootView, Bootloader, CANARY, Canary, Error, Observation};
 use crate::model::{PerSlot, Slot, VerifiedSlot};
 
@@ -106,18 +107,8 @@ impl Grub {
             debug!(verb, "already in effect");
             return Ok(());
         }
-        let mut block = loaded.block.clone();
-        for (name, value) in &wanted {
-            block.set(name, value);
-        }
-        let mut first = self.meaning.variables();
-        first.push(CANARY.to_owned());
-        let steps = match loaded.damage {
-            None => loaded.block.steps(&loaded.bytes, &block, &first),
-            // There is nothing that a half of it could be mistaken for.
-            Some(_) => block.encode(&first).map(|bytes| vec![bytes]),
-        };
-        let steps = steps.map_err(|full| unwritable(format!("{}: {full}", self.name)))?;
+        let steps =
+            self.steps(loaded, &wanted).map_err(|full| unwritable(format!("{}: {full}", self.name)))?;
         self.is_unproved = true;
         for step in &steps {
             self.write_proved(step).map_err(|problem| unwritable(format!("{}: {problem}", self.name)))?;
@@ -125,6 +116,21 @@ impl Grub {
         self.is_unproved = false;
         debug!(verb, writes = steps.len(), "environment block written");
         Ok(())
+    }
+
+    /// What is to be written, one after the other.
+    fn steps(&self, loaded: &Loaded, wanted: &[Wanted]) -> Result<Vec<Vec<u8>>, Full> {
+        let mut block = loaded.block.clone();
+        for (name, value) in wanted {
+            block.set(name, value);
+        }
+        let mut first = self.meaning.variables();
+        first.push(CANARY.to_owned());
+        match loaded.damage {
+            None => loaded.block.steps(&loaded.bytes, &block, &first),
+            // There is nothing that a half of it could be mistaken for.
+            Some(_) => block.encode(&first).map(|bytes| vec![bytes]),
+        }
     }
 
     /// After an error the kernel forgets that the pages were dirty: so the whole block is written again, and read back
@@ -148,6 +154,10 @@ impl Bootloader for Grub {
     fn view(&mut self) -> Result<BootView, Error> {
         let loaded = self.usable()?;
         let mut view = self.meaning.view(&loaded.block).map_err(Error::Unreadable)?;
+        view.floor = floor::read(loaded.block.get(FLOOR)).unwrap_or_else(|warning| {
+            view.warnings.push(warning);
+            None
+        });
         view.warnings.extend(self.place.obstacles().into_iter().map(|obstacle| obstacle.what));
         Ok(view)
     }
@@ -169,9 +179,17 @@ impl Bootloader for Grub {
         self.change("arming the trial", &loaded, wanted)
     }
 
-    fn commit(&mut self, slot: Slot) -> Result<(), Error> {
+    fn commit(&mut self, slot: Slot, floor: Option<u64>) -> Result<(), Error> {
         let loaded = self.load()?;
-        let wanted = self.meaning.committed(&loaded.block, slot);
+        let mut wanted = self.meaning.committed(&loaded.block, slot);
+        if let Some(floor) = floor.and_then(|floor| Meaning::floor(&loaded.block, floor)) {
+            let slot_alone = wanted.len();
+            wanted.push(floor);
+            if let Err(full) = self.steps(&loaded, &wanted) {
+                tracing::warn!(block = self.name, %full, "the floor is kept in twinboot's record alone");
+                wanted.truncate(slot_alone);
+            }
+        }
         self.change("committing the slot", &loaded, wanted)
     }
 

@@ -128,7 +128,7 @@ enum Verb {
 fn do_it(loader: &mut Grub, verb: Verb) -> Result<(), Error> {
     match verb {
         Verb::Arm => loader.arm(&verified(Slot::B)),
-        Verb::Commit(slot) => loader.commit(slot),
+        Verb::Commit(slot) => loader.commit(slot, None),
         Verb::Revert(slot) => loader.revert(slot),
     }
 }
@@ -143,7 +143,7 @@ fn each_verb_is_one_write_of_the_first_sector() {
     let mut loader = memory.open();
     assert_eq!(loader.view().unwrap().default, Slot::A);
     assert_eq!(memory.writes(), 0, "looking writes nothing");
-    loader.commit(Slot::A).unwrap();
+    loader.commit(Slot::A, None).unwrap();
     let (tidy, writes) = (memory.bytes(), memory.writes());
     assert!(
         memory.text().starts_with(&format!("# WARNING\n{FACTORY}twinboot_trial=-\ntwinboot_tries=3\nvar"))
@@ -171,7 +171,7 @@ fn on_a_file_it_is_the_same() {
     std::fs::write(&path, block(FACTORY)).unwrap();
     let mut loader = Grub::open(settings(&path)).unwrap();
     assert_eq!(loader.view().unwrap().default, Slot::A);
-    loader.commit(Slot::A).unwrap();
+    loader.commit(Slot::A, None).unwrap();
     let wanted = format!("{FACTORY}twinboot_trial=-\ntwinboot_tries=3\n");
     assert_eq!(std::fs::read(&path).unwrap(), block(&wanted));
     loader.revert(Slot::B).unwrap();
@@ -183,14 +183,14 @@ fn what_is_in_effect_is_not_written_again() {
     let memory = Memory::holding(FACTORY);
     let mut loader = memory.open();
     loader.revert(Slot::A).unwrap();
-    loader.commit(Slot::A).unwrap();
+    loader.commit(Slot::A, None).unwrap();
     assert_eq!(memory.writes(), 1);
     loader.arm(&verified(Slot::B)).unwrap();
     loader.arm(&verified(Slot::B)).unwrap();
     memory.open().arm(&verified(Slot::B)).unwrap();
     assert_eq!(memory.writes(), 2);
-    loader.commit(Slot::B).unwrap();
-    loader.commit(Slot::B).unwrap();
+    loader.commit(Slot::B, None).unwrap();
+    loader.commit(Slot::B, None).unwrap();
     assert_eq!(memory.writes(), 3);
 }
 
@@ -372,7 +372,7 @@ fn variables_that_mean_nothing_are_not_armed_but_can_be_repaired() {
     assert_eq!(loader.view().unwrap_err().to_string(), wanted);
     assert_eq!(loader.arm(&verified(Slot::B)).unwrap_err().to_string(), wanted);
     assert_eq!(memory.writes(), 0);
-    loader.commit(Slot::A).unwrap();
+    loader.commit(Slot::A, None).unwrap();
     assert_eq!(loader.view().unwrap().default, Slot::A);
     assert!(memory.text().ends_with("x=1\n"));
 }
@@ -399,7 +399,7 @@ fn where_grub_cannot_count_no_trial_is_armed() {
     let error = loader.arm(&verified(Slot::B)).unwrap_err();
     assert_eq!(error.to_string(), "arming the trial: GRUB cannot save");
     assert_eq!(loader.view().unwrap().trial, None);
-    loader.commit(Slot::A).unwrap();
+    loader.commit(Slot::A, None).unwrap();
 }
 
 #[test]

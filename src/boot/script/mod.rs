@@ -202,7 +202,7 @@ impl Bootloader for Script {
         let primary = self.primary().map_err(Error::Unreadable)?;
         let trial = self.marked().map_err(Error::Unreadable)?;
         let default = trial.map_or(primary, |slot| !slot);
-        Ok(BootView { default, trial, tries_left: None, warnings: Vec::new() })
+        Ok(BootView { default, trial, tries_left: None, floor: None, warnings: Vec::new() })
     }
 
     fn arm(&mut self, slot: &VerifiedSlot) -> Result<(), Error> {
@@ -217,7 +217,7 @@ impl Bootloader for Script {
         Ok(())
     }
 
-    fn commit(&mut self, slot: Slot) -> Result<(), Error> {
+    fn commit(&mut self, slot: Slot, _floor: Option<u64>) -> Result<(), Error> {
         let fail = unwritable("committing the slot");
         // Also of a slot that is the default already: a loader that counts every boot down fills its count up then.
         self.call(&["set-state", self.name(slot), "good"]).map_err(&fail)?;

@@ -131,7 +131,7 @@ fn an_update_and_its_way_back_with_either_kind_of_script() {
         assert_eq!((board.calls(), view(&mut loader)), (vec!["set-primary B".to_owned()], (A, Some(B))));
         assert_eq!(board.boot(|_| true), "B");
         assert_eq!(view(&mut loader), (A, Some(B)));
-        loader.commit(B).unwrap();
+        loader.commit(B, None).unwrap();
         assert_eq!((board.calls(), view(&mut loader)), (vec!["set-state B good".to_owned()], (B, None)));
         assert_eq!([board.boot(|_| true), board.boot(|_| true)], ["B", "B"]);
         // One that does not come up.
@@ -159,7 +159,7 @@ fn a_cut_at_any_call_leaves_what_can_be_repeated() {
     type Case = (&'static str, Option<bool>, Verb, (Slot, Option<Slot>));
     let verbs: [Case; 4] = [
         ("arm", None, arm, (A, Some(B))),
-        ("commit", Some(true), |loader| loader.commit(B), (B, None)),
+        ("commit", Some(true), |loader| loader.commit(B, None), (B, None)),
         ("revert", Some(true), |loader| loader.revert(A), (A, None)),
         ("revert before the reboot", Some(false), |loader| loader.revert(A), (A, None)),
     ];
@@ -217,7 +217,7 @@ fn what_the_program_says_is_not_believed_blindly() {
     assert!(error("head -c 5000 /dev/zero").contains("no short text"));
     // It says that all is done, and does nothing.
     board.install("#!/bin/sh\ntest $1 != get-primary || echo A\ntest $1 != get-state || echo perhaps\n");
-    let stuck = board.loader().commit(Slot::B).unwrap_err().to_string();
+    let stuck = board.loader().commit(Slot::B, None).unwrap_err().to_string();
     assert!(stuck.contains("committing the slot: ") && stuck.contains("get-primary still says A"), "{stuck}");
     assert!(board.loader().revert(Slot::A).unwrap_err().to_string().contains("neither good nor bad"));
     assert!(board.loader().arm(&verified(Slot::A)).unwrap_err().to_string().contains("is the default"));

@@ -110,7 +110,7 @@ impl Tryboot {
     fn meaning(&self, file: &Autoboot) -> Result<BootView, Error> {
         let (default, tryboot) = (self.slot_of(file.default)?, self.slot_of(file.tryboot)?);
         let trial = Some(tryboot).filter(|slot| *slot != default);
-        Ok(BootView { default, trial, tries_left: None, warnings: Vec::new() })
+        Ok(BootView { default, trial, tries_left: None, floor: None, warnings: Vec::new() })
     }
 
     /// Writes what the file is to say, unless it says it.
@@ -186,7 +186,7 @@ impl Bootloader for Tryboot {
         self.save("arming the trial", &bytes, !slot, slot)
     }
 
-    fn commit(&mut self, slot: Slot) -> Result<(), Error> {
+    fn commit(&mut self, slot: Slot, _floor: Option<u64>) -> Result<(), Error> {
         let bytes = self.load()?;
         self.save("committing the slot", &bytes, slot, slot)
     }

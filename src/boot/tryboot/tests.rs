@@ -92,7 +92,7 @@ fn an_update_and_its_way_back() {
     assert_eq!(view(&mut loader), (A, Some(B)));
     assert_eq!(pi.boot(None, |_| true), A);
     assert_eq!(pi.boot(argument.as_deref(), |_| true), B);
-    loader.commit(B).unwrap();
+    loader.commit(B, None).unwrap();
     assert_eq!((view(&mut loader), loader.reboot_argument().unwrap()), ((B, None), None));
     // With nothing armed, the flag is nobody's way into the other slot.
     assert_eq!((pi.boot(None, |_| true), pi.boot(argument.as_deref(), |_| true)), (B, B));
@@ -113,7 +113,7 @@ fn what_is_in_effect_is_not_written_again() {
     };
     let before = inode();
     loader.revert(Slot::A).unwrap();
-    loader.commit(Slot::A).unwrap();
+    loader.commit(Slot::A, None).unwrap();
     assert_eq!(inode(), before);
     loader.arm(&verified(Slot::B)).unwrap();
     let armed = inode();
@@ -155,7 +155,7 @@ fn a_cut_at_any_byte_of_any_verb_leaves_the_old_or_the_new() {
     type Verb = fn(&mut Tryboot, Slot) -> Result<(), Error>;
     let verbs: [(&str, Verb); 3] = [
         ("arm", |loader, slot| loader.arm(&verified(slot))),
-        ("commit", |loader, slot| loader.commit(slot)),
+        ("commit", |loader, slot| loader.commit(slot, None)),
         ("revert", |loader, slot| loader.revert(slot)),
     ];
     let meaning = |bytes: &[u8]| [false, true].map(|flag| firmware(bytes, flag).unwrap());

@@ -83,7 +83,12 @@ impl Wanted {
 
     /// A decimal 0, which is what U-Boot makes of a variable that is not there.
     fn zero(name: &str) -> Self {
-        Self { name: name.to_owned(), value: "0".to_owned(), is_implied: true }
+        Self::number(name, 0)
+    }
+
+    /// A decimal number, 0 for a variable that is not there.
+    pub(super) fn number(name: &str, value: u64) -> Self {
+        Self { name: name.to_owned(), value: value.to_string(), is_implied: value == 0 }
     }
 
     pub(super) fn is_in_effect(&self, env: &Env) -> bool {
@@ -242,7 +247,7 @@ fn counter_view(env: &Env, variable: &str, values: &PerSlot<String>) -> Result<B
     })?;
     let mut warnings = Vec::new();
     if number(env, "upgrade_available", 10)?.unwrap_or(0) == 0 {
-        return Ok(BootView { default: slot, trial: None, tries_left: None, warnings });
+        return Ok(BootView { default: slot, trial: None, tries_left: None, floor: None, warnings });
     }
     let limit = number(env, "bootlimit", 10)?.filter(|limit| *limit > 0);
     let count = number(env, "bootcount", 10)?.unwrap_or(0);
@@ -250,7 +255,7 @@ fn counter_view(env: &Env, variable: &str, values: &PerSlot<String>) -> Result<B
         warnings.push("a trial is armed and bootlimit is not set: U-Boot never falls back".to_owned());
     }
     let tries_left = limit.map(|limit| limit.saturating_sub(count));
-    Ok(BootView { default: !slot, trial: Some(slot), tries_left, warnings })
+    Ok(BootView { default: !slot, trial: Some(slot), tries_left, floor: None, warnings })
 }
 
 /// `BOOT_<name>_LEFT`.
@@ -327,6 +332,7 @@ impl Order {
                 default: !slot,
                 trial: Some(slot),
                 tries_left: Some(self.left(slot)),
+                floor: None,
                 warnings,
             };
         }
@@ -337,7 +343,7 @@ impl Order {
         // A default whose boots are used up, too, gives way to the other slot, and then that one is what boots.
         let is_used_up = self.left(first) == 0 && (1..tries).contains(&other);
         let default = if self.has_fallen_back() || is_used_up { !first } else { first };
-        BootView { default, trial: None, tries_left: None, warnings }
+        BootView { default, trial: None, tries_left: None, floor: None, warnings }
     }
 }
 

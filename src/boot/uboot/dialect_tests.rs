@@ -129,7 +129,7 @@ fn a_committed_slot_is_the_default_and_the_other_stays_bootable() {
         put(&mut env, |env| dialect.committed(env, Slot::B, TRIES));
         assert_eq!(
             view(&dialect, &env),
-            BootView { default: Slot::B, trial: None, tries_left: None, warnings: Vec::new() }
+            BootView { default: Slot::B, trial: None, tries_left: None, floor: None, warnings: Vec::new() }
         );
         // A second commit changes nothing.
         assert!(dialect.committed(&env, Slot::B, TRIES).iter().all(|wanted| wanted.is_in_effect(&env)));

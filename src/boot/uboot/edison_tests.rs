@@ -135,7 +135,7 @@ fn an_update_and_its_way_back_by_the_shipped_script() {
         // A good one.
         loader.arm(&verified(Slot::B)).unwrap();
         assert_eq!(board.boot("0:8 0:9"), ("b", true, 1));
-        loader.commit(Slot::B).unwrap();
+        loader.commit(Slot::B, None).unwrap();
         assert_eq!([board.boot("0:8 0:9"), board.boot("0:8 0:9")], [("b", false, 1); 2]);
     }
 }
@@ -150,7 +150,7 @@ fn an_ordinary_boot_writes_nothing_and_nothing_is_written_beyond_the_copies() {
     assert_eq!(bytes(), before);
     board.loader(2).arm(&verified(Slot::B)).unwrap();
     board.boot("0:9");
-    board.loader(2).commit(Slot::B).unwrap();
+    board.loader(2).commit(Slot::B, None).unwrap();
     assert!(bytes().iter().all(|copy| copy.len() == 2 * SIZE && copy[SIZE..] == [0x5a; SIZE]));
 }
 

@@ -35,6 +35,7 @@ use self::device::DeviceCopy;
 pub use self::dialect::Dialect;
 use self::dialect::Wanted;
 use self::env::Env;
+use super::floor::{self, FLOOR};
 use super::{BootView, Bootloader, CANARY, Canary, Error, Observation};
 use crate::model::{Slot, VerifiedSlot};
 
@@ -103,6 +104,11 @@ impl UBoot {
         })
     }
 
+    /// Whether the configuration lets us write this variable.
+    fn may_write(&self, name: &str) -> bool {
+        self.writable.as_ref().is_none_or(|writable| writable.iter().any(|it| it == name))
+    }
+
     /// One verb: reads, decides, writes at most once.
     fn change(
         &mut self,
@@ -137,6 +143,10 @@ impl Bootloader for UBoot {
         let lock = lock::acquire(&self.lock_file, self.patience);
         let loaded = self.copies.load().map_err(Error::Unreadable)?;
         let mut view = self.dialect.view(&loaded.env, self.tries).map_err(Error::Unreadable)?;
+        view.floor = floor::read(loaded.env.get(FLOOR)).unwrap_or_else(|warning| {
+            view.warnings.push(warning);
+            None
+        });
         view.warnings.extend(loaded.warnings);
         view.warnings.extend(lock.err().map(|held| held.to_string()));
         if loaded.env.is_refused_by_loader() {
@@ -162,9 +172,21 @@ impl Bootloader for UBoot {
         })
     }
 
-    fn commit(&mut self, slot: Slot) -> Result<(), Error> {
-        self.change("committing the slot", |dialect, loaded, tries| {
-            Ok(dialect.committed(&loaded.env, slot, tries))
+    fn commit(&mut self, slot: Slot, floor: Option<u64>) -> Result<(), Error> {
+        const VERB: &str = "committing the slot";
+        let capacity = self.copies.capacity();
+        let floor = floor.filter(|_| self.may_write(FLOOR));
+        self.change(VERB, |dialect, loaded, tries| {
+            let mut wanted = dialect.committed(&loaded.env, slot, tries);
+            if let Some(floor) = floor {
+                let slot_alone = wanted.len();
+                wanted.push(Wanted::number(FLOOR, floor));
+                if let Err(full) = has_room(&loaded.env, &wanted, capacity, VERB) {
+                    tracing::warn!(%full, "the floor is kept in twinboot's record alone");
+                    wanted.truncate(slot_alone);
+                }
+            }
+            Ok(wanted)
         })
     }
 
@@ -195,9 +217,7 @@ impl Canary for UBoot {
 
     fn write(&mut self, value: &str) -> Result<(), Error> {
         const VERB: &str = "writing the canary";
-        if let Some(writable) = &self.writable
-            && !writable.iter().any(|name| name == CANARY)
-        {
+        if !self.may_write(CANARY) {
             let problem = format!("{VERB}: the writelist does not name {CANARY}; add it");
             return Err(Error::Unwritable(problem));
         }

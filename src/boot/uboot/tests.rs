@@ -86,7 +86,7 @@ fn each_verb_is_one_write_of_the_other_copy() {
     assert_eq!(entries.join(" ").replace("run by", "run_by"), wanted, "order and strangers kept");
     assert_eq!(loader.view().unwrap().trial, Some(Slot::B));
 
-    loader.commit(Slot::B).unwrap();
+    loader.commit(Slot::B, None).unwrap();
     assert_eq!(board.flags(), [6, 5]);
     loader.revert(Slot::A).unwrap();
     assert_eq!(board.flags(), [6, 7]);
@@ -98,14 +98,14 @@ fn what_is_in_effect_is_not_written_again() {
     let board = Board::new();
     let mut loader = board.open();
     loader.revert(Slot::A).unwrap();
-    loader.commit(Slot::A).unwrap();
+    loader.commit(Slot::A, None).unwrap();
     assert_eq!(board.flags(), [4, 3], "it was so from the start");
     loader.arm(&verified(Slot::B)).unwrap();
     loader.arm(&verified(Slot::B)).unwrap();
     board.open().arm(&verified(Slot::B)).unwrap();
     assert_eq!(board.flags(), [4, 5]);
-    loader.commit(Slot::B).unwrap();
-    loader.commit(Slot::B).unwrap();
+    loader.commit(Slot::B, None).unwrap();
+    loader.commit(Slot::B, None).unwrap();
     assert_eq!(board.flags(), [6, 5]);
 }
 
@@ -160,7 +160,7 @@ fn two_bad_copies_are_never_replaced_by_defaults() {
     let view_error = loader.view().unwrap_err();
     assert!(view_error.to_string().starts_with("no U-Boot environment"), "{view_error}");
     assert_eq!(view_error.reason().failure, Failure::BootUnreadable);
-    for outcome in [loader.arm(&verified(Slot::B)), loader.commit(Slot::B), loader.revert(Slot::A)] {
+    for outcome in [loader.arm(&verified(Slot::B)), loader.commit(Slot::B, None), loader.revert(Slot::A)] {
         assert!(matches!(outcome, Err(Error::Unreadable(_))));
     }
     assert_eq!(board.bytes(), before);

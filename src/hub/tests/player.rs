@@ -92,6 +92,8 @@ impl Player {
             trial: None,
             version: "1".parse().ok(),
             booted_at: Some(Timestamp(1_800_000_000_000)),
+            floor: None,
+            overdue: None,
         };
         let player = Self {
             record: Record::default(),
@@ -192,7 +194,7 @@ impl Player {
         match work {
             Work::Download(slot) => {
                 *self.contents.of_mut(slot) = self.record.state.job().and_then(|job| job.version.clone());
-                return Event::Written(Image { sha256: Sha256::of(b""), len: 1 });
+                return Event::Written { image: Image { sha256: Sha256::of(b""), len: 1 }, seal: None };
             }
             Work::Arm(slot) => self.facts.trial = Some(slot),
             Work::CheckHealth => {

@@ -195,6 +195,9 @@ impl Decoder {
 
 /// Packed in a way we cannot unpack: written as it is, it would be a slot full of nonsense.
 fn refuse_foreign(first: &[u8]) -> Result<(), Error> {
+    if crate::bundle::MAGIC.starts_with(first) {
+        return Err(Error::damaged("it is a bundle, and its name does not say so: name it .twb"));
+    }
     let format = match first {
         [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41] => "bzip2",
         [0x04, 0x22, 0x4d, 0x18, ..] => "lz4",

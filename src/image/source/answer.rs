@@ -21,6 +21,8 @@ pub(super) struct Ask {
     pub(super) host: String,
     /// From which byte on.
     pub(super) offset: u64,
+    /// Up to which byte, without that; `None` is to the end.
+    pub(super) until: Option<u64>,
     /// The file's length: as an earlier answer said.
     pub(super) total: Option<u64>,
     /// The file's length: as the update's author said.
@@ -99,26 +101,30 @@ fn judge_body(ask: &Ask, status: StatusCode, headers: &HeaderMap, length: Option
     let changed = differs(&ask.validator, &validator)
         || matches!((ask.total, length), (Some(then), Some(now)) if then != now);
     let file = File { total: length.or(ask.size), validator };
-    match ask.offset {
-        0 => Verdict::Body(file),
+    match (ask.offset, ask.until) {
+        (0, None) => Verdict::Body(file),
         _ if changed => Verdict::Changed(Some(file)),
         _ => Verdict::Whole(file),
     }
 }
 
 fn judge_part(ask: &Ask, headers: &HeaderMap, length: Option<u64>, validator: Validator) -> Verdict {
-    if ask.offset == 0 {
+    if ask.offset == 0 && ask.until.is_none() {
         return Verdict::Fatal(answer(ask, "a part although the whole was asked for".into()));
     }
     let range = text(headers, CONTENT_RANGE).and_then(|range| content_range(&range));
     let Some((first, last, total)) = range else {
         return Verdict::RangeRefused("a part without saying which".into());
     };
-    if first != ask.offset || length.is_some_and(|length| length != last - first + 1) {
-        return Verdict::RangeRefused(format!("bytes {first}-{last}, asked for {} on", ask.offset));
+    let wanted = ask.until.map_or(total, |until| until.min(total)) - 1;
+    if first != ask.offset || last != wanted || length.is_some_and(|length| length != last - first + 1) {
+        return Verdict::RangeRefused(format!("bytes {first}-{last}, asked for {}-{wanted}", ask.offset));
     }
     if differs(&ask.validator, &validator) || ask.total.is_some_and(|known| known != total) {
         return Verdict::Changed(None);
+    }
+    if let Some(wanted) = ask.size.filter(|size| *size != total) {
+        return Verdict::Fatal(Error::Size { found: total.to_string(), wanted });
     }
     Verdict::Body(File { total: Some(total), validator: ask.validator.clone().or(validator) })
 }

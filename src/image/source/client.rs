@@ -38,7 +38,8 @@ impl Direct {
             .retry(reqwest::retry::never())
             .referer(false)
             .no_proxy()
-            .pool_max_idle_per_host(0)
+            // For the next range of the same file; without one the client, and the connection with it, is gone.
+            .pool_max_idle_per_host(1)
             .connect_timeout(self.connect_timeout)
             .user_agent(concat!("twinboot/", env!("CARGO_PKG_VERSION")));
         if let Some(proxy) = &self.proxy {
@@ -65,6 +66,7 @@ fn tunnel(proxy: &Proxy) -> Result<reqwest::Proxy, Fault> {
 }
 
 /// A client for one connection.
+#[derive(Debug)]
 pub(super) struct Client {
     client: reqwest::Client,
     proxy: Option<Proxy>,
@@ -73,8 +75,9 @@ pub(super) struct Client {
 impl Client {
     pub(super) async fn get(&self, get: &Get) -> Result<Answer, Fault> {
         let mut request = self.client.get(get.url.clone());
-        if get.from > 0 {
-            request = request.header(RANGE, format!("bytes={}-", get.from));
+        if get.from > 0 || get.until.is_some() {
+            let last = get.until.map_or(String::new(), |until| until.saturating_sub(1).to_string());
+            request = request.header(RANGE, format!("bytes={}-{last}", get.from));
             if let Some(condition) = &get.if_range {
                 request = request.header(IF_RANGE, condition);
             }

@@ -55,7 +55,7 @@ impl<'a> LocalFile<'a> {
         if std::mem::take(&mut self.changed) {
             return Err(Error::StartOver(format!("{} changed", self.path.display())));
         }
-        if self.offset == self.total {
+        if self.offset >= self.total {
             return Ok(None);
         }
         let mut piece = vec![0; (self.total - self.offset).min(PIECE as u64) as usize];
@@ -70,6 +70,16 @@ impl<'a> LocalFile<'a> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Some(Bytes::new())),
             Err(source) => Err(Error::File { path: self.path.clone(), source }),
         }
+    }
+
+    pub(super) fn seek(&mut self, from: u64) -> Result<(), Error> {
+        self.offset = from;
+        let sought = self.file.seek(SeekFrom::Start(from));
+        sought.map(|_| ()).map_err(|source| Error::File { path: self.path.clone(), source })
+    }
+
+    pub(super) fn offset(&self) -> u64 {
+        self.offset
     }
 
     pub(super) fn rewind(&mut self) -> Result<(), Error> {

@@ -27,6 +27,8 @@ pub(super) struct Get {
     pub url: Url,
     /// From which byte on.
     pub from: u64,
+    /// Up to which byte, without that; `None` is to the end.
+    pub until: Option<u64>,
     /// On which condition a part will do.
     pub if_range: Option<String>,
 }
@@ -34,7 +36,8 @@ pub(super) struct Get {
 impl fmt::Debug for Get {
     /// Without the address, which may hold a token.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Get").field("from", &self.from).finish_non_exhaustive()
+        let mut shown = f.debug_struct("Get");
+        shown.field("from", &self.from).field("until", &self.until).finish_non_exhaustive()
     }
 }
 
@@ -106,23 +109,25 @@ impl Way {
     pub(super) fn ready(&mut self) -> Result<Getter, Fault> {
         match self {
             Self::Direct(direct) => direct.client().map(Getter::Direct),
-            Self::Remote(side) => Ok(Getter::Remote(side.clone())),
+            Self::Remote(side) => Ok(Getter::Remote(remote::Asker::new(side.clone()))),
         }
     }
 }
 
-/// Makes the requests of one connection.
+/// Makes the requests of one connection, one after the other.
+#[derive(Debug)]
 pub(super) enum Getter {
     Direct(Client),
-    Remote(Side),
+    Remote(remote::Asker),
 }
 
 impl Getter {
-    /// Asks, and waits for the head of the answer. It has no limit of its own in time, but for connecting.
+    /// Asks, and waits for the head of the answer. The body of the one before has been read to its end, or the
+    /// connection is not used again. It has no limit of its own in time, but for connecting.
     pub(super) async fn get(&self, get: &Get) -> Result<Answer, Fault> {
         match self {
             Self::Direct(client) => client.get(get).await,
-            Self::Remote(side) => remote::get(side, get).await,
+            Self::Remote(asker) => asker.get(get).await,
         }
     }
 }

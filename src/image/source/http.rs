@@ -1,11 +1,17 @@
-//! A file on an https server, as one stream from front to back.
+//! A file on an https server, as one stream from front to back, or as ranges of it.
 //!
 //! Connections come and go underneath. Each new one asks for the rest (`Range`), on condition that the file is still
 //! the same (`If-Range`), at the *original* address: what a redirect led to last time may have been signed for a
 //! minute only.
+//!
+//! Ranges ([`Http::seek`]) are asked for one by one over one connection, which is kept as long as all goes well. A
+//! server that knows no ranges answers with the whole file. Then it is a stream after all, and [`Http::offset`] tells
+//! where in it the bytes are that are handed out: whoever wanted a range waits until it comes by.
+
+mod connect;
 
 use std::future::Future;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use reqwest::Url;
@@ -13,9 +19,8 @@ use reqwest::Url;
 use crate::model::SecretUrl;
 
 use super::super::{Error, Fetch};
-use super::answer::{Ask, File, Verdict, follow, judge};
-use super::get::{Answer, Body, Get, Getter, Way};
-use super::pace::{Ceiling, Floor, backoff};
+use super::get::{Body, Getter, Way};
+use super::pace::{Ceiling, Floor};
 use super::{Start, Validator};
 
 /// A connection that got this much further than all before it was worth its while.
@@ -28,10 +33,18 @@ pub(in crate::image) struct Http<'a> {
     host: String,
     /// The next byte of the file to hand out.
     offset: u64,
+    /// Where the wanted range ends. `None`: wanted is all, and no range has ever been.
+    until: Option<u64>,
+    /// The server has no ranges.
+    is_stream: bool,
     total: Option<u64>,
     validator: Validator,
     body: Option<Body>,
     way: Way,
+    /// Kept for the next range.
+    getter: Option<Getter>,
+    /// How many bytes this update may fetch in all; 0 is no limit.
+    cap: u64,
     /// The farthest byte ever reached; below it, bytes are fetched again.
     farthest: u64,
     /// Where `farthest` was when the connection began.
@@ -55,15 +68,19 @@ impl<'a> Http<'a> {
         let parsed: Result<Url, _> = url.expose().parse();
         let url = parsed.map_err(|_| Error::Redirect("to something that is no address".into()))?;
         let settings = fetch.settings;
-        let http = Self {
+        Ok(Self {
             fetch: *fetch,
             host: url.host_str().unwrap_or_default().to_owned(),
             url,
             offset: start.offset,
+            until: None,
+            is_stream: false,
             total: start.total,
             validator: start.validator,
             body: None,
             way: fetch.net.way.clone(),
+            getter: None,
+            cap: settings.data_cap,
             farthest: start.offset,
             began_at: start.offset,
             barren: 0,
@@ -75,10 +92,62 @@ impl<'a> Http<'a> {
             since: Instant::now(),
             spent_before: start.spent,
             tally: start.tally,
-        };
-        // Before anybody is asked for anything.
-        http.afford(http.total.or(fetch.artifact.size))?;
-        Ok(http)
+        })
+    }
+
+    /// Whether all of it may be fetched, before anybody is asked for anything.
+    pub(super) fn afford_all(&self) -> Result<(), Error> {
+        self.afford(self.total.or(self.fetch.artifact.size))
+    }
+
+    /// From now on wanted are the bytes from `from` up to `until`, without that. What follows from here is fetched as
+    /// one stream if the server knows no ranges.
+    pub(super) fn seek(&mut self, from: u64, until: u64) {
+        if self.is_stream && self.body.is_some() && from >= self.offset {
+            self.until = Some(until);
+            return;
+        }
+        if self.body.is_some() && self.end() == Some(self.offset) {
+            self.finish();
+        } else if self.body.take().is_some() {
+            // Its rest would come before the next answer.
+            self.getter = None;
+        }
+        self.barren = 0;
+        (self.until, self.offset) = (Some(until), if self.is_stream { 0 } else { from });
+    }
+
+    /// Takes the end of a body of which all is there, so that its connection can be used again.
+    fn finish(&mut self) {
+        if !matches!(self.read(), Ok(None)) {
+            (self.body, self.getter) = (None, None);
+        }
+    }
+
+    /// Where it stands in the file.
+    pub(super) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// How far it goes on from there without being asked anew.
+    pub(super) fn until(&self) -> u64 {
+        if self.is_stream { u64::MAX } else { self.until.unwrap_or(u64::MAX) }
+    }
+
+    /// Whether the server turned out to know no ranges.
+    pub(super) fn is_stream(&self) -> bool {
+        self.is_stream
+    }
+
+    /// Limits how many bytes may be fetched in all, those of earlier processes included; 0 is no limit.
+    pub(super) fn limit(&mut self, cap: u64) {
+        self.cap = cap;
+    }
+
+    /// Where the bytes end that are asked for, as far as known.
+    fn end(&self) -> Option<u64> {
+        let until = self.until.filter(|_| !self.is_stream);
+        self.total.into_iter().chain(until).min()
     }
 
     pub(super) fn total(&self) -> Option<u64> {
@@ -107,7 +176,7 @@ impl<'a> Http<'a> {
                 return Err(Error::Cancelled);
             }
             if self.body.is_none() {
-                if self.offset > 0 && self.total == Some(self.offset) {
+                if self.offset > 0 && self.end().is_some_and(|end| end <= self.offset) {
                     return Ok(None);
                 }
                 self.connect()?;
@@ -118,10 +187,10 @@ impl<'a> Http<'a> {
                 Ok(Some(bytes)) => return self.hand_out(bytes).map(Some),
                 Ok(None) => {
                     self.body = None;
-                    match self.total {
-                        Some(total) if self.offset < total => {
+                    match self.end() {
+                        Some(end) if self.offset < end => {
                             let (host, got) = (self.host.clone(), self.offset);
-                            self.trouble(Error::Cut { host, got, expected: total }, None)?;
+                            self.trouble(Error::Cut { host, got, expected: end }, None)?;
                         }
                         // A body without a length ends where it ends. The digest has the last word.
                         Some(_) | None => {
@@ -165,13 +234,13 @@ impl<'a> Http<'a> {
         self.fetch.progress.note(|now| {
             now.fetched += len;
             now.fetched_twice += again;
-            now.total = self.total;
+            now.total = if self.until.is_none() { self.total } else { now.total };
             now.trouble = None;
         });
-        if let Some(wanted) = self.total.filter(|total| self.offset > *total) {
+        if let Some(wanted) = self.end().filter(|end| self.offset > *end) {
             return Err(Error::Size { found: format!("more than {wanted}"), wanted });
         }
-        let cap = self.fetch.settings.data_cap;
+        let cap = self.cap;
         if cap > 0 && self.tally > cap {
             return Err(Error::DataCap { fetched: self.tally, rest: None, cap });
         }
@@ -181,7 +250,7 @@ impl<'a> Http<'a> {
 
     /// Whether the rest of a file of `total` bytes may still be fetched.
     fn afford(&self, total: Option<u64>) -> Result<(), Error> {
-        let (fetched, cap) = (self.tally, self.fetch.settings.data_cap);
+        let (fetched, cap) = (self.tally, self.cap);
         let Some(rest) = total.map(|total| total.saturating_sub(self.offset)) else { return Ok(()) };
         if cap == 0 || fetched.saturating_add(rest) <= cap {
             return Ok(());
@@ -238,138 +307,6 @@ impl<'a> Http<'a> {
             }
             Err(_) => Err(Error::Silent { host: self.host.clone(), seconds: idle.as_secs() }),
         }
-    }
-
-    /// Gets a body that continues the file, following redirects.
-    fn connect(&mut self) -> Result<(), Error> {
-        if self.offset > 0 && self.validator == Validator::default() {
-            if self.fetch.artifact.sha256.is_none() {
-                return self.start_over("nothing tells whether the file is still the same".into(), None);
-            }
-            self.is_patchwork = true;
-        }
-        self.began_at = self.farthest;
-        self.fetch.progress.note(|now| now.connections += 1);
-        let mut url = self.url.clone();
-        let mut been = vec![url.clone()];
-        let getter = match self.way.ready().map_err(|fault| fault.error("connecting to", self.host.clone())) {
-            Ok(getter) => getter,
-            Err(error @ Error::Proxy(_)) => return self.trouble(error, None),
-            Err(error) => return Err(error),
-        };
-        loop {
-            self.host = url.host_str().unwrap_or_default().to_owned();
-            let Answer { status, headers, length, body } = match self.request(&getter, &url) {
-                Ok(answer) => answer,
-                Err(error @ (Error::Cancelled | Error::Client(_))) => return Err(error),
-                Err(error) => return self.trouble(error, None),
-            };
-            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |t| t.as_secs());
-            let ask = Ask {
-                host: self.host.clone(),
-                offset: self.offset,
-                total: self.total,
-                size: self.fetch.artifact.size,
-                validator: self.validator.clone(),
-            };
-            let verdict = judge(&ask, status, &headers, length, now);
-            let Verdict::Redirect(location) = verdict else { return self.take(verdict, body) };
-            if been.len() > self.fetch.settings.redirects as usize {
-                return Err(Error::Redirect(format!("from {} is one too many", self.host)));
-            }
-            url = follow(&url, &location, &been)?;
-            been.push(url.clone());
-        }
-    }
-
-    /// Acts on the verdict about an answer that is no redirect.
-    fn take(&mut self, verdict: Verdict, body: Body) -> Result<(), Error> {
-        match verdict {
-            Verdict::Body(file) => {
-                (self.total, self.validator) = (file.total, file.validator);
-                self.fetch.progress.note(|now| now.total = self.total);
-                self.afford(self.total)?;
-                self.body = Some(body);
-                Ok(())
-            }
-            Verdict::Whole(file) => {
-                let why = format!("{} sends the whole file although a part was asked for", self.host);
-                self.body = Some(body);
-                self.start_over(why, Some(file))
-            }
-            Verdict::Changed(file) => {
-                let why = format!("{} has another version of the file now", self.host);
-                self.body = file.is_some().then_some(body);
-                self.changed(why, file)
-            }
-            Verdict::RangeRefused(what) => {
-                self.refusals += 1;
-                if self.refusals > 1 {
-                    return Err(Error::Answer { host: self.host.clone(), what });
-                }
-                self.start_over(format!("{} answers a request for a part with {what}", self.host), None)
-            }
-            Verdict::Fatal(error) => Err(error),
-            Verdict::Later(error, wait) => self.trouble(error, wait),
-            Verdict::Redirect(_) => Err(Error::Redirect(format!("from {} without an end", self.host))),
-        }
-    }
-
-    fn request(&self, getter: &Getter, url: &Url) -> Result<Answer, Error> {
-        let if_range = self.validator.if_range().map(str::to_owned);
-        let get = Get { url: url.clone(), from: self.offset, if_range };
-        let settings = self.fetch.settings;
-        // The client limits connecting by itself; the rest is waiting for the head of the answer.
-        let limit = settings.connect_timeout + settings.idle_timeout;
-        match self.block(async { tokio::time::timeout(limit, getter.get(&get)).await })? {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(fault)) => Err(fault.error("connecting to", self.host.clone())),
-            Err(_) => Err(Error::Silent { host: self.host.clone(), seconds: limit.as_secs() }),
-        }
-    }
-
-    /// The file is another one: once, that is bad luck.
-    fn changed(&mut self, why: String, file: Option<File>) -> Result<(), Error> {
-        self.changes += 1;
-        if self.changes > 1 {
-            self.body = None;
-            return Err(Error::ContentChanged(why));
-        }
-        self.start_over(why, file)
-    }
-
-    /// Begins with the first byte again; of the body at hand if there is one.
-    fn start_over(&mut self, why: String, file: Option<File>) -> Result<(), Error> {
-        let file = file.unwrap_or_default();
-        (self.offset, self.total, self.validator) = (0, file.total, file.validator);
-        self.afford(self.total.or(self.fetch.artifact.size))?;
-        Err(Error::StartOver(why))
-    }
-
-    /// A connection failed in a way that may pass. Waits, unless that happened too often.
-    fn trouble(&mut self, error: Error, wait: Option<Duration>) -> Result<(), Error> {
-        self.body = None;
-        let got_further = self.farthest >= self.began_at + PROGRESS;
-        let was_slow = matches!(error, Error::TooSlow { .. });
-        self.barren = if got_further && !was_slow { 0 } else { self.barren + 1 };
-        let settings = self.fetch.settings;
-        let (spent, barren) = (self.spent(), self.barren);
-        if barren >= settings.attempts || spent >= settings.time_limit {
-            let after = if barren >= settings.attempts {
-                format!("after {barren} connections that got no further")
-            } else {
-                format!("after {} s", spent.as_secs())
-            };
-            return Err(Error::GaveUp { after, last: Box::new(error) });
-        }
-        let told = wait.map(|wait| wait.min(settings.retry_after_limit));
-        let random = getrandom::u64().unwrap_or(0);
-        let wait = told.unwrap_or_else(|| backoff(settings.backoff, barren.saturating_sub(1), random));
-        let wait = wait.min(settings.time_limit.saturating_sub(spent));
-        let text = error.chain();
-        tracing::debug!(error = %text, offset = self.offset, barren, ?wait, "download interrupted");
-        self.fetch.progress.note(|now| now.trouble = Some(text));
-        self.block(async { tokio::time::sleep(wait).await })
     }
 
     /// Waits for `future`, or until cancelled.

@@ -1,4 +1,4 @@
-//! Where the bytes of an artifact come from: a stream from front to back that survives what networks do.
+//! Where the bytes of an artifact come from: a stream from front to back, or ranges of it, that survive what networks do.
 
 pub(super) mod answer;
 mod client;
@@ -76,7 +76,7 @@ impl<'a> Source<'a> {
         let start = saved.map_or_else(Start::default, |saved| Start {
             offset: match &saved.point {
                 Point::Half(position) => position.offset,
-                Point::Whole { .. } | Point::Nothing => 0,
+                Point::Whole(_) | Point::Nothing => 0,
             },
             total: saved.total,
             validator: saved.validator.clone(),
@@ -88,6 +88,62 @@ impl<'a> Source<'a> {
             Location::Url(url) => Self::Http(Box::new(http::Http::new(fetch, url, start)?)),
             Location::File(path) => Self::File(file::LocalFile::open(fetch, path, start)?),
         })
+    }
+
+    /// Whether all of it may be fetched: asked before anybody is asked for anything.
+    pub(super) fn afford_all(&self) -> Result<(), Error> {
+        match self {
+            Self::Http(http) => http.afford_all(),
+            Self::File(_) => Ok(()),
+        }
+    }
+
+    /// From now on wanted are the bytes from `from` up to `until`, without that.
+    pub(super) fn seek(&mut self, from: u64, until: u64) -> Result<(), Error> {
+        match self {
+            Self::Http(http) => {
+                http.seek(from, until);
+                Ok(())
+            }
+            Self::File(file) => file.seek(from),
+        }
+    }
+
+    /// Where it stands in the file: what was handed out last ends here.
+    pub(super) fn offset(&self) -> u64 {
+        match self {
+            Self::Http(http) => http.offset(),
+            Self::File(file) => file.offset(),
+        }
+    }
+
+    /// How far it goes on from there without being asked anew.
+    pub(super) fn until(&self) -> u64 {
+        match self {
+            Self::Http(http) => http.until(),
+            Self::File(file) => file.total(),
+        }
+    }
+
+    /// Whether ranges turned out to be had only by reading all that lies before them.
+    pub(super) fn is_stream(&self) -> bool {
+        match self {
+            Self::Http(http) => http.is_stream(),
+            Self::File(_) => false,
+        }
+    }
+
+    /// Whether what is fetched comes over the network.
+    pub(super) fn is_remote(&self) -> bool {
+        matches!(self, Self::Http(_))
+    }
+
+    /// Limits how many bytes may be fetched in all, those of earlier processes included; 0 is no limit.
+    pub(super) fn limit(&mut self, cap: u64) {
+        match self {
+            Self::Http(http) => http.limit(cap),
+            Self::File(_) => {}
+        }
     }
 
     /// The next bytes, or `None` at the end. After [`Error::StartOver`] it stands at the beginning.

@@ -139,7 +139,8 @@ fn a_clock_must_be_right_and_stay_so() {
 
 #[test]
 fn what_runs_should_boot_by_default() {
-    let view = |default, trial| BootView { default, trial, tries_left: None, warnings: Vec::new() };
+    let view =
+        |default, trial| BootView { default, trial, tries_left: None, floor: None, warnings: Vec::new() };
     let agreement = |view, booted| level(&loader::agreement(&view, booted));
     assert_eq!(agreement(view(Slot::A, None), Some(Slot::A)), Level::Ok);
     assert_eq!(agreement(view(Slot::B, None), Some(Slot::A)), Level::Fail);

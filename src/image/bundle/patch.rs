@@ -1,0 +1,203 @@
+//! The way into the slot for what differs, and only for that.
+//!
+//! What is put together is compared with what the slot holds, block by block of 4 KiB, and only blocks that differ are
+//! written: flash wears out by writing, not by reading. A page may end within a block; the block waits for its other
+//! half. The rules of the module `sink` hold: what is not flushed is kept, and written again after a failure; long
+//! runs of zeros are made by the device.
+
+use std::io;
+
+use super::super::sink::{BLOCK, REWRITES, RETAIN, ZERO_RUN, put, read_exactly, zeros_at};
+use super::super::{Error, Target};
+
+/// Written but not known to be durable.
+enum Piece {
+    Data(u64, Vec<u8>),
+    Zeros(u64, u64),
+}
+
+/// Bytes as the slot holds them, from a block's beginning on.
+#[derive(Default)]
+struct Old {
+    at: u64,
+    bytes: Vec<u8>,
+}
+
+/// Takes pieces of an image, in order, and leaves alone what is there.
+pub(super) struct Patch<'a> {
+    target: &'a mut dyn Target,
+    /// Length of the image.
+    size: u64,
+    /// The beginning of a block whose end is not known yet, and where the block begins.
+    open: Vec<u8>,
+    open_at: u64,
+    old: Old,
+    unflushed: Vec<Piece>,
+    unflushed_bytes: usize,
+    /// Bytes that differed, those made zeros included.
+    written: u64,
+}
+
+impl<'a> Patch<'a> {
+    /// For an image of `size` bytes, which the target has room for.
+    pub(super) fn new(target: &'a mut dyn Target, size: u64) -> Self {
+        Self {
+            target,
+            size,
+            open: Vec::with_capacity(BLOCK),
+            open_at: 0,
+            old: Old::default(),
+            unflushed: Vec::new(),
+            unflushed_bytes: 0,
+            written: 0,
+        }
+    }
+
+    /// How many bytes were written because they differed.
+    pub(super) fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Reads what the slot holds, as it is now.
+    pub(super) fn read(&self, at: u64, buffer: &mut [u8]) -> Result<(), Error> {
+        read_exactly(self.target, at, buffer)
+    }
+
+    /// What the slot held at `at` before anything of that was written. In the order of the image.
+    /// `None`: it cannot be read, and is worth nothing.
+    pub(super) fn old(&mut self, at: u64, len: usize) -> Option<&[u8]> {
+        let from = at - at % BLOCK as u64;
+        let until = (at + len as u64).next_multiple_of(BLOCK as u64).min(self.size);
+        if self.old.at > from || self.old.at + (self.old.bytes.len() as u64) < until {
+            self.old.at = from;
+            self.old.bytes.resize((until - from) as usize, 0);
+            if let Err(error) = read_exactly(self.target, from, &mut self.old.bytes) {
+                tracing::debug!(error = error.chain(), "a part of the slot cannot be read, and is written anew");
+                self.old.bytes.clear();
+                return None;
+            }
+        }
+        let skip = (at - self.old.at) as usize;
+        Some(&self.old.bytes[skip..skip + len])
+    }
+
+    /// Sees to it that the slot holds `bytes` at `at`, which is not before the end of what it was given last. What lies
+    /// between the two is as it should be.
+    pub(super) fn put(&mut self, at: u64, bytes: &[u8]) -> Result<(), Error> {
+        if self.open_at + self.open.len() as u64 != at {
+            self.close()?;
+            let begins = at - at % BLOCK as u64;
+            let mut before = vec![0; (at - begins) as usize];
+            self.read(begins, &mut before)?;
+            (self.open, self.open_at) = (before, begins);
+        }
+        let (mut at, mut bytes) = (at, bytes);
+        if !self.open.is_empty() {
+            let (head, rest) = bytes.split_at(bytes.len().min(BLOCK - self.open.len()));
+            self.open.extend_from_slice(head);
+            (at, bytes) = (at + head.len() as u64, rest);
+            if self.open.len() < BLOCK {
+                return Ok(());
+            }
+            let block = std::mem::take(&mut self.open);
+            self.write(self.open_at, &block)?;
+        }
+        let (whole, rest) = bytes.split_at(bytes.len() - bytes.len() % BLOCK);
+        self.write(at, whole)?;
+        self.open = rest.to_vec();
+        self.open_at = at + whole.len() as u64;
+        Ok(())
+    }
+
+    /// Writes the open block, completed by what is there: what follows is in its place.
+    pub(super) fn close(&mut self) -> Result<(), Error> {
+        let mut block = std::mem::take(&mut self.open);
+        if block.is_empty() {
+            return Ok(());
+        }
+        let at = self.open_at + block.len() as u64;
+        let missing = (BLOCK - block.len()).min(self.size.saturating_sub(at) as usize);
+        let kept = block.len();
+        block.resize(kept + missing, 0);
+        read_exactly(self.target, at, &mut block[kept..])?;
+        self.write(self.open_at, &block)
+    }
+
+    /// Writes what differs of whole blocks, or of the last one of the image.
+    fn write(&mut self, at: u64, bytes: &[u8]) -> Result<(), Error> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let differs: Vec<bool> = match self.old(at, bytes.len()) {
+            Some(old) => bytes.chunks(BLOCK).zip(old.chunks(BLOCK)).map(|(new, old)| new != old).collect(),
+            None => vec![true; bytes.len().div_ceil(BLOCK)],
+        };
+        let mut block = 0;
+        while block < differs.len() {
+            let run = differs[block..].iter().take_while(|run| **run == differs[block]).count();
+            if differs[block] {
+                let (from, until) = (block * BLOCK, bytes.len().min((block + run) * BLOCK));
+                self.change(at + from as u64, &bytes[from..until])?;
+            }
+            block += run;
+        }
+        Ok(())
+    }
+
+    fn change(&mut self, at: u64, bytes: &[u8]) -> Result<(), Error> {
+        self.written += bytes.len() as u64;
+        let len = bytes.len() as u64;
+        let done = if bytes.len() >= ZERO_RUN && zeros_at(bytes) == bytes.len() {
+            self.unflushed.push(Piece::Zeros(at, len));
+            self.target.zero(at, len)
+        } else {
+            self.unflushed.push(Piece::Data(at, bytes.to_vec()));
+            self.unflushed_bytes += bytes.len();
+            put(self.target, at, bytes)
+        };
+        if let Err(error) = done {
+            self.rewrite(error)?;
+        }
+        if self.unflushed_bytes >= RETAIN { self.sync() } else { Ok(()) }
+    }
+
+    /// Makes everything that was put so far durable, but for a block that is not complete.
+    pub(super) fn flush(&mut self) -> Result<(), Error> {
+        if self.unflushed.is_empty() { Ok(()) } else { self.sync() }
+    }
+
+    /// Makes everything durable; nothing will be put any more.
+    pub(super) fn finish(&mut self) -> Result<(), Error> {
+        self.close()?;
+        self.sync()
+    }
+
+    fn sync(&mut self) -> Result<(), Error> {
+        if let Err(error) = self.target.flush() {
+            self.rewrite(error)?;
+        }
+        self.unflushed.clear();
+        self.unflushed_bytes = 0;
+        Ok(())
+    }
+
+    /// The device failed. Nothing since the last good flush can be relied upon, so all of it is written again.
+    fn rewrite(&mut self, mut error: io::Error) -> Result<(), Error> {
+        for attempt in 1..=REWRITES {
+            tracing::debug!(attempt, %error, "writing again what was not flushed");
+            let again = self.unflushed.iter().try_for_each(|piece| match piece {
+                Piece::Data(at, bytes) => put(self.target, *at, bytes),
+                Piece::Zeros(at, len) => self.target.zero(*at, *len),
+            });
+            match again.and_then(|()| self.target.flush()) {
+                Ok(()) => return Ok(()),
+                Err(next) => error = next,
+            }
+        }
+        let offset = match self.unflushed.first() {
+            Some(Piece::Data(at, _) | Piece::Zeros(at, _)) => *at,
+            None => self.open_at,
+        };
+        Err(Error::Target { doing: "writing", offset, source: error })
+    }
+}

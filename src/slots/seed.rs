@@ -1,0 +1,116 @@
+//! A slot that is only looked at: what of a new image the system that runs has already.
+//!
+//! It is mounted and in use, so what is read may be old or half new by the time it is used: whoever uses it checks it.
+//! It is read past the page cache, or what was read is dropped behind: a gateway's memory is for what it works with, and
+//! a gigabyte of image that goes by once would throw all of that out.
+
+use std::cell::RefCell;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Seek as _, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use rustix::fs::{Advice, OFlags};
+
+use crate::model::Slot;
+
+use super::part::{Bounce, read_direct, read_full};
+use super::{Error, Found, SlotMap, identity};
+
+/// A slot that is read.
+#[derive(Debug)]
+pub struct SeedDevice {
+    /// With the offset at which each begins.
+    parts: Vec<(u64, Part)>,
+    size: u64,
+    bounce: RefCell<Bounce>,
+}
+
+/// A partition that is read.
+#[derive(Debug)]
+struct Part {
+    file: File,
+    size: u64,
+    is_direct: bool,
+}
+
+impl SeedDevice {
+    /// Opens all partitions of `slot`, to be read as one, one behind the other. Nobody is kept from anything by it.
+    ///
+    /// # Errors
+    /// If one is missing, is none, or cannot be opened.
+    pub fn open(map: &SlotMap, slot: Slot) -> Result<Self, Error> {
+        let (mut parts, mut size) = (Vec::new(), 0);
+        for found in map.find_all(slot)? {
+            let part = Part::open(slot, &found)?;
+            let begin = size;
+            size += part.size;
+            parts.push((begin, part));
+        }
+        Ok(Self { parts, size, bounce: RefCell::new(Bounce::new()) })
+    }
+
+    /// Its size in bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Reads at `offset`. Returns how many bytes: fewer only at the end.
+    ///
+    /// # Errors
+    /// Whatever the device says.
+    pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut bounce = self.bounce.borrow_mut();
+        let mut done = 0;
+        for (begin, part) in &self.parts {
+            let at = offset + done as u64;
+            if done == buffer.len() || at < *begin || at >= begin + part.size {
+                continue;
+            }
+            let len = (buffer.len() - done).min((begin + part.size - at) as usize);
+            let count = part.read_at(at - begin, &mut buffer[done..done + len], &mut bounce)?;
+            done += count;
+            if count < len {
+                break;
+            }
+        }
+        Ok(done)
+    }
+}
+
+impl Part {
+    fn open(slot: Slot, found: &Found) -> Result<Self, Error> {
+        let error = |source| Error::Open { slot, path: found.path.clone(), source };
+        let (mut file, is_direct) = match open(&found.path, OFlags::DIRECT) {
+            Ok(file) if is_readable(&file) => (file, true),
+            Ok(_) | Err(_) => (open(&found.path, OFlags::empty()).map_err(error)?, false),
+        };
+        let metadata = file.metadata().map_err(error)?;
+        if identity(&metadata) != Some(found.identity) {
+            return Err(Error::NotADevice { slot, path: found.path.clone() });
+        }
+        let size = file.seek(SeekFrom::End(0)).map_err(error)?;
+        Ok(Self { file, size, is_direct })
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8], bounce: &mut Bounce) -> io::Result<usize> {
+        if self.is_direct {
+            return read_direct(&self.file, offset, buffer, bounce);
+        }
+        let count = read_full(&self.file, offset, buffer)?;
+        let len = std::num::NonZeroU64::new(count as u64);
+        if len.is_some() {
+            rustix::fs::fadvise(&self.file, offset, len, Advice::DontNeed)?;
+        }
+        Ok(count)
+    }
+}
+
+fn open(path: &Path, flags: OFlags) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags((OFlags::NOFOLLOW | flags).bits() as i32).open(path)
+}
+
+/// Some file systems accept the flag and refuse to read.
+fn is_readable(file: &File) -> bool {
+    read_direct(file, 0, &mut [0; 1], &mut Bounce::new()).is_ok()
+}
