@@ -176,7 +176,8 @@ impl Tools {
             update: &update,
             signed: None,
         };
-        let image::Written { image, seal: _ } = image::write(&fetch, &mut target, &mut checkpoint).map_err(|error| error.reason())?;
+        let image::Written { image, seal: _ } =
+            image::write(&fetch, &mut target, &mut checkpoint).map_err(|error| error.reason())?;
         target.has_root(&image)?;
         Ok(image)
     }
