@@ -5,7 +5,9 @@ use std::io::{BufWriter, Read, Seek as _, Write as _};
 use std::path::Path;
 
 use twinboot::bundle::build::{Packing, pack};
-use twinboot::bundle::{Delegation, Envelope, Manifest, ManifestType, Payload, PayloadType, encode_head};
+use twinboot::bundle::{
+    Delegation, Entry, Envelope, KeyId, Kind, Manifest, ManifestType, Payload, PayloadType, TableInfo, encode_head,
+};
 use twinboot::durable::spool;
 use twinboot::model::{Sha256, Timestamp};
 
@@ -99,7 +101,7 @@ impl Packed {
         if payload.size != size {
             return Err(Failure::failed("an image has changed while it was read").remedy("try again when it is complete"));
         }
-        let rewound = |spool: BufWriter<File>| {
+        let rewound = |spool: BufWriter<File>| -> Outcome<File> {
             let mut file = spool.into_inner().map_err(|it| failed(it.into_error()))?;
             file.flush().and_then(|()| file.rewind()).map_err(failed)?;
             Ok(file)
@@ -110,7 +112,6 @@ impl Packed {
 
 /// A payload as it may be, to have the manifest checked before it is known.
 fn likely(packing: &Packing, size: u64) -> Payload {
-    use twinboot::bundle::{Entry, Kind, TableInfo};
     let table = TableInfo { size: Entry::LEN as u64, pages: 1, sha256: Sha256([0; 32]) };
     let Packing { chunking, group, prefix, .. } = *packing;
     let (kind, sha256) = (Kind::Slot, Sha256([0; 32]));
@@ -136,7 +137,7 @@ fn created(told: Option<Timestamp>, epoch: Option<std::ffi::OsString>) -> Outcom
 pub(super) fn may_sign(
     envelope: &Envelope,
     path: &Path,
-    key: Option<twinboot::bundle::KeyId>,
+    key: Option<KeyId>,
 ) -> Outcome {
     let file = path.display();
     if envelope.signatures.is_empty() {
