@@ -1,6 +1,8 @@
 //! The bundle: one signed file, trusted before it is parsed, of which a device fetches what it lacks.
 
 mod body;
+#[cfg(feature = "fleet")]
+pub mod build;
 mod chunk;
 mod delegation;
 mod envelope;
