@@ -2,6 +2,7 @@
 //! disk. What an adapter does by itself is tested beside it; here is what an operator would see.
 #![allow(clippy::unwrap_used)]
 
+mod bundles;
 mod chaos;
 mod damage;
 mod guard;

@@ -61,7 +61,11 @@ pub fn read_head(bundle: &mut impl Read) -> Result<Vec<u8>, Fault> {
     bundle.take(HEAD_FIXED as u64).read_to_end(&mut head)?;
     let len = head_len(&head)?;
     bundle.take(len - HEAD_FIXED as u64).read_to_end(&mut head)?;
-    if head.len() as u64 == len { Ok(head) } else { Err(Refusal::damaged("the file ends in its head").into()) }
+    if head.len() as u64 == len {
+        Ok(head)
+    } else {
+        Err(Refusal::damaged("the file ends in its head").into())
+    }
 }
 
 /// Reads the page table of a bundle whose head has this length.

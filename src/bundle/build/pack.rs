@@ -104,8 +104,18 @@ pub fn pack(
     };
     let Packing { chunking, group, prefix, .. } = *packing;
     let (bodies, data) = writer.lens;
-    let payload =
-        Payload { kind: Kind::Slot, size, sha256, parts: vec![], chunking, group, prefix, table, bodies, data };
+    let payload = Payload {
+        kind: Kind::Slot,
+        size,
+        sha256,
+        parts: vec![],
+        chunking,
+        group,
+        prefix,
+        table,
+        bodies,
+        data,
+    };
     Ok((payload, writer.table))
 }
 
