@@ -19,6 +19,8 @@ mod loader;
 mod network;
 #[path = "main/orders.rs"]
 mod orders;
+#[path = "main/overdue.rs"]
+mod overdue;
 #[path = "main/programs.rs"]
 mod programs;
 #[path = "main/reach.rs"]

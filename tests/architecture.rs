@@ -50,6 +50,7 @@ const MODULES: [Module; 27] = [
         3,
         &[
             "boot",
+            "bundle",
             "control",
             "durable",
             "events",

@@ -32,6 +32,7 @@ pub(super) fn block(status: View<'_>) -> String {
     line("update", update(status));
     line("phase", Some(phase(status)).filter(|_| !status.waits()));
     line("gate", status.text("/gate"));
+    line("costs", costs(status));
     line("allowed", consent(status));
     line("last", status.last());
     line("hub", hub(status));
@@ -87,6 +88,16 @@ fn update(status: View<'_>) -> Option<String> {
     };
     let steps = status.text("/update/steps_left").map(|n| format!(", {n} steps left")).unwrap_or_default();
     Some(format!("{name}{target}{origin}{steps}"))
+}
+
+/// What the update costs, if that was found out.
+fn costs(status: View<'_>) -> Option<String> {
+    let of = |member: &str| {
+        let number = |place: &str| status.number(&format!("{place}/{member}"));
+        number("/progress/plan").or_else(|| number("/update/cost")).map(bytes)
+    };
+    let (fetch, full, write) = (of("fetch")?, of("full")?, of("write")?);
+    Some(format!("{fetch} to fetch of {full}, {write} to write"))
 }
 
 /// Who allowed switching over, and when.

@@ -91,6 +91,7 @@ impl Live {
                 written: if reading_back { now.verified } else { now.written },
                 fetched_twice: now.fetched_twice,
                 rate: self.rate.of(if reading_back { now.verified } else { now.fetched }),
+                plan: now.plan,
                 percent,
             }
         });

@@ -66,10 +66,7 @@ struct Document {
 #[serde(rename_all = "lowercase")]
 enum Written {
     Half { offset: u64, fetched: Packed, len: u64, image: Packed, decoder: State },
-    Whole {
-        image: Image,
-        seal: Option<Seal>,
-    },
+    Whole { image: Image, seal: Option<Seal> },
     Nothing,
 }
 

@@ -222,7 +222,8 @@ impl Error {
 
     /// A bundle, and nobody whose signature counts.
     pub(super) fn no_keys() -> Self {
-        let what = "it is a bundle, and there are no root keys on this device: put them into its directory of keys";
+        let what =
+            "it is a bundle, and there are no root keys on this device: put them into its directory of keys";
         Self::Refused { failure: Failure::BundleKey, what: what.to_owned() }
     }
 

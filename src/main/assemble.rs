@@ -188,6 +188,7 @@ impl Ready {
             config.factory_reset.program.clone().map(|path| FactoryProgram { path, timeout });
         let runner = inlet.runners.of(&config);
         let tools = Tools {
+            signing: None,
             bootloader,
             slots,
             host: host.clone(),

@@ -70,7 +70,8 @@ mod tests {
         }
         index.sort();
         assert!(index.has(id(7), 4096) && !index.has(id(7), 4097) && !index.has(id(9), 1 << 40));
-        let found = [(7, 0), (7, 4097), (3, 1), (9, 0), (8, 0), (7, u64::MAX)].map(|(n, at)| index.find(id(n), at));
+        let found =
+            [(7, 0), (7, 4097), (3, 1), (9, 0), (8, 0), (7, u64::MAX)].map(|(n, at)| index.find(id(n), at));
         assert_eq!(found, [Some(4096), Some((1 << 40) - 1), None, Some(8192), Some(5), Some((1 << 40) - 1)]);
         index.add(id(1), 1);
         assert_eq!(index.entries.len(), 5, "no more than there is room for");

@@ -62,7 +62,7 @@ pub struct Signed<'a> {
 }
 
 /// Whether an artifact is a bundle: its name says so.
-pub(super) fn is_bundle(location: &Location) -> bool {
+pub fn is_bundle(location: &Location) -> bool {
     match location {
         Location::Url(url) => {
             let path = url.redacted().split(['?', '#']).next().unwrap_or_default();
@@ -127,7 +127,8 @@ impl Install<'_, '_> {
         let (fetch, write, full) = (cost.fetch, cost.write, cost.full);
         tracing::info!(fetch, write, full, "what the bundle costs");
         self.reader.expect(plan.data.clone());
-        let parts = Parts { table, payload: &payload, layout: &layout, seeds: &seeds, booted: self.signed.seed };
+        let parts =
+            Parts { table, payload: &payload, layout: &layout, seeds: &seeds, booted: self.signed.seed };
         let patch = Patch::new(target, payload.size);
         let restore = Restore::new(self.fetch, parts, plan, &mut self.reader, patch);
         restore.run(journal).map_err(|error| self.over(error, cost))?;
@@ -191,7 +192,11 @@ impl Install<'_, '_> {
         let mut wanted = Ranges::default();
         wanted.add(at, len);
         let spent = self.reader.source.tally() + self.reader.cost(&wanted);
-        let cost = crate::model::Cost { fetch: spent + layout.total - layout.table.end, write: 0, full: layout.total };
+        let cost = crate::model::Cost {
+            fetch: spent + layout.total - layout.table.end,
+            write: 0,
+            full: layout.total,
+        };
         if self.purse.limit > 0 && spent > self.purse.limit {
             self.purse.afford(cost)?;
         }
@@ -205,12 +210,16 @@ impl Install<'_, '_> {
 /// All partitions but the last are filled exactly, or what lies behind them would be in the wrong one.
 fn has_same_parts(manifest: &Manifest, ours: &[u64]) -> Result<(), Error> {
     let slot = manifest.slot();
-    let theirs: Vec<u64> =
-        if slot.parts.is_empty() { vec![slot.size] } else { slot.parts.iter().map(|part| part.size).collect() };
-    let fits = theirs.len() == ours.len()
-        && theirs.iter().zip(ours).enumerate().all(|(index, (their, our))| {
-            if index + 1 == ours.len() { their <= our } else { their == our }
-        });
+    let theirs: Vec<u64> = if slot.parts.is_empty() {
+        vec![slot.size]
+    } else {
+        slot.parts.iter().map(|part| part.size).collect()
+    };
+    let fits =
+        theirs.len() == ours.len()
+            && theirs.iter().zip(ours).enumerate().all(|(index, (their, our))| {
+                if index + 1 == ours.len() { their <= our } else { their == our }
+            });
     if fits { Ok(()) } else { Err(Error::other_parts(&theirs, ours)) }
 }
 
@@ -228,7 +237,9 @@ fn written(opened: &Opened) -> Written {
 
 fn too_short(error: Error) -> Error {
     match error {
-        Error::Size { .. } => Error::damaged("the file ends before its head does: it is no bundle, or not all of it"),
+        Error::Size { .. } => {
+            Error::damaged("the file ends before its head does: it is no bundle, or not all of it")
+        }
         error => error,
     }
 }

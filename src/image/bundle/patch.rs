@@ -7,7 +7,7 @@
 
 use std::io;
 
-use super::super::sink::{BLOCK, REWRITES, RETAIN, ZERO_RUN, put, read_exactly, zeros_at};
+use super::super::sink::{BLOCK, RETAIN, REWRITES, ZERO_RUN, put, read_exactly, zeros_at};
 use super::super::{Error, Target};
 
 /// Written but not known to be durable.
@@ -72,7 +72,10 @@ impl<'a> Patch<'a> {
             self.old.at = from;
             self.old.bytes.resize((until - from) as usize, 0);
             if let Err(error) = read_exactly(self.target, from, &mut self.old.bytes) {
-                tracing::debug!(error = error.chain(), "a part of the slot cannot be read, and is written anew");
+                tracing::debug!(
+                    error = error.chain(),
+                    "a part of the slot cannot be read, and is written anew"
+                );
                 self.old.bytes.clear();
                 return None;
             }

@@ -34,7 +34,11 @@ pub(super) struct Purse {
 impl Purse {
     /// Whether `cost` is within what is allowed.
     pub(super) fn afford(self, cost: Cost) -> Result<(), Error> {
-        if self.limit > 0 && cost.fetch > self.limit { Err(Error::Cost { cost, cap: self.cap }) } else { Ok(()) }
+        if self.limit > 0 && cost.fetch > self.limit {
+            Err(Error::Cost { cost, cap: self.cap })
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -82,7 +86,8 @@ impl Plan {
             bodies.insert(index, bytes);
         }
         let mut data = Ranges::default();
-        for (index, entry) in table.iter().enumerate().filter(|(index, _)| seeds.pages[*index] == State::Missing)
+        for (index, entry) in
+            table.iter().enumerate().filter(|(index, _)| seeds.pages[*index] == State::Missing)
         {
             let at = layout.data.start + entry.data_at;
             let Some(bytes) = bodies.get(&index) else {

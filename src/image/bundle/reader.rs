@@ -132,7 +132,9 @@ mod tests {
         }
         assert_eq!(ranges.0, [(100, 165 + GAP), (9000, 9001)]);
         assert_eq!((ranges.len_from(0), ranges.end()), (66 + GAP, 9001));
-        for (at, until) in [(99, None), (100, Some(2213)), (2212, Some(2213)), (2213, None), (9000, Some(9001))] {
+        for (at, until) in
+            [(99, None), (100, Some(2213)), (2212, Some(2213)), (2213, None), (9000, Some(9001))]
+        {
             assert_eq!(ranges.until(at), until, "{at}");
         }
         assert_eq!(ranges.len_from(2203), 11);

@@ -54,7 +54,20 @@ impl<'a, 'r, 's> Restore<'a, 'r, 's> {
         let unpacker = Unpacker::new(parts.payload);
         let tally = reader.source.tally();
         let (work, packed) = (Vec::new(), Vec::new());
-        Self { fetch, parts, plan, reader, patch, unpacker, work, base: 0, packed, tally, written: 0, at: Instant::now() }
+        Self {
+            fetch,
+            parts,
+            plan,
+            reader,
+            patch,
+            unpacker,
+            work,
+            base: 0,
+            packed,
+            tally,
+            written: 0,
+            at: Instant::now(),
+        }
     }
 
     /// All of it. After an error what was put together so far is durable where that was possible.
@@ -78,7 +91,9 @@ impl<'a, 'r, 's> Restore<'a, 'r, 's> {
             self.fetch.progress.note(|now| (now.position, now.written) = (position, written));
             let fetched = self.reader.source.tally() - self.tally;
             let fresh = fetched.max(written - self.written);
-            if fresh >= self.fetch.settings.checkpoint_every || (fresh > 0 && self.at.elapsed() >= AT_LEAST_EVERY) {
+            if fresh >= self.fetch.settings.checkpoint_every
+                || (fresh > 0 && self.at.elapsed() >= AT_LEAST_EVERY)
+            {
                 self.patch.flush()?;
                 if fetched > 0 {
                     journal.save(&self.reader.source, Point::Nothing);
@@ -102,7 +117,10 @@ impl<'a, 'r, 's> Restore<'a, 'r, 's> {
                 self.work.resize(start + len, 0);
                 let is_read = read(&self.parts, &self.patch, place, &mut self.work[start..]);
                 if !is_read || key_of(&self.work[start..], self.parts.payload.chunking) != entry.key {
-                    tracing::debug!(at = entry.image_at, "a page of the running system has changed meanwhile");
+                    tracing::debug!(
+                        at = entry.image_at,
+                        "a page of the running system has changed meanwhile"
+                    );
                     self.assemble(index, entry)?;
                 }
             }

@@ -304,4 +304,3 @@ pub(super) fn key_of(bytes: &[u8], chunking: Chunking) -> PageKey {
     chunker.finish(&mut each);
     PageKey::of(chunking, &chunks)
 }
-

@@ -5,10 +5,10 @@ use std::time::{Duration, SystemTime};
 use reqwest::Url;
 
 use super::super::super::Error;
+use super::super::Validator;
 use super::super::answer::{Ask, File, Verdict, follow, judge};
 use super::super::get::{Answer, Body, Get, Getter};
 use super::super::pace::backoff;
-use super::super::Validator;
 use super::{Http, PROGRESS};
 
 impl Http<'_> {
