@@ -18,7 +18,7 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::model::{Ended, Origin, Outcome, Reason, Rules, Slot, UpdateId, Version};
+use crate::model::{Bytes, Cost, Ended, Origin, Outcome, Reason, Rules, Slot, UpdateId, Version};
 
 pub use hub::HubLines;
 pub use output::{Verbosity, init, journal_is_connected};
@@ -215,6 +215,26 @@ pub fn transition(about: &About<'_>, from: &str, to: &str, why: Option<&Reason>)
 /// A download goes on at byte `at`.
 pub fn download_resumed(about: &About<'_>, at: u64) {
     tell!(info, DOWNLOAD_RESUMED, about, [], "{about}: download resumed at byte {at}");
+}
+
+/// It is known what an update costs, before its data is fetched.
+pub fn download_planned(about: &About<'_>, cost: Cost) {
+    let Cost { fetch, write, full } = cost;
+    tell!(
+        info,
+        DOWNLOAD_PLANNED,
+        about,
+        [FETCH_BYTES = fetch, WRITE_BYTES = write, FULL_BYTES = full],
+        "{about}: fetching {} of {}, writing {}",
+        Bytes(fetch),
+        Bytes(full),
+        Bytes(write)
+    );
+}
+
+/// Somebody allowed it to fetch so many bytes.
+pub fn cost_allowed(about: &About<'_>, fetch: u64) {
+    tell!(info, COST_ALLOWED, about, [FETCH_BYTES = fetch], "{about} was allowed to fetch {}", Bytes(fetch));
 }
 
 /// An update stands still until `gate` opens.

@@ -21,6 +21,8 @@ mod medium;
 mod network;
 #[path = "main/orders.rs"]
 mod orders;
+#[path = "main/overdue.rs"]
+mod overdue;
 #[path = "main/programs.rs"]
 mod programs;
 #[path = "main/reach.rs"]

@@ -51,6 +51,7 @@ const MODULES: [Module; 28] = [
         3,
         &[
             "boot",
+            "bundle",
             "control",
             "durable",
             "events",

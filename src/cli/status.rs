@@ -1,6 +1,6 @@
 //! `twinboot status`: a block to read, or the JSON as the daemon gave it.
 
-use super::output::say;
+use super::output::{clean, say};
 use super::view::{View, bytes};
 use super::{Exit, accepted, connect, unreachable};
 use crate::config::Config;
@@ -32,9 +32,11 @@ pub(super) fn block(status: View<'_>) -> String {
     line("update", update(status));
     line("phase", Some(phase(status)).filter(|_| !status.waits()));
     line("gate", status.text("/gate"));
+    line("costs", costs(status));
     line("allowed", consent(status));
     line("last", status.last());
     line("hub", hub(status));
+    line("trust", trust(status));
     for slot in ["a", "b"] {
         line(&format!("slot {slot}"), slot_parts(status, slot));
     }
@@ -54,6 +56,16 @@ fn slot_parts(status: View<'_>, slot: &str) -> Option<String> {
         device().or_else(|| status.text(&of("problem"))).or_else(|| status.text(&of("name")))
     };
     Some((0..count).filter_map(part).collect::<Vec<_>>().join(", "))
+}
+
+/// Whose signatures count, and what is too old.
+fn trust(status: View<'_>) -> Option<String> {
+    let keys = status.0.pointer("/trust/keys")?.as_array()?.iter().filter_map(|key| key.as_str());
+    let keys: Vec<_> = keys.map(clean).collect();
+    let (needed, epoch) = (status.number("/trust/threshold")?, status.number("/trust/epoch")?);
+    let floor = status.number("/trust/floor").unwrap_or(0);
+    let (noun, keys) = (if keys.len() == 1 { "root key" } else { "root keys" }, keys.join(", "));
+    Some(format!("{needed} of {noun} {keys}; epoch {epoch}, rollback index {floor} or higher"))
 }
 
 fn running(status: View<'_>) -> Option<String> {
@@ -87,6 +99,16 @@ fn update(status: View<'_>) -> Option<String> {
     };
     let steps = status.text("/update/steps_left").map(|n| format!(", {n} steps left")).unwrap_or_default();
     Some(format!("{name}{target}{origin}{steps}"))
+}
+
+/// What the update costs, if that was found out.
+fn costs(status: View<'_>) -> Option<String> {
+    let of = |member: &str| {
+        let number = |place: &str| status.number(&format!("{place}/{member}"));
+        number("/progress/plan").or_else(|| number("/update/cost")).map(bytes)
+    };
+    let (fetch, full, write) = (of("fetch")?, of("full")?, of("write")?);
+    Some(format!("{fetch} to fetch of {full}, {write} to write"))
 }
 
 /// Who allowed switching over, and when.

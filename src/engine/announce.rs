@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Engine;
 use crate::events::{self, About, Repeats};
+use crate::model::Cost;
 use crate::report::lifecycle;
 use crate::update::{Phase, Record};
 
@@ -35,6 +36,16 @@ impl Engine {
         if at > 0 && self.resumed_at != at {
             self.resumed_at = at;
             events::download_resumed(&self.about(), at);
+        }
+    }
+
+    /// Tells, once, what the update on its way costs.
+    pub(super) fn announce_cost(&mut self, plan: Option<Cost>) {
+        let Some((job, cost)) = self.record.state.job().zip(plan) else { return };
+        let planned = Some((job.intent.clone(), cost));
+        if self.planned != planned {
+            self.planned = planned;
+            events::download_planned(&self.about(), cost);
         }
     }
 
@@ -71,6 +82,11 @@ impl Engine {
         }
         if let Some(consent) = new.consent.filter(|_| same.is_none_or(|old| old.consent.is_none())) {
             events::consent_given(&self.about(), consent.by);
+        }
+        if let Some(fetch) =
+            new.cost_allowed.filter(|_| same.is_some_and(|old| old.cost_allowed != new.cost_allowed))
+        {
+            events::cost_allowed(&self.about(), fetch);
         }
         if matches!(new.phase, Phase::Finishing { .. })
             && same.is_some_and(|old| old.phase == Phase::Resetting)

@@ -46,6 +46,7 @@ impl Engine {
     /// ended well could be undone. Then the wish that had to wait.
     pub(super) async fn tick(&mut self) {
         self.announce_resumption();
+        self.announce_cost(self.worker.snapshot().and_then(|now| now.plan));
         if self.unsaved && self.save().await.is_err() {
             return;
         }

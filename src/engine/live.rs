@@ -2,11 +2,14 @@
 //! to the control socket whenever it changes, to the hub as a whole document, to the service manager as a line.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use super::tools::Tools;
+use super::trust::{self, Signing};
 use crate::host::service;
 use crate::hub::{Commands, Report};
 use crate::image::Snapshot;
@@ -25,6 +28,8 @@ pub(super) struct Live {
     pub(super) settings: Option<Value>,
     /// What the slots were when this engine began.
     slots: Value,
+    /// Whom this device trusts, if it takes signed bundles.
+    trust: Option<Trusted>,
     /// Those of the warnings that are about the way to the hub.
     access_warnings: Vec<String>,
     /// What is wrong between us and the hub that an operator must see to; empty if nothing is.
@@ -33,6 +38,29 @@ pub(super) struct Live {
     dialects: Vec<Dialect>,
     rate: Rate,
     told: Told,
+}
+
+/// The root keys, and what is remembered of what they signed.
+struct Trusted {
+    keys: Value,
+    threshold: usize,
+    state: PathBuf,
+    /// The highest epoch of a delegation, as it was in this phase: it is only raised by a download.
+    epoch: (Option<Activity>, u64),
+}
+
+impl Trusted {
+    fn new(signing: &Signing, state: &Path) -> Self {
+        let keys = signing.roots.keys().keys().map(|id| Value::String(id.to_string())).collect();
+        Self { keys, threshold: signing.roots.threshold(), state: state.to_owned(), epoch: (None, 0) }
+    }
+
+    fn shown(&mut self, phase: Activity, floor: u64) -> Value {
+        if self.epoch.0 != Some(phase) {
+            self.epoch = (Some(phase), trust::load(&self.state).0.epoch);
+        }
+        json!({"keys": self.keys, "threshold": self.threshold, "epoch": self.epoch.1, "floor": floor})
+    }
 }
 
 /// What was told last.
@@ -49,7 +77,7 @@ impl Live {
         status: watch::Sender<Value>,
         dialects: Vec<Dialect>,
         warnings: Vec<String>,
-        slots: &SlotMap,
+        tools: &Tools,
     ) -> Self {
         Self {
             hub: HubLink::default(),
@@ -57,7 +85,8 @@ impl Live {
             blocked: None,
             warnings: warnings.into_iter().collect(),
             settings: None,
-            slots: shown(slots),
+            slots: shown(&tools.slots),
+            trust: tools.signing.as_ref().map(|signing| Trusted::new(signing, &tools.state)),
             access_warnings: Vec::new(),
             hub_warning: String::new(),
             status,
@@ -91,6 +120,7 @@ impl Live {
                 written: if reading_back { now.verified } else { now.written },
                 fetched_twice: now.fetched_twice,
                 rate: self.rate.of(if reading_back { now.verified } else { now.fetched }),
+                plan: now.plan,
                 percent,
             }
         });
@@ -122,6 +152,8 @@ impl Live {
         let mut value =
             serde_json::to_value(&status).expect("a status has string keys and finite numbers only");
         value["slots"] = self.slots.clone();
+        let trust = self.trust.as_mut().map(|trust| trust.shown(status.phase, record.floor(facts)));
+        value["trust"] = trust.unwrap_or_default();
         self.status.send_if_modified(|told| {
             let changed = *told != value;
             if changed {

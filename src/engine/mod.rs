@@ -23,6 +23,7 @@
 //! [`State::may_act_unsaved`](crate::update::State::may_act_unsaved).
 
 mod announce;
+mod download;
 mod facts;
 mod hooked;
 mod inbox;
@@ -31,6 +32,7 @@ mod leave;
 mod link;
 mod live;
 mod requests;
+mod rest;
 mod rules;
 mod settings;
 mod target;
@@ -192,12 +194,17 @@ impl Engine {
             warnings,
             before,
         } = parts;
-        let mut live = Live::new(status, dialects, warnings, &tools.slots);
+        let mut live = Live::new(status, dialects, warnings, &tools);
         let Beginning { record, unsaved, first, is_first } =
             Beginning::new(before, &mut *store, booted, &mut live);
         let view = tools.look(&record.state, booted).map_err(|error| error.to_string());
         let unreadable = view.as_ref().err().cloned();
         live.warnings.extend(unreadable.clone());
+        let distrust = tools.signing.as_ref().and_then(|_| trust::load(&tools.state).1);
+        if let Some(lost) = &distrust {
+            tracing::warn!("{lost}");
+        }
+        live.warnings.extend(distrust);
         let mut facts = facts::look_around(&host, view.as_ref().ok(), boot, booted, factory);
         let state = tools.state.clone();
         if is_first {
@@ -314,25 +321,6 @@ impl Engine {
         None
     }
 
-    /// How long nothing may happen.
-    fn pause(&self) -> Duration {
-        const NOTHING_TO_WAIT_FOR: Duration = Duration::from_secs(3600);
-        let own = match self.record.state.work() {
-            Work::Download(_) | Work::Verify(_) => TICK,
-            Work::Await(_) => GATE_TICK,
-            Work::Rest
-            | Work::Arm(_)
-            | Work::Reboot
-            | Work::CheckHealth
-            | Work::Commit(_)
-            | Work::Revert(_)
-            | Work::Reset => NOTHING_TO_WAIT_FOR,
-        };
-        let save = (self.unsaved || self.postponed.is_some()).then_some(SAVE_PAUSE);
-        let rest = self.resting.as_ref().map(|(_, until)| until.saturating_duration_since(Instant::now()));
-        [save, rest, self.hooks_rest()].into_iter().flatten().fold(own, Duration::min)
-    }
-
     /// The work that the state calls for, and no other, is being done when this returns.
     async fn see_to_work(&mut self) {
         loop {
@@ -368,16 +356,12 @@ impl Engine {
         }
     }
 
-    fn is_resting(&mut self, key: &worker::Key) -> bool {
-        self.resting.take_if(|(resting, until)| resting != key || *until <= Instant::now());
-        self.resting.is_some()
-    }
-
     async fn finish(&mut self, finished: Finished) {
-        let Finished { key, word, complaints, view } = finished;
+        let Finished { key, word, complaints, view, plan } = finished;
         let is_first = self.view.is_none();
         self.see(view);
         self.complain(complaints);
+        self.announce_cost(plan);
         if is_first && self.view.is_some() && self.record.state == State::Idle {
             // What could not be seen at the start may call for something.
             let _ = self.take(Event::Started).await;

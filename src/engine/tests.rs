@@ -149,6 +149,7 @@ impl Device {
             units: None,
         };
         Tools {
+            signing: None,
             bootloader: Box::new(self.rom.clone()),
             slots: SlotMap::new(slots),
             host,

@@ -12,13 +12,14 @@ use tokio::sync::watch;
 
 use super::hooked::Word;
 use super::target::Device;
+use super::trust::Signing;
 use crate::boot::{BootView, Bootloader};
 use crate::durable::Generations;
 use crate::health::{self, Check, HubMode};
 use crate::hooks::{self, Hooks};
 use crate::host::Host;
 use crate::image::{self, Cancel, Progress, RateLimit};
-use crate::model::{Artifact, Failure, Image, Reason, Slot, TargetSlot, VerifiedSlot};
+use crate::model::{Failure, Reason, Slot, TargetSlot, VerifiedSlot};
 use crate::program::{Keep, Purpose, Runner, Task, is_trusted};
 use crate::slots::{SlotMap, TargetDevice};
 use crate::store::overdue;
@@ -58,7 +59,9 @@ pub struct Tools {
     pub hooks: Hooks,
     /// What hooks failed that nothing depended on, until it is told.
     pub complaints: Vec<String>,
-    /// Where the position of a download is kept.
+    /// By whom bundles must be signed; `None` if nobody may sign, and images are plain.
+    pub signing: Option<Signing>,
+    /// Where the position of a download is kept, and what must outlive it.
     pub state: PathBuf,
     /// What this process has read back and found right; forgotten when the slot is written again.
     pub verified: Option<VerifiedSlot>,
@@ -117,7 +120,7 @@ impl Tools {
             Work::Rest => self.look(&State::Idle, order.facts.booted).map(drop),
             Work::Await(stage) => return self.ask_at_gate(order, stage),
             Work::Download(slot) => match self.download(order, slot) {
-                Ok(image) => return Word::Event(Event::Written { image, seal: None }),
+                Ok(event) => return Word::Event(event),
                 Err(why) => Err(why),
             },
             Work::Verify(slot) => self.verify(order, slot),
@@ -153,33 +156,6 @@ impl Tools {
     /// What the bootloader says, for the status; `None` if it cannot be asked.
     pub fn view(&mut self) -> Option<BootView> {
         self.bootloader.view().ok()
-    }
-
-    fn download(&mut self, order: &Order, slot: Slot) -> Result<Image, Reason> {
-        let artifact = artifact(order)?;
-        self.verified = None;
-        // Before the first byte: a half-written slot must be nobody's fallback.
-        let booted = order.facts.booted;
-        self.tell_bootloader(order, |bootloader| bootloader.revert(booted))?;
-        let mut target = Device(self.open(order, slot)?);
-        let mut checkpoint = self.checkpoint()?;
-        let job = job(order)?;
-        let update = format!("{} {}", job.intent.0, job.times.accepted.map_or(0, |time| time.0));
-        let fetch = image::Fetch {
-            artifact,
-            slot,
-            settings: &self.image,
-            net: &self.net,
-            progress: &order.progress,
-            cancel: &order.cancel,
-            rate: &order.rate,
-            update: &update,
-            signed: None,
-        };
-        let image::Written { image, seal: _ } =
-            image::write(&fetch, &mut target, &mut checkpoint).map_err(|error| error.reason())?;
-        target.has_root(&image)?;
-        Ok(image)
     }
 
     fn verify(&mut self, order: &Order, slot: Slot) -> Result<(), Reason> {
@@ -349,12 +325,12 @@ impl Tools {
         })
     }
 
-    fn open(&mut self, order: &Order, slot: Slot) -> Result<TargetDevice, Reason> {
+    pub(super) fn open(&mut self, order: &Order, slot: Slot) -> Result<TargetDevice, Reason> {
         let target = self.target(order, slot)?;
         TargetDevice::open(&self.slots, target, order.facts.booted).map_err(|error| error.reason())
     }
 
-    fn checkpoint(&self) -> Result<Generations, Reason> {
+    pub(super) fn checkpoint(&self) -> Result<Generations, Reason> {
         Generations::open(Path::new(&self.state), CHECKPOINT, image::CHECKPOINT_CAPACITY)
             .map_err(|error| Failure::StateUnwritable.because(error.to_string()))
     }
@@ -362,11 +338,6 @@ impl Tools {
 
 pub(super) fn job(order: &Order) -> Result<&Job, Reason> {
     order.job.as_ref().ok_or_else(|| Failure::Internal.because("a work without a job"))
-}
-
-fn artifact(order: &Order) -> Result<&Artifact, Reason> {
-    let artifact = job(order)?.plan.artifact();
-    artifact.ok_or_else(|| Failure::Internal.because("there is nothing to download"))
 }
 
 /// What the integrator's programs are told.

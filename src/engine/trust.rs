@@ -36,7 +36,7 @@ struct Document {
 }
 
 /// What is remembered; and a sentence if some of it was lost.
-pub fn load(state: &Path) -> (Trust, Option<String>) {
+pub(super) fn load(state: &Path) -> (Trust, Option<String>) {
     let lost =
         |why: String| (Trust::default(), Some(format!("what is known of revoked keys is lost: {why}")));
     let path = state.join(FILE);
@@ -59,7 +59,7 @@ pub fn load(state: &Path) -> (Trust, Option<String>) {
 ///
 /// # Errors
 /// A sentence, if that cannot be promised.
-pub fn save(state: &Path, trust: &Trust) -> Result<(), String> {
+pub(super) fn save(state: &Path, trust: &Trust) -> Result<(), String> {
     let document = Document { schema: SCHEMA, trust: trust.clone() };
     let text = serde_json::to_vec(&document).map_err(|error| error.to_string())?;
     Generations::open(state, FILE, CAPACITY)

@@ -9,7 +9,7 @@ use super::tools::{Order, Tools};
 use super::{Engine, FAREWELL};
 use crate::boot::BootView;
 use crate::image::{Cancel, Progress, Snapshot};
-use crate::model::IntentId;
+use crate::model::{Cost, IntentId};
 use crate::update::{Phase, State, Work};
 
 /// The tools, resting or in use.
@@ -43,6 +43,8 @@ pub(super) struct Finished {
     pub complaints: Vec<String>,
     /// What the bootloader says afterwards, if it can be asked.
     pub view: Option<BootView>,
+    /// What a download costs, if that became known.
+    pub plan: Option<Cost>,
 }
 
 impl Worker {
@@ -75,7 +77,8 @@ impl Worker {
                 let thread = tokio::task::spawn_blocking(move || {
                     let word = tools.perform(&order);
                     let (view, complaints) = (tools.view(), std::mem::take(&mut tools.complaints));
-                    (tools, Finished { key: of, word, complaints, view })
+                    let plan = order.progress.snapshot().plan;
+                    (tools, Finished { key: of, word, complaints, view, plan })
                 });
                 Hand::Working { key, cancel, progress, thread }
             }

@@ -15,6 +15,10 @@ pub const UPDATE_ACCEPTED: &str = "e3746ceff8f7fe7f06fc5cad087fcf77";
 pub const TRANSITION: &str = "652a65151ada521338ac132c4eda5a62";
 /// A download was resumed.
 pub const DOWNLOAD_RESUMED: &str = "ed04638716c16373643844bd6d27023e";
+/// It is known what an update costs.
+pub const DOWNLOAD_PLANNED: &str = "3cb2d0cc512986a242e604f595fadff9";
+/// Somebody allowed what it costs.
+pub const COST_ALLOWED: &str = "3fbae810daf878deac36f16502a71378";
 /// An update waits.
 pub const GATE_WAITING: &str = "9745c8b50424a3920951a77c3f817763";
 /// A hook failed, and the update goes on.
@@ -98,6 +102,8 @@ pub const ALL: &[(&str, &str)] = &[
     ("UPDATE_ACCEPTED", UPDATE_ACCEPTED),
     ("TRANSITION", TRANSITION),
     ("DOWNLOAD_RESUMED", DOWNLOAD_RESUMED),
+    ("DOWNLOAD_PLANNED", DOWNLOAD_PLANNED),
+    ("COST_ALLOWED", COST_ALLOWED),
     ("GATE_WAITING", GATE_WAITING),
     ("HOOK_FAILED", HOOK_FAILED),
     ("CONSENT_GIVEN", CONSENT_GIVEN),

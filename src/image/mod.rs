@@ -49,7 +49,7 @@ use hash::Hasher;
 use sink::Sink;
 use source::Source;
 
-pub use bundle::{Seed, Signed};
+pub use bundle::{Seed, Signed, is_bundle};
 pub use checkpoint::{CAPACITY as CHECKPOINT_CAPACITY, discard};
 pub use error::Error;
 pub use progress::{Cancel, Progress, Snapshot};

@@ -192,6 +192,7 @@ impl Ready {
             config.factory_reset.program.clone().map(|path| FactoryProgram { path, timeout });
         let runner = inlet.runners.of(&config);
         let tools = Tools {
+            signing: settings::signing(&config, &keyring),
             bootloader,
             slots,
             host: host.clone(),

@@ -35,7 +35,7 @@ use crate::assemble::{Assembled, Inlet, Journal, Lack, Ready};
 use crate::door::Door;
 use crate::orders::{Asker, Reloads, Stop};
 use crate::programs::Runners;
-use crate::stranded;
+use crate::{overdue, stranded};
 
 /// How often what is missing is looked for.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
@@ -137,9 +137,11 @@ impl Daemon<'_> {
             }
             service::ready();
             cause.refuse(&waiting);
-            if guard.is_due(&understood) {
+            if let Some(slot) = guard.due(&understood) {
                 events::trial_stranded(&waiting.what);
-                if let Err(error) = Host::new(understood.simulator.root.clone()).reboot(None).await {
+                let host = Host::new(understood.simulator.root.clone());
+                overdue::leave(&understood, &host, slot, waiting.what.clone()).await;
+                if let Err(error) = host.reboot(None).await {
                     tracing::warn!(%error, "the reboot was refused");
                 }
             }

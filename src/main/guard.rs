@@ -3,8 +3,9 @@
 //! or one that ends again and again. So the machine reboots, until the bootloader has tried often enough and goes back.
 //!
 //! It needs the bootloader's variables, and of the configuration as much as can be understood; no daemon, no record, no
-//! hub. It writes nothing: between its look and its reboot the daemon may commit after all, and then the reboot is one too
-//! many and no harm, while a bootloader turned back would be. A committed system is never rebooted.
+//! hub. It changes nothing: between its look and its reboot the daemon may commit after all, and then the reboot is one too
+//! many and no harm, while a bootloader turned back would be. A committed system is never rebooted. All that it writes is a
+//! word for the old system about why it is back ([`crate::overdue`]), if that can be done in a few seconds.
 //!
 //! If the bootloader cannot be asked, it is told, and this ends as a failure. What follows then, and what is left where
 //! even this program does not start, is said in `systemd/twinboot-trial.service`.
@@ -21,7 +22,7 @@ use twinboot::host::{Host, service};
 use twinboot::model::Slot;
 use twinboot::slots::SlotMap;
 
-use crate::{loader, settings};
+use crate::{loader, overdue, settings};
 
 /// How long after the health deadline a verdict is waited for, at most: a hook or a check that is over its time must be
 /// ended first, and the bootloader be told.
@@ -77,6 +78,7 @@ async fn watch(config: &Path) -> anyhow::Result<()> {
         let (since, over) = (host.since_boot(), over(config.health.deadline));
         if since >= over {
             events::trial_overdue(slot, since);
+            overdue::leave(&config, &host, slot, overdue::what_is_wrong(&config).await).await;
             // Without the argument that began the trial, where the loader wants one: it is over.
             return host.reboot(None).await.context("the trial is over, and the reboot was refused");
         }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use tokio::sync::watch;
 
 use twinboot::config::{self, Config};
-use twinboot::engine::Health;
+use twinboot::engine::{Health, Signing};
 use twinboot::health::HubMode;
 use twinboot::hooks::Hooks;
 use twinboot::keyring::{self, Keyring};
@@ -47,6 +47,13 @@ pub(crate) fn keyring(config: &Config) -> Result<Keyring, Vec<keyring::Fault>> {
 /// What must vouch for an image that is asked for.
 pub(crate) fn vouching(config: &Config, keyring: &Keyring) -> Vouching {
     Vouching { signed: !keyring.roots().is_empty(), undigested: config.trust.allow_undigested }
+}
+
+/// By whom bundles must be signed, if anybody must.
+pub(crate) fn signing(config: &Config, keyring: &Keyring) -> Option<Signing> {
+    let config::Trust { product, compatible, .. } = config.trust.clone();
+    let roots = keyring.roots().clone();
+    (!roots.is_empty()).then_some(Signing { roots, product, compatible })
 }
 
 /// Where the two slots are.

@@ -2,7 +2,7 @@
 //! it finds. Nobody would judge it, and with a bootloader that counts boots it would stay until it is booted too often:
 //! a bad image, kept. So its time is kept as if it were judged: when `[health] deadline` is over since the boot, the
 //! machine reboots, again and again until the bootloader has tried often enough and goes back by itself. The old system
-//! then reports `boot.fallback`.
+//! then reports `health.timeout` with the reason that was left behind for it ([`crate::overdue`]).
 //!
 //! This is done only where our record and the bootloader both say that a trial is going on, as far as they can be read
 //! by what is understood of the configuration; so a committed system with a broken configuration never reboots. What this
@@ -29,24 +29,24 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    /// Asks for a reboot if the trial's time is over; `true` if it was asked for now. Blocking.
-    pub(crate) fn is_due(&mut self, config: &Config) -> bool {
+    /// The slot on trial if its time is over, and a reboot has to be asked for now. Blocking.
+    pub(crate) fn due(&mut self, config: &Config) -> Option<Slot> {
         let host = Host::new(config.simulator.root.clone());
         let now = host.since_boot();
         let waits = self.asked.is_some_and(|asked| now.saturating_sub(asked) < REBOOT_LIMIT);
-        if waits || now < config.health.deadline || !is_on_trial(config, &host) {
-            return false;
+        if waits || now < config.health.deadline {
+            return None;
         }
+        let trial = on_trial(config, &host)?;
         self.asked = Some(now);
-        true
+        Some(trial)
     }
 }
 
-fn is_on_trial(config: &Config, host: &Host) -> bool {
-    let target = host.boot_id().ok().and_then(|boot| remembered(config, &boot));
-    let Some(target) = target else { return false };
+fn on_trial(config: &Config, host: &Host) -> Option<Slot> {
+    let target = host.boot_id().ok().and_then(|boot| remembered(config, &boot))?;
     let view = loader::open(config).and_then(|mut bootloader| bootloader.view());
-    view.is_ok_and(|view| view.trial == Some(target))
+    view.is_ok_and(|view| view.trial == Some(target)).then_some(target)
 }
 
 /// The slot that runs on trial in this boot, by our record.

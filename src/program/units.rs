@@ -46,6 +46,21 @@ impl Manager {
         })
     }
 
+    /// How a service is, in a few words for people.
+    ///
+    /// # Errors
+    /// A sentence, if it cannot be asked.
+    pub async fn service(&self, unit: &str) -> Result<String, String> {
+        const PROPERTIES: &str = "--property=ActiveState,SubState,Result,NRestarts";
+        let answer = self.tell(&["show", PROPERTIES, unit]).await?;
+        let of = |name: &str| {
+            let mut values = answer.lines().filter_map(|line| line.split_once('='));
+            values.find(|(found, _)| *found == name).map_or("unknown", |(_, value)| value)
+        };
+        let [active, sub, result, restarts] = ["ActiveState", "SubState", "Result", "NRestarts"].map(of);
+        Ok(format!("{unit} is {active} ({sub}), result {result}, started again {restarts} times"))
+    }
+
     /// What `systemctl` answers.
     async fn tell(&self, arguments: &[&str]) -> Result<String, String> {
         let asked = Group::start(self.systemctl(arguments), None, Keep::Answer(ANSWER));
@@ -79,6 +94,8 @@ mod tests {
         // The real one's words, of systemd 252.
         let script = r#"#!/bin/sh
 case "$*" in
+    *NRestarts*)
+        printf 'ActiveState=activating\nSubState=auto-restart\nResult=exit-code\nNRestarts=7\n' ;;
     *SystemState*) cat "$(dirname "$0")/state" ;;
     *boot-complete.target) echo active ;;
     *list-units*--state=failed*)
@@ -98,6 +115,9 @@ esac
             let found = manager.units().await.unwrap();
             assert_eq!(found, Units { failed: failed.clone(), is_starting, is_complete: true });
         }
+        let daemon = manager.service("twinboot.service").await.unwrap();
+        let wanted = "twinboot.service is activating (auto-restart), result exit-code, started again 7 times";
+        assert_eq!(daemon, wanted);
         fs::remove_file(directory.path().join("state")).unwrap();
         let why = manager.units().await.unwrap_err();
         assert!(why.contains("systemctl failed") && why.contains("state"), "{why}");

@@ -7,7 +7,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{Activity, Ending, JobView, LastView, Status};
-use crate::model::{Failure, Reason, Times, Timestamp};
+use crate::model::{Bytes, Cost, Failure, Reason, Times, Timestamp};
 
 /// Adds the object.
 pub(super) fn add(status: &Status, brief: bool, document: &mut Map<String, Value>) {
@@ -57,7 +57,11 @@ fn words(status: &Status) -> (&'static str, String, Option<Failure>) {
     };
     let (word, substatus, code) = match status.phase {
         Activity::Accepted => ("current", gate().unwrap_or_default(), None),
-        Activity::Downloading => step("downloading", "Start downloading"),
+        Activity::Downloading => {
+            let (word, text, code) = step("downloading", "Start downloading");
+            let plan = status.progress.and_then(|progress| progress.plan).map(planned).unwrap_or_default();
+            (word, text + &plan, code)
+        }
         Activity::Verifying => step("verifying", "Start verifying download"),
         Activity::Staged => {
             ("verifying", gate().unwrap_or_else(|| "Finished verifying download".into()), None)
@@ -74,6 +78,11 @@ fn words(status: &Status) -> (&'static str, String, Option<Failure>) {
     };
     // Held up on its way: by the state directory, say.
     status.blocked.as_ref().map_or((word, substatus, code), |why| (word, why.to_string(), Some(why.failure)))
+}
+
+/// What a download costs, behind how far it is.
+fn planned(Cost { fetch, write, full }: Cost) -> String {
+    format!(", fetching {} of {}, writing {}", Bytes(fetch), Bytes(full), Bytes(write))
 }
 
 /// The word while an update is being undone. What someone stopped is no error at any moment: roll-outs halt on

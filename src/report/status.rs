@@ -3,7 +3,9 @@
 use serde::{Serialize, Serializer};
 
 use super::Lwm2m;
-use crate::model::{Consent, Failure, Origin, Outcome, Reason, Slot, Times, Timestamp, UpdateId, Version};
+use crate::model::{
+    Consent, Cost, Failure, Origin, Outcome, Reason, Slot, Times, Timestamp, UpdateId, Version,
+};
 use crate::update::{Facts, Gate, Job, Phase, Plan, Record, State};
 
 /// What is going on, for the hub, for the control socket, for people.
@@ -19,6 +21,8 @@ pub struct Status {
     pub trial: Option<Slot>,
     /// Labels.
     pub version: Versions,
+    /// The lowest rollback index that a signed bundle may have.
+    pub floor: u64,
     /// The update on its way.
     pub update: Option<JobView>,
     /// What it waits for.
@@ -127,6 +131,10 @@ pub struct JobView {
     pub undoing: Option<Reason>,
     /// Who allowed switching over.
     pub consent: Option<ConsentView>,
+    /// What it costs, as long as somebody has to agree to that. Bytes.
+    pub cost: Option<Cost>,
+    /// The rollback index that it brings, if it is a signed bundle and is in its slot.
+    pub rollback_index: Option<u64>,
     /// When what happened.
     #[serde(skip)]
     pub times: Times,
@@ -183,6 +191,8 @@ pub struct Progress {
     pub fetched_twice: u64,
     /// Bytes per second, lately.
     pub rate: u64,
+    /// What a signed bundle costs, once that is known; then `fetched` and `total` are of the image.
+    pub plan: Option<Cost>,
     /// Of the present work, 0 to 100, if known.
     pub percent: Option<u8>,
 }
@@ -223,6 +233,7 @@ impl Status {
                 },
                 pending: job.and_then(|job| job.version.clone()),
             },
+            floor: record.floor(now),
             update: job.map(JobView::new),
             gate: gate.map(|gate| gate.to_string()),
             blocked: None,
@@ -251,6 +262,8 @@ impl JobView {
             steps_left: job.steps_left,
             undoing,
             consent: job.consent.map(|Consent { by, at }| ConsentView { by, at }),
+            cost: job.cost,
+            rollback_index: job.seal.as_ref().map(|seal| seal.rollback_index),
             times: job.times,
             accepted: job.times.accepted,
         }

@@ -43,7 +43,13 @@ fn a_trial_without_a_daemon_is_ended_by_its_guard() -> Checked {
             matches!(it, Happening::Booted(slot, _) if *slot == next).then_some(())
         })?;
     }
-    Ok(())
+    // Not boot.interrupted, and not tried again: the guard left a word for the old system.
+    bench.fails("rolledback", "health.timeout")?;
+    assert!(
+        !bench.device.path("state/overdue").exists()
+            || fs::read(bench.device.path("state/overdue"))?.iter().all(|byte| *byte != b'{')
+    );
+    bench.settled(Slot::A, &V1)
 }
 
 #[test]

@@ -62,7 +62,7 @@ pub struct Signed<'a> {
 }
 
 /// Whether an artifact is a bundle: its name says so.
-pub(super) fn is_bundle(location: &Location) -> bool {
+pub fn is_bundle(location: &Location) -> bool {
     match location {
         Location::Url(url) => {
             let path = url.redacted().split(['?', '#']).next().unwrap_or_default();

@@ -38,6 +38,22 @@ pub(super) fn examine(
     found
 }
 
+/// Where the lowest rollback index that is taken is kept, of a device that takes signed bundles: without a copy of it beside
+/// the state directory, whoever empties that can have an old system installed.
+pub(super) fn floor(view: &BootView, has_place: bool) -> Check {
+    const NAME: &str = "floor";
+    match (view.floor, has_place) {
+        (Some(floor), _) => {
+            Check::ok(NAME, format!("bundles below the rollback index {floor} are refused; the bootloader's variables say so, too"))
+        }
+        (None, true) => Check::ok(NAME, "no signed bundle has been committed yet: any rollback index is taken"),
+        (None, false) => Check::ok(
+            NAME,
+            "the lowest rollback index is kept in the state directory alone: this bootloader has no place for it",
+        ),
+    }
+}
+
 /// GRUB's block has no lock, and Debian's package writes it at every boot, by emptying the file first.
 pub(super) fn others(writes_at_boot: bool) -> Check {
     const NAME: &str = "lock";

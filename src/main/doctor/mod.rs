@@ -68,6 +68,10 @@ pub(crate) fn examine(config: &Config, how: Consultation) -> Vec<Check> {
     let names = PerSlot { a: names(Slot::A), b: names(Slot::B) };
     found.push(slots::table(&fstab, &names));
     if let Ok(mut bootloader) = crate::loader::open(config) {
+        let is_signed = settings::keyring(config).is_ok_and(|keyring| !keyring.roots().is_empty());
+        let has_place = matches!(config.boot.loader, Loader::Uboot | Loader::Grub);
+        let view = bootloader.view().ok().filter(|_| is_signed);
+        found.extend(view.map(|view| loader::floor(&view, has_place)));
         found.extend(loader::examine(bootloader.as_mut(), booted, (&command_line, &host), how.canary));
     }
     if config.boot.loader == Loader::Grub {

@@ -1,0 +1,88 @@
+//! The work *download*: what a fetch needs to know of this device, and what follows from how it ended.
+
+use std::sync::{Mutex, PoisonError};
+
+use super::Tools;
+use super::target::{Device, Seed};
+use super::tools::{Order, job};
+use super::trust::{self, Signing};
+use crate::bundle::{self, Trust};
+use crate::image::{self, Error};
+use crate::model::{Artifact, Failure, Reason, Slot};
+use crate::slots::SeedDevice;
+use crate::update::{Event, Job, Plan};
+
+impl Tools {
+    /// Fetches the image into `slot`, or finds out that it is too dear.
+    pub(super) fn download(&mut self, order: &Order, slot: Slot) -> Result<Event, Reason> {
+        let job = job(order)?;
+        let artifact = artifact(job)?;
+        self.verified = None;
+        // Before the first byte: a half-written slot must be nobody's fallback.
+        let booted = order.facts.booted;
+        self.tell_bootloader(order, |bootloader| bootloader.revert(booted))?;
+        let mut target = Device(self.open(order, slot)?);
+        let mut checkpoint = self.checkpoint()?;
+        let update = format!("{} {}", job.intent.0, job.times.accepted.map_or(0, |time| time.0));
+        let known = trust::load(&self.state).0;
+        let trust = Mutex::new(known.clone());
+        // What cannot be looked at is fetched.
+        let seed = SeedDevice::open(&self.slots, booted).ok().map(Seed);
+        let fetch = image::Fetch {
+            artifact,
+            slot,
+            settings: &self.image,
+            net: &self.net,
+            progress: &order.progress,
+            cancel: &order.cancel,
+            rate: &order.rate,
+            update: &update,
+            signed: self.signing_of(job).map(|signing| image::Signed {
+                roots: &signing.roots,
+                trust: &trust,
+                device: bundle::Device {
+                    product: signing.product.as_deref(),
+                    compatible: &signing.compatible,
+                    floor: order.floor,
+                    now: self.host.wall_clock(),
+                    twinboot: env!("CARGO_PKG_VERSION"),
+                },
+                allowance: Some(job.allowance(self.image.data_cap)),
+                seed: seed.as_ref().map(|seed| seed as &dyn image::Seed),
+            }),
+        };
+        let written = image::write(&fetch, &mut target, &mut checkpoint);
+        self.remember(&known, &trust.into_inner().unwrap_or_else(PoisonError::into_inner));
+        match written {
+            Ok(image::Written { image, seal }) => {
+                target.has_root(&image)?;
+                Ok(Event::Written { image, seal })
+            }
+            Err(Error::Cost { cost, .. }) => Ok(Event::TooDear(cost)),
+            Err(error) => Err(error.reason()),
+        }
+    }
+
+    /// By whom the job's artifact must be signed. A factory's plain image is the integrator's own file, declared in a
+    /// configuration that only root writes, as the root keys are. A factory's bundle is judged like any other, and if it
+    /// is to be older than what was committed, it needs the signed permission for that.
+    fn signing_of(&self, job: &Job) -> Option<&Signing> {
+        let is_plain = job.plan.artifact().is_some_and(|artifact| !image::is_bundle(&artifact.location));
+        let is_of_factory = matches!(job.plan, Plan::FactoryReset(_)) && is_plain;
+        self.signing.as_ref().filter(|_| !is_of_factory)
+    }
+
+    /// Whatever becomes of the update: a key that was revoked stays so.
+    fn remember(&self, known: &Trust, now: &Trust) {
+        if now != known
+            && let Err(why) = trust::save(&self.state, now)
+        {
+            tracing::warn!(why, "what a bundle said of keys holds for this update only");
+        }
+    }
+}
+
+fn artifact(job: &Job) -> Result<&Artifact, Reason> {
+    let artifact = job.plan.artifact();
+    artifact.ok_or_else(|| Failure::Internal.because("there is nothing to download"))
+}

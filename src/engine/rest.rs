@@ -1,0 +1,34 @@
+//! How long the engine may sleep, and which work has to wait before it is begun again.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Engine, GATE_TICK, SAVE_PAUSE, TICK, worker};
+use crate::update::Work;
+
+impl Engine {
+    /// How long nothing may happen.
+    pub(super) fn pause(&self) -> Duration {
+        const NOTHING_TO_WAIT_FOR: Duration = Duration::from_secs(3600);
+        let own = match self.record.state.work() {
+            Work::Download(_) | Work::Verify(_) => TICK,
+            Work::Await(_) => GATE_TICK,
+            Work::Rest
+            | Work::Arm(_)
+            | Work::Reboot
+            | Work::CheckHealth
+            | Work::Commit(_)
+            | Work::Revert(_)
+            | Work::Reset => NOTHING_TO_WAIT_FOR,
+        };
+        let save = (self.unsaved || self.postponed.is_some()).then_some(SAVE_PAUSE);
+        let rest = self.resting.as_ref().map(|(_, until)| until.saturating_duration_since(Instant::now()));
+        [save, rest, self.hooks_rest()].into_iter().flatten().fold(own, Duration::min)
+    }
+
+    pub(super) fn is_resting(&mut self, key: &worker::Key) -> bool {
+        self.resting.take_if(|(resting, until)| resting != key || *until <= Instant::now());
+        self.resting.is_some()
+    }
+}
