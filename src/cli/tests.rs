@@ -87,6 +87,90 @@ fn verbs_become_requests() {
     assert_eq!(asked("install src"), Err("src is a directory".into()));
 }
 
+#[test]
+fn signed_only_takes_what_the_daemon_takes_for_a_bundle_and_a_medium_is_named_alone() {
+    let why = asked("install Cargo.toml --signed-only").unwrap_err();
+    assert!(why.contains("does not end in .twb"), "{why}");
+    assert!(asked("install https://h/x.img --signed-only").is_err());
+    assert!(asked("install https://h/x.twb?sig=1 --signed-only --wait").is_ok());
+    assert!(arguments("install --from-medium /media/x --signed-only --wait").is_ok());
+    assert!(arguments("download --from-medium /media/x").is_ok());
+    for wrong in [
+        "install --signed-only",
+        "install x.twb --from-medium /media/x",
+        "install --from-medium /media/x --version-label 1",
+    ] {
+        assert_eq!(arguments(wrong).unwrap_err().exit_code(), 2, "{wrong}");
+    }
+}
+
+/// A daemon that is asked to install something, and then watched.
+fn installing(path: &Path, statuses: Vec<Value>) -> std::thread::JoinHandle<Request> {
+    let listener = UnixListener::bind(path).unwrap();
+    std::thread::spawn(move || {
+        let mut asked = None;
+        for answers in
+            [vec![Response::done("begun")], statuses.iter().cloned().map(Response::status).collect()]
+        {
+            let (stream, _) = listener.accept().unwrap();
+            let mut reader = BufReader::new(stream);
+            let mut line = Vec::new();
+            reader.read_until(b'\n', &mut line).unwrap();
+            asked.get_or_insert(proto::parse(&line).unwrap());
+            for answer in answers {
+                let _ = reader.get_ref().write_all(&answer.to_line());
+            }
+        }
+        asked.unwrap()
+    })
+}
+
+#[test]
+fn waiting_ends_when_the_file_is_not_needed_any_more_or_the_update_is_over() {
+    let digest = crate::model::Sha256::of(b"head");
+    for (last, wanted) in [
+        (json!({"phase": "staged"}), Exit::Done),
+        (json!({"phase": "applying"}), Exit::Done),
+        (ended("up-to-date"), Exit::Done),
+        (ended("failed"), Exit::Failed),
+        (ended("rolled-back"), Exit::Failed),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let (socket, config) = (directory.path().join("s"), directory.path().join("twinboot.toml"));
+        std::fs::write(&config, format!("[control]\nsocket = {socket:?}\n")).unwrap();
+        let verifying = json!({"phase": "verifying"});
+        let daemon =
+            installing(&socket, vec![json!({"phase": "accepted"}), downloading(5), verifying, last.clone()]);
+        let Command::Install { image, hold } =
+            arguments("install --from-medium /media --wait").unwrap().command
+        else {
+            panic!()
+        };
+        let found = Artifact {
+            version: "2.8.5".parse().ok(),
+            location: Location::File("/media/x.twb".into()),
+            sha256: Some(digest),
+            size: Some(7),
+        };
+        let chosen = Chosen { artifact: found.clone(), told: vec!["x.twb: this is the one".into()] };
+        let config = Config::load(&config).unwrap();
+        let exit = request::install(&image, hold, &config, |_, medium| {
+            assert_eq!(medium, Path::new("/media"));
+            Ok(chosen)
+        });
+        assert_eq!(exit, wanted, "{last}");
+        // Nobody meant it just now, and that goes along.
+        let terms = Terms { unattended: true, ..Terms::default() };
+        let request = Install::new(found, Origin::Local, None).on(terms);
+        assert_eq!(daemon.join().unwrap(), Request::Install(Box::new(request)));
+    }
+    let config = Config::default();
+    let Command::Install { image, hold } = arguments("install --from-medium /media").unwrap().command else {
+        panic!()
+    };
+    assert_eq!(request::install(&image, hold, &config, |_, _| Err("none".into())), Exit::Failed);
+}
+
 fn downloading(percent: u64) -> Value {
     json!({
         "phase": "downloading", "booted": "a", "default": "a", "trial": null,
@@ -122,6 +206,11 @@ fn the_status_is_a_block_to_read() {
         "running   2.8.4 from slot a\n\
          phase     idle\n\
          last      2.8.5 was rolled back at 2026-11-21T05:41:57.000Z: check  [31mx failed (health.failed)"
+    );
+    let trusted = json!({"phase": "idle", "booted": "a", "trust": {"keys": ["aa", "bb"], "threshold": 2, "epoch": 3, "floor": 7}});
+    assert_eq!(
+        block(&trusted),
+        "running   slot a\nphase     idle\ntrust     2 of root keys aa, bb; epoch 3, rollback index 7 or higher"
     );
     let trial = json!({"phase": "confirming", "booted": "b", "default": "a", "trial": "b", "gate": "x\ny"});
     assert_eq!(block(&trial), "running   slot b, on trial\nphase     confirming\ngate      x y");

@@ -466,3 +466,20 @@ fn a_factory_reset_that_nobody_declared_is_refused() {
     let refused = record.step(&none, None, Event::FactoryReset(Origin::Local));
     assert_eq!((refused, &record), (Err(Refused::NoFactoryReset), &Record::default()));
 }
+
+/// A stick that stays in is found again at each boot, and each of its trials ends with one.
+#[test]
+fn what_was_rolled_back_is_tried_again_when_somebody_means_it_and_not_when_it_was_only_found() {
+    let asked = |terms: Terms| {
+        let wish = Install { origin: Origin::Local, ..install("v9") }.on(terms);
+        let mut record = Record { condemned: vec![wish.intent.clone()], ..Record::default() };
+        record.step(&facts("here", OLD), None, Event::Asked(wish)).unwrap();
+        record
+    };
+    let found = asked(Terms { unattended: true, ..Terms::default() });
+    assert_eq!((&found.state, found.condemned.len()), (&State::Idle, 1));
+    let Some(Ended { outcome: Outcome::Failed(why), .. }) = found.last else { panic!("{:?}", found.last) };
+    assert_eq!(why.failure, Failure::RolledBackBefore);
+    let meant = asked(Terms::default());
+    assert!(meant.state.job().is_some() && meant.condemned.is_empty());
+}
