@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::bundle::Refusal;
-use crate::model::{Cost, Failure, Reason, Sha256};
+use crate::model::{Cost, Failure, Reason, Sha256, Version};
 
 /// What somebody else's error said, with its causes, in one line.
 #[derive(Debug, thiserror::Error)]
@@ -225,6 +225,12 @@ impl Error {
         let what =
             "it is a bundle, and there are no root keys on this device: put them into its directory of keys";
         Self::Refused { failure: Failure::BundleKey, what: what.to_owned() }
+    }
+
+    /// The request is for another version than the bundle has.
+    pub(super) fn other_version(asked: &Version, found: &Version) -> Self {
+        let what = format!("the bundle has version {found}, asked for was {asked}");
+        Self::Refused { failure: Failure::RequestInvalid, what }
     }
 
     /// The slot's partitions are others than those the image is for.

@@ -152,11 +152,11 @@ impl Install<'_, '_> {
         first.add(0, FIRST);
         self.reader.restart(first)?;
         let mut head = Vec::new();
-        self.reader.read(0, HEAD_FIXED, &mut head).map_err(too_short)?;
+        self.reader.read(0, HEAD_FIXED, &mut head)?;
         let len = head_len(&head)?;
         let mut rest = Vec::new();
         let missing = len.saturating_sub(HEAD_FIXED as u64) as usize;
-        self.reader.read(HEAD_FIXED as u64, missing, &mut rest).map_err(too_short)?;
+        self.reader.read(HEAD_FIXED as u64, missing, &mut rest)?;
         head.extend_from_slice(&rest);
         let trust = self.signed.trust.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let opened = open(&head, self.signed.roots, &trust, &self.signed.device)?;
@@ -172,6 +172,10 @@ impl Install<'_, '_> {
         let (artifact, found) = (self.fetch.artifact, opened.id);
         if let Some(wanted) = artifact.sha256.filter(|wanted| *wanted != found) {
             return Err(Error::Digest { found, wanted });
+        }
+        let (asked, version) = (&artifact.version, &opened.manifest.version);
+        if let Some(asked) = asked.as_ref().filter(|asked| *asked != version) {
+            return Err(Error::other_version(asked, version));
         }
         let total = opened.manifest.layout(opened.head_len).total;
         for wanted in artifact.size.into_iter().chain(self.reader.source.total()) {
@@ -233,13 +237,4 @@ fn written(opened: &Opened) -> Written {
         bundle: opened.id,
     };
     Written { image: Image { sha256: slot.sha256, len: slot.size }, seal: Some(seal) }
-}
-
-fn too_short(error: Error) -> Error {
-    match error {
-        Error::Size { .. } => {
-            Error::damaged("the file ends before its head does: it is no bundle, or not all of it")
-        }
-        error => error,
-    }
 }

@@ -107,8 +107,8 @@ impl<'a> Reader<'a> {
                 return Ok(());
             }
             self.held.clear();
-            if let Some(total) = self.source.total().filter(|total| at >= *total) {
-                return Err(Error::Size { found: total.to_string(), wanted: end });
+            if self.source.total().is_some_and(|total| at >= total) {
+                return Err(Error::damaged("the file ends too early: it is no bundle, or not all of it"));
             }
             let is_ahead = at > stands && !self.source.is_stream() && at - stands > GAP;
             if at < stands || is_ahead || self.source.until() <= at {

@@ -74,7 +74,12 @@ impl<'a, 'r, 's> Restore<'a, 'r, 's> {
     pub(super) fn run(mut self, journal: &mut Journal<'_>) -> Result<(), Error> {
         let done = self.pages(journal);
         match &done {
-            Ok(()) => self.patch.finish(),
+            Ok(()) => {
+                self.patch.finish()?;
+                let written = self.patch.written();
+                self.fetch.progress.note(|now| now.written = written);
+                Ok(())
+            }
             // Nothing can be built upon a device that failed.
             Err(Error::Target { .. }) => done,
             Err(_) => self.patch.flush().and(done),

@@ -73,7 +73,8 @@ impl Seeds {
         booted: Option<&dyn Seed>,
         cancel: &Cancel,
     ) -> Result<Self, Error> {
-        let chunks = |len: u64| len.div_ceil(4096);
+        // Where content says how long a chunk is, they may be somewhat shorter than 4 KiB.
+        let chunks = |len: u64| len.div_ceil(3072);
         // Beyond the image's length lies nothing that it was made from, but for what the older one was longer.
         let booted_len = booted.map_or(0, |seed| seed.size().min(payload.size + payload.size / 4));
         let mut seeds = Self {

@@ -139,7 +139,7 @@ fn content_range(text: &str) -> Option<(u64, u64, u64)> {
 }
 
 /// Whether both name a version of the file, and not the same.
-fn differs(then: &Validator, now: &Validator) -> bool {
+pub(super) fn differs(then: &Validator, now: &Validator) -> bool {
     let other = |then: &Option<String>, now: &Option<String>| match (then, now) {
         (Some(then), Some(now)) => then != now,
         (None, _) | (_, None) => false,

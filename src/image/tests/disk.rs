@@ -23,6 +23,8 @@ pub(super) struct Disk(Arc<Mutex<Inner>>);
 
 struct Inner {
     durable: Vec<u8>,
+    /// The partitions that it is made of.
+    parts: Vec<u64>,
     /// Accepted, in order, and not yet durable.
     pending: VecDeque<(usize, Vec<u8>)>,
     /// Faults by the number of the operation.
@@ -31,18 +33,28 @@ struct Inner {
     flush_faults: Vec<(u64, Fault)>,
     operations: u64,
     flushes: u64,
+    /// Bytes that were changed, and those of them that were made zeros.
+    written: u64,
+    zeroed: u64,
 }
 
 impl Disk {
     /// Full of old bytes.
     pub(super) fn new(size: u64) -> Self {
+        Self::of_parts(&[size])
+    }
+
+    pub(super) fn of_parts(parts: &[u64]) -> Self {
         Self(Arc::new(Mutex::new(Inner {
-            durable: vec![0xdb; size as usize],
+            durable: vec![0xdb; parts.iter().sum::<u64>() as usize],
+            parts: parts.to_vec(),
             pending: VecDeque::new(),
             faults: Vec::new(),
             flush_faults: Vec::new(),
             operations: 0,
             flushes: 0,
+            written: 0,
+            zeroed: 0,
         })))
     }
 
@@ -57,6 +69,16 @@ impl Disk {
     /// How many operations changed something.
     pub(super) fn operations(&self) -> u64 {
         self.0.lock().unwrap().operations
+    }
+
+    /// How many bytes were written or made zeros.
+    pub(super) fn written(&self) -> u64 {
+        self.0.lock().unwrap().written
+    }
+
+    /// How many bytes were made zeros by the device.
+    pub(super) fn zeroed(&self) -> u64 {
+        self.0.lock().unwrap().zeroed
     }
 
     pub(super) fn durable(&self) -> Vec<u8> {
@@ -77,6 +99,11 @@ impl Disk {
             let kept = [0, bytes.len() / 2 / 512 * 512, bytes.len()][(dice % 3) as usize];
             inner.durable[offset..offset + kept].copy_from_slice(&bytes[..kept]);
         }
+    }
+
+    /// What it holds becomes something else.
+    pub(super) fn fill(&self, bytes: &[u8]) {
+        self.0.lock().unwrap().durable[..bytes.len()].copy_from_slice(bytes);
     }
 
     pub(super) fn spoil(&self, offset: usize) {
@@ -109,6 +136,7 @@ impl Inner {
     fn change(&mut self, offset: u64, bytes: Vec<u8>) -> io::Result<()> {
         let number = self.operations;
         self.operations += 1;
+        self.written += bytes.len() as u64;
         assert!(offset as usize + bytes.len() <= self.durable.len(), "beyond the end");
         let fault = self.faults.iter().find(|fault| fault.0 == number).map(|fault| fault.1);
         if self.act(fault)? {
@@ -123,12 +151,18 @@ impl Target for Handle {
         self.0.0.lock().unwrap().durable.len() as u64
     }
 
+    fn parts(&self) -> Vec<u64> {
+        self.0.0.lock().unwrap().parts.clone()
+    }
+
     fn write_at(&mut self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.0.0.lock().unwrap().change(offset, data.to_vec())
     }
 
     fn zero(&mut self, offset: u64, len: u64) -> io::Result<()> {
-        self.0.0.lock().unwrap().change(offset, vec![0; len as usize])
+        let mut inner = self.0.0.lock().unwrap();
+        inner.zeroed += len;
+        inner.change(offset, vec![0; len as usize])
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -149,6 +183,13 @@ impl Target for Handle {
         let rest = &inner.durable[(offset as usize).min(inner.durable.len())..];
         let count = rest.len().min(buffer.len());
         buffer[..count].copy_from_slice(&rest[..count]);
+        // What lies in the device's own cache is read as well.
+        for (at, bytes) in &inner.pending {
+            let (from, until) = ((*at).max(offset as usize), (at + bytes.len()).min(offset as usize + count));
+            if from < until {
+                buffer[from - offset as usize..until - offset as usize].copy_from_slice(&bytes[from - at..until - at]);
+            }
+        }
         Ok(count)
     }
 }

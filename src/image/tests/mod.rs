@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod answers;
+mod bundle;
 mod caps;
 mod disk;
 mod http;
@@ -89,6 +90,7 @@ struct Bench {
     cancel: Cancel,
     rate: RateLimit,
     update: String,
+    rig: Option<bundle::Rig>,
 }
 
 impl Bench {
@@ -125,6 +127,7 @@ impl Bench {
             cancel,
             rate,
             update,
+            rig: None,
         }
     }
 
@@ -142,11 +145,12 @@ impl Bench {
             cancel: &self.cancel,
             rate: &self.rate,
             update: &self.update,
+            signed: self.rig.as_ref().map(bundle::Rig::signed),
         }
     }
 
     /// One process' try.
-    fn write(&self) -> Result<Image, Error> {
+    fn write(&self) -> Result<Written, Error> {
         write(&self.fetch(), &mut self.disk.open(), &mut self.checkpoint())
     }
 
@@ -154,7 +158,7 @@ impl Bench {
     fn succeeds(&self, image: &[u8]) -> Snapshot {
         let wanted = Image { sha256: Sha256::of(image), len: image.len() as u64 };
         let written = self.write().unwrap_or_else(|error| panic!("{}", error.reason()));
-        assert_eq!(written, wanted);
+        assert_eq!(written.image, wanted);
         assert!(self.disk.durable()[..image.len()] == *image);
         let found = read_back(&self.disk.open(), &wanted, &self.progress, &self.cancel).unwrap();
         assert_eq!(found, wanted.sha256);

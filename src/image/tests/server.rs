@@ -22,7 +22,12 @@ pub(super) struct Request {
 impl Request {
     /// Where the wanted range begins.
     pub(super) fn range(&self) -> Option<usize> {
-        self.header("range")?.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok()
+        self.header("range")?.strip_prefix("bytes=")?.split_once('-')?.0.parse().ok()
+    }
+
+    /// The last byte of the wanted range, if the request says so.
+    pub(super) fn last(&self) -> Option<usize> {
+        self.header("range")?.split_once('-')?.1.parse().ok()
     }
 
     pub(super) fn header(&self, name: &str) -> Option<&str> {
@@ -64,6 +69,11 @@ struct Shared {
     scripts: VecDeque<Script>,
     log: Vec<Request>,
     sent: u64,
+    connections: usize,
+    /// Other versions of the file, and after how many requests they take its place.
+    later: VecDeque<(usize, Vec<u8>, String)>,
+    /// Has no ranges.
+    is_plain: bool,
 }
 
 /// The server; stops with the test.
@@ -95,6 +105,9 @@ impl Server {
             scripts: VecDeque::new(),
             log: Vec::new(),
             sent: 0,
+            connections: 0,
+            later: VecDeque::new(),
+            is_plain: false,
         }));
         let (tell, told) = std::sync::mpsc::channel();
         let (stop, stopped) = tokio::sync::oneshot::channel();
@@ -154,9 +167,31 @@ impl Server {
     }
 
     /// Another version of the file.
-    pub(super) fn replace(&self, file: Vec<u8>, etag: &str) {
+    pub(super) fn replace(&self, file: Vec<u8>, etag: &str) -> &Self {
         let mut shared = self.shared.lock().unwrap();
         (shared.file, shared.etag) = (file, Some(etag.to_owned()));
+        drop(shared);
+        self
+    }
+
+    /// Another version of the file after so many requests.
+    pub(super) fn replace_after(&self, requests: usize, file: Vec<u8>, etag: &str) -> &Self {
+        self.shared.lock().unwrap().later.push_back((requests, file, etag.to_owned()));
+        self
+    }
+
+    /// What it serves.
+    pub(super) fn file(&self) -> Vec<u8> {
+        self.shared.lock().unwrap().file.clone()
+    }
+
+    /// From now on it knows no ranges.
+    pub(super) fn without_ranges(&self) {
+        self.shared.lock().unwrap().is_plain = true;
+    }
+
+    pub(super) fn connections(&self) -> usize {
+        self.shared.lock().unwrap().connections
     }
 
     pub(super) fn without_etag(&self) {
@@ -192,34 +227,51 @@ impl Drop for Server {
 
 async fn serve(acceptor: TlsAcceptor, stream: TcpStream, shared: Arc<Mutex<Shared>>) -> Option<()> {
     let mut stream = acceptor.accept(stream).await.ok()?;
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(stream.read_u8().await.ok()?);
-    }
-    let head = String::from_utf8(head).unwrap();
-    let path = head.split(' ').nth(1).unwrap().to_owned();
-    let request = Request { path, head: head.to_ascii_lowercase() };
-    let acts = shared.lock().unwrap().answer(&request);
-    shared.lock().unwrap().log.push(request);
-    for act in acts {
-        match act {
-            Act::Send(bytes) => {
-                for piece in bytes.chunks(16 << 10) {
-                    stream.write_all(piece).await.ok()?;
-                    shared.lock().unwrap().sent += piece.len() as u64;
+    shared.lock().unwrap().connections += 1;
+    loop {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.ok()?);
+        }
+        let head = String::from_utf8(head).unwrap();
+        let path = head.split(' ').nth(1).unwrap().to_owned();
+        let request = Request { path, head: head.to_ascii_lowercase() };
+        let (acts, stays) = shared.lock().unwrap().answer(&request);
+        shared.lock().unwrap().log.push(request);
+        for act in acts {
+            match act {
+                Act::Send(bytes) => {
+                    for piece in bytes.chunks(16 << 10) {
+                        stream.write_all(piece).await.ok()?;
+                        shared.lock().unwrap().sent += piece.len() as u64;
+                    }
+                    stream.flush().await.ok()?;
                 }
-                stream.flush().await.ok()?;
+                Act::Pause(time) => tokio::time::sleep(time).await,
+                Act::Stall => std::future::pending().await,
             }
-            Act::Pause(time) => tokio::time::sleep(time).await,
-            Act::Stall => std::future::pending().await,
+        }
+        if !stays {
+            return stream.shutdown().await.ok();
         }
     }
-    stream.shutdown().await.ok()
 }
 
 impl Shared {
-    fn answer(&mut self, request: &Request) -> Vec<Act> {
-        match self.scripts.pop_front().unwrap_or(Script::Good) {
+    /// What to do, and whether the connection stays.
+    fn answer(&mut self, request: &Request) -> (Vec<Act>, bool) {
+        if self.later.front().is_some_and(|later| later.0 == self.log.len())
+            && let Some((_, file, etag)) = self.later.pop_front()
+        {
+            (self.file, self.etag) = (file, Some(etag));
+        }
+        let script = self.scripts.pop_front().unwrap_or(Script::Good);
+        let stays = matches!(script, Script::Good);
+        (self.acts(script, request), stays)
+    }
+
+    fn acts(&self, script: Script, request: &Request) -> Vec<Act> {
+        match script {
             Script::Good => self.file(request, usize::MAX, true, None),
             Script::Cut(len) => self.file(request, len, true, None),
             Script::StallAfter(len) => self.file(request, len, true, Some(Act::Stall)),
@@ -234,9 +286,10 @@ impl Shared {
     /// The file or the part asked for, up to `most` bytes of it.
     fn file(&self, request: &Request, most: usize, may_range: bool, then: Option<Act>) -> Vec<Act> {
         let fits = request.header("if-range").is_none_or(|tag| Some(tag) == self.etag.as_deref());
-        let from = request.range().filter(|_| may_range && fits);
+        let from = request.range().filter(|_| may_range && fits && !self.is_plain);
+        let until = request.last().map_or(self.file.len(), |last| self.file.len().min(last + 1));
         let (status, body) = match from {
-            Some(from) => ("206 Partial Content", &self.file[from..]),
+            Some(from) => ("206 Partial Content", &self.file[from..until]),
             None => ("200 OK", &self.file[..]),
         };
         let mut head = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n{}", body.len(), self.extra);
@@ -245,7 +298,7 @@ impl Shared {
         }
         if let Some(from) = from {
             let total = self.file.len();
-            head.push_str(&format!("content-range: bytes {from}-{}/{total}\r\n", total - 1));
+            head.push_str(&format!("content-range: bytes {from}-{}/{total}\r\n", until - 1));
         }
         head.push_str("\r\n");
         let body = body[..body.len().min(most)].to_vec();

@@ -76,11 +76,11 @@ fn what_the_device_only_pretends_to_write_is_found_by_reading_back() {
     let image = image(3_000_000);
     let bench = bench(&image, 4 << 20);
     bench.disk.fault(1, Fault::Lie);
-    let written = bench.write().unwrap();
+    let written = bench.write().unwrap().image;
     let read = || read_back(&bench.disk.open(), &written, &bench.progress, &bench.cancel);
     assert_ne!(read().unwrap(), written.sha256);
     let bench = self::bench(&image, 4 << 20);
-    let written = bench.write().unwrap();
+    let written = bench.write().unwrap().image;
     bench.disk.spoil(2_999_999);
     let read = |cancel: &Cancel| read_back(&bench.disk.open(), &written, &bench.progress, cancel);
     assert_ne!(read(&bench.cancel).unwrap(), written.sha256);

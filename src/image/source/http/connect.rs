@@ -6,7 +6,7 @@ use reqwest::Url;
 
 use super::super::super::Error;
 use super::super::Validator;
-use super::super::answer::{Ask, File, Verdict, follow, judge};
+use super::super::answer::{Ask, File, Verdict, differs, follow, judge};
 use super::super::get::{Answer, Body, Get, Getter};
 use super::super::pace::backoff;
 use super::{Http, PROGRESS};
@@ -64,6 +64,9 @@ impl Http<'_> {
     /// Acts on the verdict about an answer that is no redirect.
     fn take(&mut self, verdict: Verdict, body: Body) -> Result<(), Error> {
         match verdict {
+            Verdict::Body(file) if self.is_stream && differs(&self.validator, &file.validator) => {
+                self.changed(format!("{} has another version of the file now", self.host), None)
+            }
             Verdict::Body(file) => {
                 (self.total, self.validator) = (file.total, file.validator);
                 if self.until.is_none() {
