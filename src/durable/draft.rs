@@ -70,7 +70,11 @@ pub fn spool(path: &Path) -> Result<File, Error> {
         fs::remove_file(&temporary)?;
         io::Result::Ok(file)
     });
-    unnamed.map_err(|source| Error { action: "creating a temporary file beside", path: path.to_owned(), source })
+    unnamed.map_err(|source| Error {
+        action: "creating a temporary file beside",
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn directory(path: &Path) -> &Path {

@@ -120,7 +120,8 @@ pub fn against<F: Read + Seek>(
             !id.is_zero() && !known.chunks.contains(&id)
         };
         for group in &body.groups {
-            let lacking = group.chunks.clone().filter(|it| lacks(*it)).map(|it| u64::from(body.chunks[it].len));
+            let lacking =
+                group.chunks.clone().filter(|it| lacks(*it)).map(|it| u64::from(body.chunks[it].len));
             let lacking = lacking.sum::<u64>();
             if lacking > 0 {
                 let at = layout.data.start + entry.data_at + u64::from(group.at);

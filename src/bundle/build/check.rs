@@ -36,8 +36,9 @@ pub fn check<F: Read + Seek>(
         } else {
             read_at(bundle, layout.bodies.start + entry.body_at, entry.body_len, &mut body)?;
             read_at(bundle, layout.data.start + entry.data_at, entry.data_len, &mut data)?;
-            restore(&Body::parse(&body, entry, slot)?, &data, prefix, &mut unpacker, &mut image)
-                .map_err(|what| Refusal::damaged(format!("page {number} of {}: {what}", table.pages().len())))?;
+            restore(&Body::parse(&body, entry, slot)?, &data, prefix, &mut unpacker, &mut image).map_err(
+                |what| Refusal::damaged(format!("page {number} of {}: {what}", table.pages().len())),
+            )?;
         }
         hasher.update(&image[begin..]);
         image.drain(..image.len().saturating_sub(prefix));

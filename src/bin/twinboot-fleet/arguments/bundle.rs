@@ -42,9 +42,11 @@ pub(crate) enum BundleCommand {
 
 /// Make a key: NAME.key for you alone, and NAME.pub for devices
 #[derive(Args, Clone, Debug)]
-#[command(after_help = "Both are PEM files that OpenSSL reads (Ed25519, PKCS#8). Root keys belong on a machine without a \
+#[command(
+    after_help = "Both are PEM files that OpenSSL reads (Ed25519, PKCS#8). Root keys belong on a machine without a \
     network, or into a token.\n\nExamples:\n  twinboot-fleet bundle keygen root-1\n  \
-    twinboot-fleet bundle keygen root-2\n  twinboot-fleet bundle keygen ci-2026")]
+    twinboot-fleet bundle keygen root-2\n  twinboot-fleet bundle keygen ci-2026"
+)]
 pub(crate) struct Keygen {
     /// What to call the files; none of them may be there
     #[arg(value_name = "NAME")]

@@ -47,8 +47,11 @@ impl Wish {
             (None, Some(path)) if bundle::is_bundle(&path.to_string_lossy()) => {
                 let (id, size, inside) = bundle::told(path)?;
                 if inside != version {
-                    return Err(Failure::usage(format!("--version-label: {} is version {inside}", path.display()))
-                        .remedy("a device refuses a bundle of another version than it was told"));
+                    return Err(Failure::usage(format!(
+                        "--version-label: {} is version {inside}",
+                        path.display()
+                    ))
+                    .remedy("a device refuses a bundle of another version than it was told"));
                 }
                 (id, Some(size))
             }

@@ -61,7 +61,10 @@ mod tests {
     #[test]
     fn a_bar_is_as_full_as_its_work_is_done() {
         let at = |done| line("packing", done, 1000, Duration::from_secs(1));
-        assert_eq!(at(500), format!("packing [{}{}] 500 B of 1.00 kB, 1 s left", "#".repeat(16), "-".repeat(16)));
+        assert_eq!(
+            at(500),
+            format!("packing [{}{}] 500 B of 1.00 kB, 1 s left", "#".repeat(16), "-".repeat(16))
+        );
         assert!(at(0).contains(&"-".repeat(32)) && at(2000).contains(&"#".repeat(32)));
         assert!(line("packing", 0, 0, Duration::ZERO).contains("0 s left"));
     }

@@ -6,7 +6,8 @@ use std::path::Path;
 
 use twinboot::bundle::build::{Packing, pack};
 use twinboot::bundle::{
-    Delegation, Entry, Envelope, KeyId, Kind, Manifest, ManifestType, Payload, PayloadType, TableInfo, encode_head,
+    Delegation, Entry, Envelope, KeyId, Kind, Manifest, ManifestType, Payload, PayloadType, TableInfo,
+    encode_head,
 };
 use twinboot::durable::spool;
 use twinboot::model::{Sha256, Timestamp};
@@ -66,7 +67,11 @@ pub(super) fn run(wanted: &Create) -> Outcome {
     if key.is_none() {
         return say(&format!("{name}: not signed yet: `twinboot-fleet bundle sign` does that"));
     }
-    write::announce(&wanted.announced, url.as_ref(), (Sha256::of(&head), layout.total, manifest.version.to_string()))
+    write::announce(
+        &wanted.announced,
+        url.as_ref(),
+        (Sha256::of(&head), layout.total, manifest.version.to_string()),
+    )
 }
 
 /// What was packed, beside where it belongs.
@@ -99,7 +104,8 @@ impl Packed {
             pack(&mut image, packing, &mut bodies, &mut data, &mut |done| bar.at(done)).map_err(failed)?;
         drop(bar);
         if payload.size != size {
-            return Err(Failure::failed("an image has changed while it was read").remedy("try again when it is complete"));
+            return Err(Failure::failed("an image has changed while it was read")
+                .remedy("try again when it is complete"));
         }
         let rewound = |spool: BufWriter<File>| -> Outcome<File> {
             let mut file = spool.into_inner().map_err(|it| failed(it.into_error()))?;
@@ -124,7 +130,8 @@ fn created(told: Option<Timestamp>, epoch: Option<std::ffi::OsString>) -> Outcom
         (Some(time), _) => Ok(time),
         (None, None) => Ok(now()),
         (None, Some(epoch)) => {
-            let seconds = epoch.to_str().and_then(|it| it.parse::<u64>().ok()).and_then(|it| it.checked_mul(1000));
+            let seconds =
+                epoch.to_str().and_then(|it| it.parse::<u64>().ok()).and_then(|it| it.checked_mul(1000));
             seconds.map(Timestamp).ok_or_else(|| {
                 Failure::usage("$SOURCE_DATE_EPOCH: must be a number of seconds since 1970")
                     .remedy("unset it, or give --created")
@@ -134,18 +141,17 @@ fn created(told: Option<Timestamp>, epoch: Option<std::ffi::OsString>) -> Outcom
 }
 
 /// Whether a device could take what this key signs under this delegation: a mistake here would be found on devices.
-pub(super) fn may_sign(
-    envelope: &Envelope,
-    path: &Path,
-    key: Option<KeyId>,
-) -> Outcome {
+pub(super) fn may_sign(envelope: &Envelope, path: &Path, key: Option<KeyId>) -> Outcome {
     let file = path.display();
     if envelope.signatures.is_empty() {
-        return Err(Failure::usage(format!("--delegation: no root key has signed {file} yet")).remedy(format!(
-            "twinboot-fleet bundle delegate {file} --key ROOT-KEY: a bundle is bound to it as it is now"
-        )));
+        return Err(Failure::usage(format!("--delegation: no root key has signed {file} yet")).remedy(
+            format!(
+                "twinboot-fleet bundle delegate {file} --key ROOT-KEY: a bundle is bound to it as it is now"
+            ),
+        ));
     }
-    let delegation = Delegation::parse(&envelope.payload).map_err(|it| Failure::usage(format!("{file}: {it}")))?;
+    let delegation =
+        Delegation::parse(&envelope.payload).map_err(|it| Failure::usage(format!("{file}: {it}")))?;
     let Some(key) = key else { return Ok(()) };
     let remedy = "root keys say by `twinboot-fleet bundle delegate` which keys may sign";
     match delegation.keys.iter().find(|it| it.key.id() == key) {
@@ -155,7 +161,8 @@ pub(super) fn may_sign(
         }
         Some(named) => match named.not_after {
             Some(end) if end <= now() => {
-                Err(Failure::usage(format!("--key: by {file} the key {key} was good until {end}")).remedy(remedy))
+                Err(Failure::usage(format!("--key: by {file} the key {key} was good until {end}"))
+                    .remedy(remedy))
             }
             Some(_) | None => Ok(()),
         },

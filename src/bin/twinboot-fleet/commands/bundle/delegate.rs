@@ -30,8 +30,9 @@ pub(super) fn run(wanted: &Delegate) -> Outcome {
 
 fn fresh(wanted: &Delegate, epoch: u64) -> Outcome<Envelope> {
     if wanted.file.exists() {
-        return Err(Failure::usage(format!("{} is there already", wanted.file.display()))
-            .remedy("give a new delegation another name; without --epoch, signatures are added to this one"));
+        return Err(Failure::usage(format!("{} is there already", wanted.file.display())).remedy(
+            "give a new delegation another name; without --epoch, signatures are added to this one",
+        ));
     }
     if wanted.not_after.is_some_and(|end| end <= now()) {
         return Err(Failure::usage("--not-after: this time has passed"));
@@ -56,7 +57,8 @@ fn fresh(wanted: &Delegate, epoch: u64) -> Outcome<Envelope> {
 
 /// Reads the file of a delegation.
 pub(super) fn read(path: &std::path::Path) -> Outcome<Envelope> {
-    let bytes = std::fs::read(path).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+    let bytes =
+        std::fs::read(path).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
     Envelope::parse(&bytes, PayloadType::Delegation)
         .and_then(|envelope| Delegation::parse(&envelope.payload).map(|_| envelope))
         .map_err(|refusal| {

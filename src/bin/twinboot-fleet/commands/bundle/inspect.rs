@@ -20,7 +20,8 @@ pub(super) fn run(wanted: &Inspect) -> Outcome {
     let mut fetched = Vec::new();
     for path in &wanted.against {
         let known = known(path, &manifest)?;
-        let fetch = against(&mut bundle.file, &manifest, head, &known).map_err(|it| faulty(&wanted.bundle, &it))?;
+        let fetch =
+            against(&mut bundle.file, &manifest, head, &known).map_err(|it| faulty(&wanted.bundle, &it))?;
         fetched.push((path.as_path(), fetch));
     }
     if wanted.json {

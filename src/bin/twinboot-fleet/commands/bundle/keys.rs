@@ -87,7 +87,8 @@ pub(super) fn sign(envelope: &mut Envelope, wanted: &Signing) -> Outcome<bool> {
         let bytes = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
         let len = bytes.len();
         let bytes: [u8; 64] = bytes.try_into().map_err(|_| {
-            wrong(format!("it has {len} bytes")).remedy("an Ed25519 signature has 64, as openssl writes them: no base64, no hex")
+            wrong(format!("it has {len} bytes"))
+                .remedy("an Ed25519 signature has 64, as openssl writes them: no base64, no hex")
         })?;
         let key = public(by, "--public")?;
         if !key.verifies(&envelope.signed_bytes(), &bytes) {

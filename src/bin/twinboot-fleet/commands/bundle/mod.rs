@@ -57,7 +57,8 @@ impl Bundle {
             let said = (Delegation::parse(&delegation.payload)?, Manifest::parse(&manifest.payload, None)?);
             Ok((delegation, manifest, said))
         };
-        let (delegation, manifest, said) = parts().map_err(|refusal: Refusal| faulty(path, &refusal.into()))?;
+        let (delegation, manifest, said) =
+            parts().map_err(|refusal: Refusal| faulty(path, &refusal.into()))?;
         Ok(Self { file, len, head, delegation, manifest, said })
     }
 

@@ -46,14 +46,18 @@ impl Parts {
                 return Err(Failure::usage(format!("--part: {path} is empty")));
             }
             if let Some((_, what, tool)) = OTHERS.iter().find(|(begin, ..)| magic.starts_with(begin)) {
-                return Err(Failure::usage(format!("--part: {path} {what}; the raw image of a partition is needed"))
-                    .remedy(format!("{tool} {path}")));
+                return Err(Failure::usage(format!(
+                    "--part: {path} {what}; the raw image of a partition is needed"
+                ))
+                .remedy(format!("{tool} {path}")));
             }
             let is_last = at + 1 == wanted.len();
             let whole = match size {
                 Some(size) if size < len => {
-                    return Err(Failure::usage(format!("--part: {path} has {len} bytes and does not fit into {size}"))
-                        .remedy("make the file system smaller, or say the right size of the partition"));
+                    return Err(Failure::usage(format!(
+                        "--part: {path} has {len} bytes and does not fit into {size}"
+                    ))
+                    .remedy("make the file system smaller, or say the right size of the partition"));
                 }
                 Some(size) => size,
                 None if is_last => len,
@@ -133,7 +137,14 @@ mod tests {
         assert_eq!(split("a.ext4:512M"), ("a.ext4", Some(512 << 20)));
         assert_eq!(split("C:a.ext4:4096"), ("C:a.ext4", Some(4096)));
         assert_eq!(split("a:b"), ("a:b", None));
-        for (text, size) in [("1K", Some(1024)), ("2G", Some(2 << 30)), ("", None), ("M", None), ("+1", None), ("99999999999G", None)] {
+        for (text, size) in [
+            ("1K", Some(1024)),
+            ("2G", Some(2 << 30)),
+            ("", None),
+            ("M", None),
+            ("+1", None),
+            ("99999999999G", None),
+        ] {
             assert_eq!(bytes(text), size, "{text}");
         }
     }

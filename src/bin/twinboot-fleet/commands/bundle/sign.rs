@@ -15,7 +15,9 @@ use crate::show::say;
 pub(super) fn run(wanted: &Sign) -> Outcome {
     let how = &wanted.signing;
     if how.key.is_empty() && how.to_sign.is_none() && how.signature.is_none() {
-        return Err(Failure::usage("with what?").remedy("--key, or --to-sign and then --signature with --public"));
+        return Err(
+            Failure::usage("with what?").remedy("--key, or --to-sign and then --signature with --public")
+        );
     }
     let output = wanted.output.as_ref().unwrap_or(&wanted.bundle);
     if !is_bundle(&output.to_string_lossy()) {

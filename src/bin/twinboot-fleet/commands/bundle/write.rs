@@ -17,7 +17,8 @@ use crate::show::say;
 pub(super) fn file(path: &Path, bytes: &[u8], then: Vec<&mut dyn Read>) -> Outcome {
     let told = |error: &dyn std::error::Error| {
         let cause = error.source().map(|it| format!(": {it}")).unwrap_or_default();
-        Failure::failed(format!("{error}{cause}")).remedy("nothing was changed; look after room and permissions")
+        Failure::failed(format!("{error}{cause}"))
+            .remedy("nothing was changed; look after room and permissions")
     };
     let failed = |error: std::io::Error| {
         Failure::failed(format!("writing {}: {error}", path.display()))
@@ -64,8 +65,8 @@ pub(super) fn announce(
     };
     let url = url.map(SecretUrl::expose);
     if let Some(path) = &wanted.deploy_json {
-        let mut draft = Draft::new(path, 0o600)
-            .map_err(|error| Failure::usage(format!("--deploy-json: {error}")))?;
+        let mut draft =
+            Draft::new(path, 0o600).map_err(|error| Failure::usage(format!("--deploy-json: {error}")))?;
         let text = format!("{:#}\n", document(url));
         let failed = |error: &dyn std::error::Error| Failure::failed(format!("--deploy-json: {error}"));
         draft.file().write_all(text.as_bytes()).map_err(|error| failed(&error))?;
