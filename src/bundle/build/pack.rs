@@ -35,9 +35,9 @@ impl Packing {
     pub fn usual(chunking: Chunking) -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let (group, prefix) = match chunking {
-            Chunking::Aligned => (32 << 10, 256 << 10),
+            Chunking::Aligned => (16 << 10, 256 << 10),
             // Packed already, mostly: what is fetched needlessly costs more than what zstd finds.
-            Chunking::Content => (16 << 10, 64 << 10),
+            Chunking::Content => (4 << 10, 64 << 10),
         };
         Self { chunking, group, prefix, level: 12, threads }
     }

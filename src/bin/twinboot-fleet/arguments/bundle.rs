@@ -26,7 +26,7 @@ pub(crate) struct Bundle {
 /// What to do with bundles.
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum BundleCommand {
-    /// Make a key: NAME.key for you alone, and NAME.pub for devices
+    /// Make a key: NAME.key for you alone, and NAME.pem for devices
     Keygen(Keygen),
     /// Say by root keys which keys may sign bundles, or add a root key's signature to that
     Delegate(Delegate),
@@ -40,7 +40,7 @@ pub(crate) enum BundleCommand {
     Verify(Verify),
 }
 
-/// Make a key: NAME.key for you alone, and NAME.pub for devices
+/// Make a key: NAME.key for you alone, and NAME.pem for devices
 #[derive(Args, Clone, Debug)]
 #[command(
     after_help = "Both are PEM files that OpenSSL reads (Ed25519, PKCS#8). Root keys belong on a machine without a \
@@ -77,10 +77,10 @@ as the devices' `trust.threshold` says. A device takes no delegation with a lowe
 again that was revoked. Whoever renews the delegation names all keys that are to go on signing.
 
 Examples:
-  twinboot-fleet bundle delegate delegation-1 --epoch 1 --signer release.pub --key root-1.key
+  twinboot-fleet bundle delegate delegation-1 --epoch 1 --signer release.pem --key root-1.key
   twinboot-fleet bundle delegate delegation-1 --key root-2.key
-  twinboot-fleet bundle delegate delegation-2 --epoch 2 --signer ci-2026.pub --not-after 2099-01-01T00:00Z \
---revoke release.pub --key root-1.key";
+  twinboot-fleet bundle delegate delegation-2 --epoch 2 --signer ci-2026.pem --not-after 2099-01-01T00:00Z \
+--revoke release.pem --key root-1.key";
 
 /// Say by root keys which keys may sign bundles, or add a root key's signature to that
 #[derive(Args, Clone, Debug)]
@@ -247,8 +247,8 @@ pub(crate) struct Inspect {
 #[derive(Args, Clone, Debug)]
 #[command(
     after_help = "It is judged as a device would that has never seen another bundle, and whatever its product.\n\n\
-    Examples:\n  twinboot-fleet bundle verify gateway-3.0.0.twb --root root-1.pub\n  \
-    twinboot-fleet bundle verify gateway-2.0.0.twb --root root-1.pub --root root-2.pub --threshold 2"
+    Examples:\n  twinboot-fleet bundle verify gateway-3.0.0.twb --root root-1.pem\n  \
+    twinboot-fleet bundle verify gateway-2.0.0.twb --root root-1.pem --root root-2.pem --threshold 2"
 )]
 pub(crate) struct Verify {
     /// Which

@@ -19,7 +19,7 @@ pub(super) fn generate(wanted: &Keygen) -> Outcome {
         name.push(suffix);
         PathBuf::from(name)
     };
-    let (private, public) = (file(".key"), file(".pub"));
+    let (private, public) = (file(".key"), file(".pem"));
     if let Some(there) = [&private, &public].into_iter().find(|it| it.exists()) {
         return Err(Failure::usage(format!("{} is there already", there.display()))
             .remedy("give the key another name: what was signed with a lost key cannot be signed again"));
