@@ -55,7 +55,8 @@ impl Delegation {
     /// # Errors
     /// It is none, or out of bounds: `bundle.damaged`. Its schema is newer: `bundle.incompatible`.
     pub fn parse(bytes: &[u8]) -> Result<Self, Refusal> {
-        let delegation: Self = json::read(bytes, "delegation", Self::SCHEMA)?;
+        json::check(bytes, "delegation", Self::SCHEMA)?;
+        let delegation: Self = json::parse(bytes, "delegation")?;
         delegation.check().map_err(|what| Refusal::damaged(format!("the delegation: {what}")))?;
         Ok(delegation)
     }

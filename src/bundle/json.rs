@@ -7,7 +7,7 @@ use super::refusal::Refusal;
 use crate::model::Timestamp;
 
 /// Longest document, in bytes.
-pub(super) const MAX: usize = 64 * 1024;
+const MAX: usize = 64 * 1024;
 /// Arrays and objects within each other, at most.
 const MAX_DEPTH: usize = 10;
 
@@ -19,11 +19,8 @@ struct Preamble {
     schema: u64,
 }
 
-/// Reads a document of this type and schema.
-///
-/// `T` refuses unknown and repeated members itself (`deny_unknown_fields`), and is only asked once the schema is known
-/// to be ours: who adds a member tells a higher schema, and old devices say that they are too old.
-pub(super) fn read<T: DeserializeOwned>(bytes: &[u8], document: &str, schema: u64) -> Result<T, Refusal> {
+/// Whether this is a document of this type and schema, not too long and not too deep.
+pub(super) fn check(bytes: &[u8], document: &str, schema: u64) -> Result<(), Refusal> {
     #[cfg(test)]
     counter::count();
     let failed = |what: String| Refusal::damaged(format!("the {document} {what}"));
@@ -33,18 +30,23 @@ pub(super) fn read<T: DeserializeOwned>(bytes: &[u8], document: &str, schema: u6
     if is_deep(bytes) {
         return Err(failed(format!("is nested deeper than {MAX_DEPTH}")));
     }
-    let preamble: Preamble =
-        serde_json::from_slice(bytes).map_err(|it| failed(format!("is malformed: {it}")))?;
+    let preamble: Preamble = parse(bytes, document)?;
     if preamble.document != document {
         return Err(failed("is a document of another type".into()));
     }
     if preamble.schema != schema {
-        let told = preamble.schema;
-        return Err(Refusal::incompatible(format!(
-            "the {document} has schema {told}: a newer twinboot is needed"
-        )));
+        let what = format!("the {document} has schema {}: a newer twinboot is needed", preamble.schema);
+        return Err(Refusal::incompatible(what));
     }
-    serde_json::from_slice(bytes).map_err(|it| failed(format!("is malformed: {it}")))
+    Ok(())
+}
+
+/// Reads a document that was [checked](check).
+///
+/// `T` refuses unknown and repeated members itself (`deny_unknown_fields`), and is only asked once the schema is known
+/// to be ours: who adds a member tells a higher schema, and old devices say that they are too old.
+pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8], document: &str) -> Result<T, Refusal> {
+    serde_json::from_slice(bytes).map_err(|it| Refusal::damaged(format!("the {document} is malformed: {it}")))
 }
 
 /// Counts brackets outside strings. What is no JSON is left for the parser to say.

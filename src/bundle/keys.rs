@@ -64,7 +64,7 @@ pub struct PublicKey([u8; 32]);
 /// What is no key that we can use. The message never repeats it.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error(
-    "{0}: an Ed25519 public key is needed, as `openssl pkey -pubout` writes it, or its 32 bytes in base64"
+    "{0}: an Ed25519 key is needed, in PEM as OpenSSL writes it, or a public one as its 32 bytes in base64"
 )]
 pub struct BadKey(pub(super) &'static str);
 

@@ -157,24 +157,15 @@ impl Manifest {
     /// It is none, is contradictory or out of bounds: `bundle.damaged`. It needs a newer twinboot:
     /// `bundle.incompatible`.
     pub fn parse(bytes: &[u8], twinboot: Option<&str>) -> Result<Self, Refusal> {
+        json::check(bytes, "manifest", Self::SCHEMA)?;
         // What is newer says so here, before its new members are refused as unknown.
-        let newer = |bytes: &[u8]| {
-            let preview = serde_json::from_slice::<Preview>(bytes).ok()?;
-            preview.needs_newer(twinboot)
-        };
-        let manifest: Result<Self, Refusal> = json::read(bytes, "manifest", Self::SCHEMA);
-        let in_bounds = bytes.len() <= json::MAX;
-        match manifest {
-            Err(refusal) if in_bounds => Err(newer(bytes).unwrap_or(refusal)),
-            Err(refusal) => Err(refusal),
-            Ok(manifest) => {
-                if let Some(refusal) = newer(bytes) {
-                    return Err(refusal);
-                }
-                manifest.check().map_err(|what| Refusal::damaged(format!("the manifest: {what}")))?;
-                Ok(manifest)
-            }
+        let preview: Preview = json::parse(bytes, "manifest")?;
+        if let Some(refusal) = preview.needs_newer(twinboot) {
+            return Err(refusal);
         }
+        let manifest: Self = json::parse(bytes, "manifest")?;
+        manifest.check().map_err(|what| Refusal::damaged(format!("the manifest: {what}")))?;
+        Ok(manifest)
     }
 
     /// The exact bytes to be signed, always the same for the same manifest.

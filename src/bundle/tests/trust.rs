@@ -1,0 +1,530 @@
+//! Who is believed, and what is installed where: the catalogue's group B as far as it is decided here.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::*;
+use crate::bundle::json::counter::reads;
+
+#[track_caller]
+fn refused(result: Result<Opened, Refusal>, code: Failure, part: &str) {
+    let refusal = result.expect_err("accepted");
+    assert_eq!(refusal.failure(), code, "{refusal}");
+    assert!(refusal.to_string().contains(part), "{refusal}");
+}
+
+#[test]
+fn p027_a_good_bundle_is_accepted() {
+    let maker = Maker::small();
+    let head = maker.head();
+    assert_eq!(head_len(&head[..HEAD_FIXED]), Ok(head.len() as u64));
+    let opened = maker.open(&Trust::default()).unwrap();
+    assert_eq!(opened.manifest.version.as_str(), "2.8.5");
+    assert_eq!((opened.id, opened.head_len), (Sha256::of(&head), head.len() as u64));
+    assert_eq!((opened.trust.epoch, opened.trust.revoked.len()), (1, 0));
+    assert_eq!(opened.notes, [""; 0]);
+    let slot = opened.manifest.slot();
+    let layout = opened.manifest.layout(opened.head_len);
+    assert_eq!(layout.table, opened.head_len..opened.head_len + slot.table.size);
+    assert_eq!((layout.bodies.start, layout.data.start), (layout.table.end, layout.bodies.end));
+    assert_eq!(layout.total, layout.data.end);
+    // The same bundle again, by what is remembered then.
+    assert_eq!(maker.open(&opened.trust).unwrap().trust, opened.trust);
+    let remembered = serde_json::to_vec(&opened.trust).unwrap();
+    assert_eq!(serde_json::from_slice::<Trust>(&remembered).unwrap(), opened.trust);
+}
+
+/// An envelope in which the signature is these bytes.
+fn signed_by(envelope: &Envelope, signature: Option<&[u8]>) -> Vec<u8> {
+    let text = String::from_utf8(envelope.encode()).unwrap();
+    let (before, _) = text.split_once("\"signatures\":").unwrap();
+    let one = signature.map_or(String::new(), |it| {
+        format!("{{\"keyid\":\"{}\",\"sig\":\"{}\"}}", envelope.signatures[0].key, STANDARD.encode(it))
+    });
+    format!("{before}\"signatures\":[{one}]}}").into_bytes()
+}
+
+#[test]
+fn p030_a_signature_that_is_missing_or_of_another_length_is_none() {
+    let maker = Maker::small();
+    let (delegation, roots) = (maker.delegation(), maker.root_keys());
+    let head = maker.head();
+    let (_, manifest) = split_head(&head).unwrap();
+    let manifest = Envelope::parse(manifest, PayloadType::Manifest).unwrap();
+    let good = &manifest.signatures[0].bytes;
+    let long = vec![7; 4096];
+    let wrong = [
+        None,
+        Some(&good[..0]),
+        Some(&good[..63]),
+        Some(&[&good[..], &[0]].concat()[..]),
+        Some(&long[..]),
+        Some(&[0; 64][..]),
+    ]
+    .map(|it| (signed_by(&manifest, it), signed_by(&delegation, it)));
+    for (manifest, bad_delegation) in &wrong {
+        let head = encode_head(&delegation.encode(), manifest).unwrap();
+        let before = reads();
+        refused(open(&head, &roots, &Trust::default(), &device()), Failure::BundleSignature, "manifest");
+        assert_eq!(reads() - before, 1, "the delegation alone was read");
+        let head = encode_head(bad_delegation, manifest).unwrap();
+        refused(open(&head, &roots, &Trust::default(), &device()), Failure::BundleSignature, "delegation");
+        assert_eq!(reads() - before, 1);
+    }
+    assert_eq!(signed_by(&manifest, Some(good)), manifest.encode(), "what was compared with is well made");
+    // Seventeen that are good.
+    let many = Envelope { signatures: vec![manifest.signatures[0].clone(); 17], ..manifest.clone() };
+    let head = encode_head(&delegation.encode(), &many.encode()).unwrap();
+    refused(open(&head, &roots, &Trust::default(), &device()), Failure::BundleSignature, "more than 16");
+}
+
+#[test]
+fn a_document_is_never_taken_for_one_of_another_type() {
+    let maker = Maker::small();
+    let head = maker.head();
+    let (delegation, manifest) = split_head(&head).unwrap();
+    let swapped = encode_head(manifest, delegation).unwrap();
+    refused(
+        open(&swapped, &maker.root_keys(), &Trust::default(), &device()),
+        Failure::BundleSignature,
+        "malformed",
+    );
+    // The root signs a manifest as a delegation: it is read, and is none.
+    let manifest = Envelope::parse(manifest, PayloadType::Manifest).unwrap();
+    let posing = sealed(PayloadType::Delegation, manifest.payload, &maker.roots);
+    let head = encode_head(&posing.encode(), &manifest_bytes(&maker)).unwrap();
+    refused(
+        open(&head, &maker.root_keys(), &Trust::default(), &device()),
+        Failure::BundleDamaged,
+        "another type",
+    );
+    // The signature over the document alone, without its type, does not hold.
+    let bare = Envelope { payload_type: PayloadType::Manifest, ..maker.delegation() };
+    assert_ne!(bare.signed_bytes(), maker.delegation().signed_bytes());
+}
+
+fn manifest_bytes(maker: &Maker) -> Vec<u8> {
+    split_head(&maker.head()).unwrap().1.to_vec()
+}
+
+#[test]
+fn an_envelope_has_one_spelling() {
+    let envelope = Maker::small().delegation();
+    let text = String::from_utf8(envelope.encode()).unwrap();
+    assert_eq!(Envelope::parse(text.as_bytes(), PayloadType::Delegation).unwrap(), envelope);
+    let id = envelope.signatures[0].key.to_string();
+    let upper = id.to_uppercase();
+    for (from, to) in [
+        ("{\"payloadType\"", "{ \"payloadType\""),
+        (":[{", ":[ {"),
+        ("]}", "]} "),
+        ("]}", "]}\n"),
+        ("\"payload\":", "\"payload\" :"),
+        ("\"sig\":", "\"other\":1,\"sig\":"),
+        ("}]}", "},]}"),
+        ("}]}", "}{]}"),
+        ("[{", "[,{"),
+        ("==\"}", "=\"}"),
+        ("==\"}", "\"}"),
+        ("delegation+json", "delegation\\u002bjson"),
+        (&id, &upper),
+        (&id, &id[1..]),
+        (&id, &format!("+{}", &id[1..])),
+    ] {
+        let changed = text.replacen(from, to, 1);
+        assert_ne!(changed, text, "{from}");
+        let refusal = Envelope::parse(changed.as_bytes(), PayloadType::Delegation).expect_err(to);
+        assert_eq!(refusal.failure(), Failure::BundleSignature);
+    }
+    // The last digit before the padding has bits that a lenient decoder drops.
+    let end = text.find("==\"}").unwrap();
+    let digit = text.as_bytes()[end - 1];
+    let lenient = (b'A'..=b'Z').filter(|it| *it != digit).filter(|it| {
+        let mut changed = text.clone().into_bytes();
+        changed[end - 1] = *it;
+        Envelope::parse(&changed, PayloadType::Delegation).is_ok_and(|it| it == envelope)
+    });
+    assert_eq!(lenient.count(), 0);
+}
+
+#[test]
+fn p032_a_bundle_for_something_else_is_refused() {
+    let mut maker = Maker::small();
+    let none = Trust::default();
+    maker.manifest.product = "kettle".into();
+    refused(maker.open(&none), Failure::BundleIncompatible, "kettle");
+    maker.manifest.product = "gateway".into();
+    maker.manifest.compatible = vec!["rev-a".into()];
+    refused(maker.open(&none), Failure::BundleIncompatible, "rev-a");
+    maker.manifest.compatible = vec![];
+    maker.open(&none).unwrap();
+    maker.manifest.min_twinboot = Some("0.1.1".into());
+    refused(maker.open(&none), Failure::BundleIncompatible, "0.1.1");
+    for fine in ["0.1.0", "0.0.99"] {
+        maker.manifest.min_twinboot = Some(fine.into());
+        maker.open(&none).unwrap();
+    }
+    // A device that has not been told what it is says so, and installs.
+    let untold = Device { product: None, compatible: &[], ..device() };
+    maker.manifest.compatible = vec!["rev-a".into()];
+    let opened = open(&maker.head(), &maker.root_keys(), &none, &untold).unwrap();
+    assert_eq!(opened.notes.len(), 2, "{:?}", opened.notes);
+}
+
+/// A head whose manifest is this text, well signed.
+fn head_of(maker: &Maker, manifest: &str) -> Vec<u8> {
+    let delegation = maker.delegation().encode();
+    let manifest = manifest.replace("DELEGATION", &Sha256::of(&delegation).to_string());
+    let manifest = sealed(PayloadType::Manifest, manifest.into_bytes(), &maker.signers);
+    encode_head(&delegation, &manifest.encode()).unwrap()
+}
+
+/// The text of a manifest that is good.
+fn text_of(maker: &Maker) -> String {
+    let text = String::from_utf8(maker.manifest.encode().unwrap()).unwrap();
+    text.replace(&Sha256::of(b"").to_string(), "DELEGATION")
+}
+
+#[test]
+fn what_is_newer_says_that_a_newer_twinboot_is_needed() {
+    let maker = Maker::small();
+    let text = text_of(&maker);
+    let judge = |text: &str| open(&head_of(&maker, text), &maker.root_keys(), &Trust::default(), &device());
+    judge(&text).unwrap();
+    for (from, to, part) in [
+        ("\"schema\":1", "\"schema\":2,\"colour\":\"red\"", "schema 2"),
+        ("\"kind\":\"slot\"", "\"kind\":\"bootloader\",\"where\":1", "bootloader"),
+        ("aligned-4096", "content-1024", "content-1024"),
+        ("\"payloads\":[", "\"payloads\":[{\"kind\":\"application\",\"chunking\":\"-\"},", "application"),
+        ("\"payloads\":", "\"min_twinboot\":\"9.0.0\",\"colour\":\"red\",\"payloads\":", "9.0.0"),
+    ] {
+        let changed = text.replacen(from, to, 1);
+        assert_ne!(changed, text, "{from}");
+        refused(judge(&changed), Failure::BundleIncompatible, part);
+        refused(judge(&changed), Failure::BundleIncompatible, "newer twinboot");
+    }
+    let mut head = maker.head();
+    head[7] = 2;
+    refused(
+        open(&head, &maker.root_keys(), &Trust::default(), &device()),
+        Failure::BundleIncompatible,
+        "format 2",
+    );
+}
+
+#[test]
+fn p033_a_key_that_is_not_known_is_refused() {
+    let maker = Maker::small();
+    let other = Maker::small();
+    let judge = |maker: &Maker, roots: &RootKeys| open(&maker.head(), roots, &Trust::default(), &device());
+    refused(judge(&maker, &other.root_keys()), Failure::BundleKey, "no root key");
+    refused(judge(&maker, &RootKeys::default()), Failure::BundleKey, "no root keys");
+    // Signed by somebody whom the delegation does not name; by the root itself.
+    let mut stranger = Maker::small();
+    stranger.signers = vec![key()];
+    refused(judge(&stranger, &stranger.root_keys()), Failure::BundleKey, "does not name it");
+    stranger.signers = vec![];
+    refused(judge(&stranger, &stranger.root_keys()), Failure::BundleSignature, "nobody signed");
+    // A good signature does not help one that may not be there.
+    let mut both = Maker::small();
+    both.signers.push(key());
+    refused(judge(&both, &both.root_keys()), Failure::BundleKey, "does not name it");
+    // A signature under the id of another key does not hold.
+    let mut posing = maker.delegation();
+    posing.signatures =
+        vec![Signature { key: maker.roots[0].public().id(), ..other.delegation().signatures[0].clone() }];
+    let head = maker.head_with(&posing);
+    refused(
+        open(&head, &maker.root_keys(), &Trust::default(), &device()),
+        Failure::BundleSignature,
+        "does not hold",
+    );
+}
+
+#[test]
+fn p034_keys_are_changed_and_what_was_revoked_stays_so() {
+    // N names the old key and the new one.
+    let mut maker = Maker::small();
+    let (old, new, newest) = (maker.signers.remove(0), key(), key());
+    let old_key = delegated(&old);
+    maker.delegation.keys.push(delegated(&new));
+    maker.signers = vec![old];
+    let trust = maker.open(&Trust::default()).unwrap().trust;
+    let old_head = maker.head();
+    let judge = |head: &[u8], trust: &Trust| open(head, &maker.root_keys(), trust, &device());
+    // N+1 is signed by the new one, and revokes the old.
+    let mut next = Maker {
+        roots: vec![],
+        signers: vec![new],
+        manifest: maker.manifest.clone(),
+        delegation: maker.delegation.clone(),
+        threshold: 1,
+    };
+    let sign = |next: &Maker| {
+        let delegation = sealed(PayloadType::Delegation, next.delegation.encode().unwrap(), &maker.roots);
+        next.head_with(&delegation)
+    };
+    let trust = judge(&sign(&next), &trust).unwrap().trust;
+    next.delegation.epoch = 2;
+    next.delegation.keys.remove(0);
+    next.delegation.revoked.insert(old_key.key.id());
+    let trust = judge(&sign(&next), &trust).unwrap().trust;
+    assert!(trust.epoch == 2 && trust.revoked.contains(&old_key.key.id()));
+    // N+2 by the old one: with the delegation of old, or with one that names it again by mistake.
+    refused(judge(&old_head, &trust), Failure::BundleRevoked, "epoch 1");
+    let mut again = Maker {
+        roots: vec![],
+        signers: vec![],
+        manifest: next.manifest.clone(),
+        delegation: next.delegation.clone(),
+        threshold: 1,
+    };
+    again.delegation.epoch = 3;
+    again.delegation.revoked.clear();
+    again.delegation.keys.push(old_key.clone());
+    std::mem::swap(&mut again.signers, &mut next.signers);
+    let good = sign(&again);
+    let trust = judge(&good, &trust).unwrap().trust;
+    assert!(
+        trust.revoked.contains(&old_key.key.id()),
+        "remembered, although this delegation does not tell it"
+    );
+    again.signers = maker.signers;
+    refused(
+        open(
+            &sign_with(&again, &maker.roots),
+            &RootKeys::new(1, [*maker.roots[0].public()]),
+            &trust,
+            &device(),
+        ),
+        Failure::BundleRevoked,
+        "revoked",
+    );
+    // Two delegations of one epoch are two opinions.
+    again.signers = vec![newest];
+    again.delegation.keys = vec![delegated(&again.signers[0])];
+    let roots = RootKeys::new(1, [*maker.roots[0].public()]);
+    refused(
+        open(&sign_with(&again, &maker.roots), &roots, &trust, &device()),
+        Failure::BundleKey,
+        "another delegation of epoch 3",
+    );
+    again.delegation.epoch = 4;
+    open(&sign_with(&again, &maker.roots), &roots, &trust, &device()).unwrap();
+}
+
+fn sign_with(maker: &Maker, roots: &[SigningKey]) -> Vec<u8> {
+    maker.head_with(&sealed(PayloadType::Delegation, maker.delegation.encode().unwrap(), roots))
+}
+
+#[test]
+fn p034_a_root_key_is_revoked_and_another_takes_over() {
+    let mut maker = Maker::small();
+    maker.roots.push(key());
+    maker.threshold = 1;
+    let roots = maker.root_keys();
+    maker.delegation.revoked.insert(maker.roots[0].public().id());
+    let trust = maker.open(&Trust::default()).unwrap().trust;
+    assert!(
+        roots.is_reachable(&trust.revoked)
+            && !RootKeys::new(2, roots.keys().values().copied()).is_reachable(&trust.revoked)
+    );
+    maker.delegation.epoch = 2;
+    refused(
+        open(&sign_with(&maker, &maker.roots[..1]), &roots, &trust, &device()),
+        Failure::BundleRevoked,
+        "root key",
+    );
+    open(&sign_with(&maker, &maker.roots[1..]), &roots, &trust, &device()).unwrap();
+    open(&sign_with(&maker, &maker.roots), &roots, &trust, &device()).unwrap();
+}
+
+#[test]
+fn p035_two_of_three_are_two_different_ones() {
+    let mut maker = Maker::small();
+    maker.roots.extend([key(), key()]);
+    let roots = RootKeys::new(2, maker.roots.iter().map(|it| *it.public()));
+    let judge = |head: &[u8]| open(head, &roots, &Trust::default(), &device());
+    refused(
+        judge(&sign_with(&maker, &maker.roots[..1])),
+        Failure::BundleSignature,
+        "1 root keys signed the delegation, 2 have to",
+    );
+    let mut twice = maker.delegation();
+    twice.signatures.truncate(1);
+    twice.signatures.push(twice.signatures[0].clone());
+    refused(judge(&maker.head_with(&twice)), Failure::BundleSignature, "2 have to");
+    for two in [[0, 1], [1, 2], [2, 0]] {
+        let mut envelope = maker.delegation();
+        envelope.signatures = two.map(|it| envelope.signatures[it].clone()).to_vec();
+        judge(&maker.head_with(&envelope)).unwrap();
+    }
+    // A key that is configured twice is one key.
+    let same = RootKeys::new(2, [*maker.roots[0].public(); 2]);
+    assert!(same.keys().len() == 1 && !same.is_reachable(&BTreeSet::new()));
+    assert_eq!(RootKeys::new(0, []).threshold(), 1, "nobody is no threshold");
+}
+
+#[test]
+fn p036_what_has_expired_is_refused_where_the_time_is_known() {
+    let none = Trust::default();
+    let no_clock = Device { now: None, ..device() };
+    let mut maker = Maker::small();
+    maker.manifest.expires = Some(at("2026-11-21T00:00:00Z"));
+    refused(maker.open(&none), Failure::BundleExpired, "2026-11-21");
+    let opened = open(&maker.head(), &maker.root_keys(), &none, &no_clock).unwrap();
+    assert!(opened.notes.len() == 1 && opened.notes[0].contains("clock"), "{:?}", opened.notes);
+    maker.manifest.expires = Some(at("2026-11-21T00:00:01Z"));
+    assert_eq!(maker.open(&none).unwrap().notes.len(), 0);
+    // The key.
+    maker.delegation.keys[0].not_after = Some(at("2026-11-20T00:00:00Z"));
+    refused(maker.open(&none), Failure::BundleExpired, "key");
+    let opened = open(&maker.head(), &maker.root_keys(), &none, &no_clock).unwrap();
+    assert_eq!(opened.notes.len(), 2, "{:?}", opened.notes);
+    // Another key that is good is enough.
+    let second = key();
+    maker.delegation.keys.push(delegated(&second));
+    maker.signers.push(second);
+    maker.open(&none).unwrap();
+}
+
+#[test]
+fn p037_a_lower_index_needs_a_signed_permission() {
+    let none = Trust::default();
+    let mut maker = Maker::small();
+    for (index, fine) in [
+        (6, false),
+        (0, false),
+        (7, true),
+        (8, true),
+        (7 + (1 << 32), false),
+        (6 + (1 << 32), true),
+        (u64::MAX, false),
+    ] {
+        maker.manifest.rollback_index = index;
+        maker.manifest.allow_downgrade = false;
+        match maker.open(&none) {
+            Ok(_) => assert!(fine, "{index}"),
+            Err(refusal) => {
+                assert!(!fine && refusal.failure() == Failure::BundleDowngrade, "{index}: {refusal}");
+            }
+        }
+        maker.manifest.allow_downgrade = true;
+        maker.open(&none).unwrap();
+    }
+    // Only the index counts: which version is newer is the operator's business.
+    maker.manifest.rollback_index = 7;
+    maker.manifest.allow_downgrade = false;
+    maker.manifest.version = "0.0.1".parse().unwrap();
+    maker.open(&none).unwrap();
+}
+
+#[test]
+fn p039_what_is_too_long_too_deep_or_says_a_thing_twice_is_refused() {
+    // The head tells lengths first: more than 64 KiB is never asked for.
+    for (a, b) in [(65_537, 10), (10, 65_537), (10 << 20, 1), (u32::MAX, u32::MAX), (0, 1), (1, 0)] {
+        let first = [&MAGIC[..], &u32::to_le_bytes(a), &u32::to_le_bytes(b)].concat();
+        assert_eq!(head_len(&first).unwrap_err().failure(), Failure::BundleDamaged);
+    }
+    assert_eq!(head_len(&[&MAGIC[..], &65_536_u32.to_le_bytes(), &1_u32.to_le_bytes()].concat()), Ok(65_553));
+    let maker = Maker::small();
+    let text = text_of(&maker);
+    let parse = |text: &str| Manifest::parse(text.replace("DELEGATION", &"0".repeat(64)).as_bytes(), None);
+    parse(&text).unwrap();
+    let padded = |len: usize| format!("{text}{}", " ".repeat(len - text.len() - 64 + "DELEGATION".len()));
+    parse(&padded(65_536)).unwrap();
+    for len in [65_537, 10_000_000] {
+        assert!(parse(&padded(len)).unwrap_err().to_string().contains("longer than"));
+    }
+    for depth in [11, 128, 100_000] {
+        let deep = text.replacen(
+            "\"product\":",
+            &format!("\"x\":{}1{},\"product\":", "[".repeat(depth), "]".repeat(depth)),
+            1,
+        );
+        let refusal = parse(&deep).unwrap_err();
+        let part = if deep.len() > 65_536 { "longer" } else { "deeper" };
+        assert!(refusal.to_string().contains(part), "{refusal}");
+    }
+    for (from, to) in [
+        ("\"product\":", "\"product\":\"a\",\"product\":"),
+        ("\"product\":", "\"pr\\u006fduct\":\"a\",\"product\":"),
+        ("\"product\":", "\"colour\":1,\"product\":"),
+        ("\"size\":", "\"size\":1,\"size\":"),
+        ("\"group\":", "\"size\":1,\"group\":"),
+        ("\"pages\":", "\"pages\":1,\"pages\":"),
+        ("\"type\":", "\"type\":\"manifest\",\"type\":"),
+        ("\"type\":\"manifest\"", "\"type\":\"delegation\""),
+        ("\"rollback_index\":7", "\"rollback_index\":-7"),
+        ("\"rollback_index\":7", "\"rollback_index\":7.0"),
+        ("\"rollback_index\":7", "\"rollback_index\":7e0"),
+        ("\"rollback_index\":7", "\"rollback_index\":\"7\""),
+        ("\"rollback_index\":7", "\"rollback_index\":18446744073709551616"),
+        ("\"rollback_index\":7,", ""),
+        ("\"rollback_index\":7,", "\"rollback_index\":7,\"expires\":null,"),
+        ("\"rollback_index\":7,", "\"rollback_index\":7,\"min_twinboot\":null,"),
+        ("\"rollback_index\":7,", "\"rollback_index\":7,\"min_twinboot\":\"1\","),
+        ("\"created\":\"2026", "\"created\":\"026"),
+        ("\"gateway\"", "\"\""),
+        ("\"gateway\"", "\"gate way\""),
+        ("\"rev-b\"", "\"r\\u0000\""),
+        ("\"chunking\":", "\"parts\":[{\"size\":4999}],\"chunking\":"),
+        ("\"chunking\":", "\"parts\":[{\"size\":5000},{\"size\":0}],\"chunking\":"),
+        ("\"chunking\":", "\"parts\":[{\"size\":5000,\"name\":\"x\"}],\"chunking\":"),
+        ("\"chunking\":", "\"parts\":[{\"size\":18446744073709551615},{\"size\":5001}],\"chunking\":"),
+        ("\"size\":5000", "\"size\":0"),
+        ("\"size\":5000", "\"size\":1099511627777"),
+        ("\"group\":65536", "\"group\":4095"),
+        ("\"group\":65536", "\"group\":1048577"),
+        ("\"prefix\":65536", "\"prefix\":4194305"),
+        ("\"pages\":1", "\"pages\":2"),
+        ("\"pages\":1", "\"pages\":658812288374171466"),
+        ("\"bodies\":", "\"bodies\":9999"),
+        ("\"data\":", "\"data\":9999"),
+        ("]}", "]"),
+        ("]}", "]}}"),
+    ] {
+        let changed = text.replacen(from, to, 1);
+        assert_ne!(changed, text, "{from}");
+        assert_eq!(parse(&changed).expect_err(to).failure(), Failure::BundleDamaged, "{to}");
+    }
+    assert!(
+        parse(&text.replace("\"chunking\":", "\"parts\":[{\"size\":4000},{\"size\":1000}],\"chunking\":"))
+            .is_ok()
+    );
+    let payload = &text[text.find("\"payloads\":[").unwrap() + 12..text.len() - 2];
+    let none = text.replace(payload, "");
+    assert_eq!(parse(&none).expect_err("none").failure(), Failure::BundleDamaged);
+}
+
+#[test]
+fn p039_a_delegation_keeps_its_bounds() {
+    let mut maker = Maker::small();
+    let good = maker.delegation.clone();
+    for keys in [vec![], vec![good.keys[0].clone(); 2], (0..33).map(|_| delegated(&key())).collect()] {
+        let wrong = Delegation { keys, ..good.clone() };
+        assert!(wrong.encode().is_err());
+        let bytes = serde_json::to_vec(&wrong).unwrap();
+        assert_eq!(Delegation::parse(&bytes).unwrap_err().failure(), Failure::BundleDamaged);
+    }
+    maker.delegation.revoked = (0..1025_u128).map(|it| KeyId(it.to_be_bytes())).collect();
+    assert!(maker.delegation.encode().is_err());
+    maker.delegation.revoked.pop_last();
+    let bytes = maker.delegation.encode().unwrap();
+    assert_eq!(Delegation::parse(&bytes).unwrap(), maker.delegation);
+    assert!(maker.open(&Trust::default()).is_ok(), "the most there can be fits into an envelope");
+}
+
+#[test]
+fn the_manifest_is_bound_to_the_delegation_that_it_came_with() {
+    let mut maker = Maker::small();
+    let head = maker.head();
+    let (_, manifest) = split_head(&head).unwrap();
+    maker.delegation.epoch = 2;
+    let mixed = encode_head(&maker.delegation().encode(), manifest).unwrap();
+    refused(
+        open(&mixed, &maker.root_keys(), &Trust::default(), &device()),
+        Failure::BundleSignature,
+        "another delegation",
+    );
+}
