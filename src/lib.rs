@@ -92,6 +92,8 @@
 //! | Every step costs a step of a finite budget: a loop ends as a rollback. | [`Job::STEPS`](update::Job::STEPS) |
 //! | What was rolled back is not tried again by itself. | [`Record`](update::Record) |
 //! | An interrupted trial is not an ill one: it is repeated, three times. | [`Job::TRIALS`](update::Job::TRIALS) |
+//! | Only a commit moves the floor under which no bundle goes. | [`Record::floor`](update::Record::floor), [`Bootloader::commit`](boot::Bootloader::commit) |
+//! | What costs more than is allowed is fetched after somebody agreed to that number, and not before. | [`update::gate`], [`Job::allowance`](update::Job::allowance) |
 //! | What is promised is synced. After a failed flush the data is written anew, never flushed anew. | [`durable`], [`image`], [`boot::uboot`] |
 //! | Progress is not state: records are written a few times for an update. | [`image::Progress`] |
 //! | One work at a time, and it has stopped before the next one starts. | [`engine::Tools`], which travel to it and back |

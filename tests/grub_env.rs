@@ -196,7 +196,14 @@ fn peers_our_verbs_change_what_they_should_and_nothing_else() {
                 set(&[("twinboot_trial", "b")]);
                 loader.arm(&verified(Slot::B))
             }
-            1 => loader.commit(Slot::B, None),
+            1 => {
+                let done = loader.commit(Slot::B, Some(7));
+                // Where there is no room for it, the commit is what counts.
+                if loader.view().is_ok_and(|view| view.floor == Some(7)) {
+                    set(&[("twinboot_floor", "00000000000000000007")]);
+                }
+                done
+            }
             _ => {
                 set(&[("A_OK", "0")]);
                 loader.revert(Slot::B)

@@ -365,8 +365,13 @@ fn peers_our_verbs_change_what_they_should_and_nothing_else() {
                 set(&[("slot", "b"), ("upgrade_available", "1"), ("bootcount", "0"), ("bootlimit", "3")]);
             }
             1 => {
-                loader.commit(Slot::B, None).unwrap();
-                set(&[("slot", "b"), ("upgrade_available", "0"), ("bootcount", "0")]);
+                loader.commit(Slot::B, Some(7)).unwrap();
+                set(&[
+                    ("slot", "b"),
+                    ("upgrade_available", "0"),
+                    ("bootcount", "0"),
+                    ("twinboot_floor", "7"),
+                ]);
             }
             _ => {
                 loader.revert(Slot::B).unwrap();
@@ -426,7 +431,7 @@ fn peers_a_verb_is_one_write_and_one_flush() {
         let settings = Settings { fw_env_config: config.into(), dialect, tries: 3, lock_file: None };
         let mut loader = UBoot::open(settings).unwrap();
         loader.arm(&verified(Slot::B)).unwrap();
-        loader.commit(Slot::B, None).unwrap();
+        loader.commit(Slot::B, Some(7)).unwrap();
         loader.revert(Slot::A).unwrap();
         return;
     }

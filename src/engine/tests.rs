@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod hooks;
+mod overdue;
 mod policy;
 mod reload;
 

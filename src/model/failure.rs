@@ -149,8 +149,9 @@ pub enum Failure {
     /// There is nothing known good to go back to.
     #[serde(rename = "request.no-previous")]
     NoPrevious,
-    /// A fault of twinboot itself.
-    #[serde(rename = "internal")]
+    /// A fault of twinboot itself; or, in a record of a newer version that was gone back from, a code that this one does
+    /// not know: better than to lose the record.
+    #[serde(rename = "internal", other)]
     Internal,
 }
 
@@ -271,5 +272,7 @@ mod tests {
         {
             assert_eq!(serde_json::to_value(failure).expect("serialises"), failure.code());
         }
+        let newer = serde_json::from_str::<Failure>("\"bundle.too-new\"").expect("it is read");
+        assert_eq!(newer, Failure::Internal);
     }
 }

@@ -220,11 +220,42 @@ mod tests {
         }
     }
 
+    /// Money is no matter of the hour: neither a date nor consent to switch over opens this gate.
+    #[test]
+    fn a_cost_is_agreed_to_and_nothing_else_will_do() {
+        let cost = Cost { fetch: 100, write: 1, full: 200 };
+        let factory = Factory { image: None, program: false };
+        for plan in [install(), Plan::FactoryReset(factory)] {
+            let mut job = job(plan);
+            job.cost = Some(cost);
+            job.consent = Some(Consent { by: Origin::Local, at: None });
+            job.terms = Terms { force_by: Some(Timestamp(1)), ..Terms::default() };
+            let now = |cap| Conditions { time: Some(Timestamp(2)), minute: INSIDE, cap };
+            let found =
+                |job: &Job, cap| gate(Stage::Download, job, &Rules::default(), &now(cap)).map(|it| it.wait);
+            assert_eq!(found(&job, 99), Some(Wait::Cost { cost, allowed: 99 }));
+            assert_eq!((found(&job, 100), found(&job, 0)), (None, None));
+            job.cost_allowed = Some(90);
+            assert_eq!(found(&job, 10), Some(Wait::Cost { cost, allowed: 94 }));
+            job.cost_allowed = Some(100);
+            assert_eq!(found(&job, 10), None);
+        }
+    }
+
     #[test]
     fn what_is_told() {
         let zone = |text: &str| text.parse::<Zone>().expect("a zone");
         let until = Some(Timestamp(1_796_083_200_000));
         for (wait, until, text) in [
+            (
+                Wait::Cost {
+                    cost: Cost { fetch: 31_200_000, write: 7, full: 112_000_000 },
+                    allowed: 10_000_000,
+                },
+                None,
+                "waiting for consent to fetch 31.2 MB of 112 MB, since download.data_cap allows 10.0 MB (twinboot apply, \
+                 method firmwareApply)",
+            ),
             (Wait::Apply, None, "ready, waiting to be applied (twinboot apply, method firmwareApply)"),
             (Wait::Consent, None, "waiting for consent (twinboot apply, method firmwareApply)"),
             (

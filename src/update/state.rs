@@ -176,7 +176,7 @@ impl Facts {
 }
 
 /// A trial that had no verdict in time, as its guard noted it before it had the machine reboot.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub struct Overdue {
     /// Of which update.
     pub update: UpdateId,

@@ -483,3 +483,132 @@ fn what_was_rolled_back_is_tried_again_when_somebody_means_it_and_not_when_it_wa
     let meant = asked(Terms::default());
     assert!(meant.state.job().is_some() && meant.condemned.is_empty());
 }
+
+/// From the old system into a trial of `v2`, whose bundle has this rollback index.
+fn on_trial(record: &mut Record, seal: Seal) {
+    let image = Image { sha256: Sha256::of(b""), len: 0 };
+    let old = facts("1", OLD);
+    run(record, &old, [wish("v2"), Event::Proceed, Event::Written { image, seal: Some(seal) }]);
+    run(record, &old, [Event::Done, Event::Proceed, Event::Done]);
+    run(record, &facts("2", NEW), [Event::Started]);
+    assert_eq!(record.state.work(), Work::CheckHealth);
+}
+
+#[test]
+fn p038_a_trial_that_is_rolled_back_leaves_the_floor_where_it_was() {
+    let mut record = Record { floor: 5, ..Record::default() };
+    on_trial(&mut record, seal("v2", 9));
+    assert_eq!(record.floor, 5);
+    run(&mut record, &facts("2", NEW), [failed(Failure::Unhealthy), Event::Done]);
+    run(&mut record, &facts("3", OLD), [Event::Started, Event::Done]);
+    assert!(matches!(record.last.as_ref().unwrap().outcome, Outcome::RolledBack(_)));
+    assert_eq!((record.state.work(), record.floor), (Work::Rest, 5));
+}
+
+#[test]
+fn a_commit_raises_the_floor_and_lowers_it_with_the_signed_permission_alone() {
+    let committed = |seal: Seal| {
+        let mut record = Record { floor: 5, ..Record::default() };
+        on_trial(&mut record, seal);
+        run(&mut record, &facts("2", NEW), [Event::Done, Event::Done]);
+        assert_eq!(record.last.as_ref().unwrap().outcome, Outcome::Succeeded);
+        record
+    };
+    let mut record = committed(seal("v2", 9));
+    assert_eq!(record.floor, 9);
+    let committed_facts = Facts { default: Some(NEW), trial: None, ..facts("2", NEW) };
+    assert_eq!(record.floor(&committed_facts), 9);
+    assert_eq!(
+        record.floor(&Facts { floor: Some(11), ..committed_facts.clone() }),
+        11,
+        "the record was lost once"
+    );
+    // What ran before was signed, too: it may be gone back to, and nothing older can be brought in that way.
+    run(&mut record, &committed_facts, [Event::GoBack(Origin::Local)]);
+    assert_eq!((record.state.work(), record.floor), (Work::Verify(OLD), 9));
+    assert_eq!(committed(seal("v2", 3)).floor, 5, "however that came to be");
+    assert_eq!(committed(Seal { allow_downgrade: true, ..seal("v2", 3) }).floor, 3);
+}
+
+#[test]
+fn the_version_is_what_is_signed_where_the_request_told_none() {
+    let old = facts("1", OLD);
+    let image = Image { sha256: Sha256::of(b""), len: 0 };
+    let mut nameless = install("v2");
+    nameless.artifact.version = None;
+    let mut record = Record::default();
+    let written = Event::Written { image, seal: Some(seal("v2", 1)) };
+    run(&mut record, &old, [Event::Asked(nameless), Event::Proceed, written]);
+    let job = record.state.job().unwrap();
+    assert_eq!((&job.version, &job.seal), (&"v2".parse().ok(), &Some(seal("v2", 1))));
+    assert_eq!(Record::decode(&record.encode()).unwrap(), record);
+}
+
+/// What waits for consent to its cost.
+fn waits(record: &Record, cap: u64) -> Option<Wait> {
+    let now = Conditions { cap, ..Conditions::default() };
+    gate(Stage::Download, record.state.job().unwrap(), &Rules::default(), &now).map(|gate| gate.wait)
+}
+
+#[test]
+fn consent_for_one_cost_is_none_for_a_dearer_one() {
+    let old = facts("1", OLD);
+    let mut record = Record::default();
+    let dear = |fetch| Event::TooDear(Cost { fetch, ..COST });
+    run(&mut record, &old, [wish("v2"), Event::Proceed, dear(100)]);
+    assert_eq!(waits(&record, 10), Some(Wait::Cost { cost: COST, allowed: 10 }));
+    assert_eq!(waits(&record, 100), None, "the cap was raised meanwhile");
+    assert_eq!(waits(&record, 0), None, "or there is none any more");
+    // Neither a restart nor a reload changes that, nor costs a step, nor does the hub's standing agreement.
+    let before = record.clone();
+    run(&mut record, &facts("2", OLD), [Event::Started, Event::Reloaded, wish("v2")]);
+    assert_eq!(record.state, before.state);
+    assert_eq!(Record::decode(&record.encode()).unwrap(), record);
+    run(&mut record, &old, [Event::Apply(Origin::Desired)]);
+    assert!(waits(&record, 10).is_some());
+    run(&mut record, &old, [Event::Apply(Origin::Method), Event::Proceed]);
+    let job = record.state.job().unwrap();
+    assert_eq!((job.allowance(10), job.allowance(1000), job.allowance(0)), (105, 1000, 0));
+    run(&mut record, &old, [dear(106)]);
+    assert_eq!(waits(&record, 10), Some(Wait::Cost { cost: Cost { fetch: 106, ..COST }, allowed: 105 }));
+    run(&mut record, &old, [Event::Apply(Origin::Local)]);
+    assert_eq!(waits(&record, 10), None);
+    // It was consent to the cost, and to nothing else.
+    assert_eq!(record.state.job().unwrap().consent.map(|consent| consent.by), Some(Origin::Desired));
+}
+
+/// The slot was given up for it, and the hooks were told that it begins: stopping it is undoing it.
+#[test]
+fn what_was_found_too_dear_is_undone_when_it_is_stopped() {
+    let old = facts("1", OLD);
+    let newer = || wish("v3");
+    for stop in [Event::Cancel, newer(), Event::DesiredCleared] {
+        let mut record = Record::default();
+        run(&mut record, &old, [wish("v2"), Event::Proceed, Event::TooDear(COST), stop]);
+        assert_eq!(record.state.work(), Work::Revert(OLD));
+        run(&mut record, &old, [Event::Done]);
+        assert!(record.state.job().is_none_or(|job| job.cost.is_none() && job.cost_allowed.is_none()));
+    }
+}
+
+/// It is about one trial of one update, in another boot than this one.
+#[test]
+fn what_the_guard_said_of_another_trial_counts_for_nothing() {
+    let confirming = record(Phase::Confirming, 1);
+    let after = |overdue: Overdue| {
+        let mut record = confirming.clone();
+        run(&mut record, &Facts { overdue: Some(overdue), ..facts("3", OLD) }, [Event::Started]);
+        record.state.job().unwrap().phase.clone()
+    };
+    let undoing = after(overdue());
+    let why = undoing.undoing().unwrap();
+    assert_eq!(why.to_string(), "no verdict in time: twinboot.service: failed (health.timeout)");
+    for stale in [
+        Overdue { update: install("v1").id, ..overdue() },
+        Overdue { trial: 2, ..overdue() },
+        Overdue { slot: OLD, ..overdue() },
+        Overdue { boot: BootId("3".into()), ..overdue() },
+    ] {
+        assert_eq!(after(stale), Phase::Verifying);
+    }
+}

@@ -44,6 +44,14 @@ fn resets(faults: u8) -> Vec<World> {
     ]
 }
 
+/// Lives in which an update costs more than it may, or the guard over a trial has something to say.
+fn costs(faults: u8) -> Vec<World> {
+    vec![
+        World::new([Kind::Good, Kind::Good], false, faults).dear(),
+        World::new([Kind::Sick, Kind::Unbootable], false, faults),
+    ]
+}
+
 /// Without further faults, two updates that are both rolled back take no more: out and back, twice. A factory reset
 /// takes out and one more.
 const REBOOTS: u32 = 4;
@@ -77,6 +85,7 @@ fn explore_all(faults: u8) -> Explored {
     let threads: Vec<_> = updates(faults)
         .into_iter()
         .chain(resets(faults))
+        .chain(costs(faults))
         .map(|beginning| std::thread::spawn(move || explore(beginning, mutations::NONE)))
         .collect();
     let (mut worlds, mut edges) = (0, 0);
@@ -137,6 +146,7 @@ fn every_planted_defect_is_found() {
         found
     };
     let all = mutations::ALL.iter().map(|it| (it, updates(1)));
+    let all = all.chain(mutations::OF_COSTS.iter().map(|it| (it, costs(1))));
     let all: Vec<_> = all.chain(mutations::OF_RESETS.iter().map(|it| (it, resets(1)))).collect();
     let count = all.len();
     let missed: Vec<_> =

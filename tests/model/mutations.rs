@@ -294,6 +294,88 @@ pub const ALL: &[Mutation] = &[
     },
 ];
 
+/// Every planted defect of floors, costs and the guard's word.
+pub const OF_COSTS: &[Mutation] = &[
+    Mutation {
+        name: "a trial raises the floor",
+        spoil: |_, _, event, after| {
+            let index = after.state.job().and_then(|job| job.seal.as_ref()).map(|seal| seal.rollback_index);
+            if let (Event::Started, Some(Phase::Confirming), Some(index)) = (event, phase(after), index) {
+                after.floor = index;
+            }
+        },
+    },
+    Mutation {
+        name: "what was downloaded raises the floor",
+        spoil: |_, _, event, after| {
+            if let Event::Written { seal: Some(seal), .. } = event {
+                after.floor = seal.rollback_index;
+            }
+        },
+    },
+    Mutation {
+        name: "a commit does not raise the floor",
+        spoil: |before, _, _, after| after.floor = before.floor,
+    },
+    Mutation {
+        name: "what is too dear is fetched all the same",
+        spoil: |before, _, event, after| {
+            if let Event::TooDear(cost) = event {
+                *after = before.clone();
+                if let Some(job) = job(after) {
+                    job.cost_allowed = Some(cost.fetch);
+                }
+            }
+        },
+    },
+    Mutation {
+        name: "consent for one cost is consent for any",
+        spoil: |_, _, event, after| {
+            if let (Event::Apply(_), Some(job)) = (event, job(after)) {
+                job.cost_allowed = job.cost_allowed.map(|_| u64::MAX / 2);
+            }
+        },
+    },
+    Mutation {
+        name: "the hub's standing agreement is consent for a cost",
+        spoil: |_, _, event, after| {
+            if let (Event::Apply(_), Some(job)) = (event, job(after)) {
+                job.cost_allowed = job.cost.map(|cost| cost.fetch);
+            }
+        },
+    },
+    Mutation {
+        name: "an update that waits for consent to its cost forgets that at a restart",
+        spoil: |_, _, event, after| {
+            if let (Event::Started, Some(job)) = (event, job(after))
+                && let Some(cost) = job.cost.take()
+            {
+                job.cost_allowed = Some(cost.fetch);
+            }
+        },
+    },
+    Mutation {
+        name: "what the guard said is not heard",
+        spoil: |before, _, event, after| {
+            let timeout = |why: &twinboot::model::Reason| why.failure == Failure::HealthTimeout;
+            let undoing = phase(after).and_then(Phase::undoing).is_some_and(timeout);
+            if *event == Event::Started && undoing && phase(before).and_then(Phase::undoing).is_none() {
+                enter(after, Phase::Verifying);
+            }
+        },
+    },
+    Mutation {
+        name: "what the guard said of another trial is believed",
+        spoil: |before, now, event, after| {
+            let fell_back = matches!(phase(after), Some(Phase::RollingBack { .. }))
+                && phase(before).and_then(Phase::undoing).is_none();
+            if *event == Event::Started && fell_back && now.overdue.is_some() {
+                enter(after, Phase::RollingBack { why: Failure::HealthTimeout.because("") });
+            }
+        },
+    },
+];
+
 /// Every planted defect of factory resets.
 pub const OF_RESETS: &[Mutation] = &[
     Mutation {

@@ -3,10 +3,12 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use twinboot::model::{
-    Artifact, BootId, Ended, Factory, Failure, Image as Written, Install, Location, Origin, Outcome, Reason,
-    Sha256, Slot, UpdateId, Version,
+    Artifact, BootId, Cost, Ended, Factory, Failure, Image as Written, Install, Location, Origin, Outcome,
+    Reason, Rules, Seal, Sha256, Slot, UpdateId, Version,
 };
-use twinboot::update::{Event, Facts, Job, Phase, Plan, Record, State, Wish, Work};
+use twinboot::update::{
+    Conditions, Event, Facts, Gate, Job, Overdue, Phase, Plan, Record, Stage, State, Wait, Wish, Work, gate,
+};
 
 use crate::mutations::Mutation;
 
@@ -81,6 +83,20 @@ pub struct World {
     refused: bool,
     /// Update 2 is labelled with the version that runs already.
     same_version: bool,
+    /// Bootloader: the lowest rollback index that is taken.
+    floor: u64,
+    /// The highest index that was ever committed, be it proved or not.
+    committed: u64,
+    /// What a download costs.
+    price: u64,
+    /// The cost that somebody agreed to for the present job.
+    agreed: u64,
+    /// What the guard over a trial left behind.
+    word: Option<Overdue>,
+    /// It cannot be removed any more.
+    is_stuck: bool,
+    /// The guard ended a boot of the last trial.
+    is_guarded: bool,
 }
 
 /// What is declared as a factory reset.
@@ -102,6 +118,12 @@ enum Data {
     /// It is done, and so many boots (two is many) began since.
     New(u8),
 }
+
+/// What one update may cost, and what it does cost: at first, and once more is found to be missing.
+const CAP: u64 = 10;
+const CHEAP: u64 = 5;
+const DEAR: u64 = 100;
+const DEARER: u64 = 200;
 
 /// Loader boots per trial.
 const TRIES: u8 = 2;
@@ -134,7 +156,19 @@ impl World {
             before: (Slot::A, Image::Factory),
             refused: false,
             same_version,
+            floor: 0,
+            committed: 0,
+            price: CHEAP,
+            agreed: 0,
+            word: None,
+            is_stuck: false,
+            is_guarded: false,
         }
+    }
+
+    /// The same device behind a link on which an update costs more than it may.
+    pub fn dear(self) -> Self {
+        Self { price: DEAR, ..self }
     }
 
     /// The same device with a factory reset, and a hub that wishes for the first update only.
@@ -160,8 +194,8 @@ impl World {
             trial: self.trial.map(|(slot, _)| slot),
             version: None,
             booted_at: None,
-            floor: None,
-            overdue: None,
+            floor: Some(self.floor),
+            overdue: self.word.clone(),
             factory: self.factory.map_or_else(Factory::default, |reset| Factory {
                 image: reset.image.map(|_| Artifact {
                     version: None,
@@ -218,6 +252,7 @@ impl World {
         if before.state.job().map(|job| &job.id) != after.state.job().map(|job| &job.id) {
             self.before = (self.default, self.holds(self.default));
             self.refused = false;
+            self.agreed = 0;
             if after.state.job().is_some_and(|job| job.id.0 == UpdateId::FACTORY_RESET) && !self.lost {
                 self.data = Data::Untouched;
             }
@@ -244,6 +279,41 @@ impl World {
         }
     }
 
+    /// What the update waits for before its download.
+    fn closed(&self) -> Option<Gate> {
+        let state = self.state();
+        let job = state.job().filter(|job| job.phase == Phase::Accepted)?;
+        let now = Conditions { cap: CAP, ..Conditions::default() };
+        gate(Stage::Download, job, &Rules::default(), &now)
+    }
+
+    /// The daemon of the system on trial does not run, or not for long: the guard leaves a word and ends this boot.
+    fn guarded(&self, mutation: Mutation) -> Option<World> {
+        let state = self.state();
+        let job = state.job()?;
+        let on_trial = self.booted == job.target && self.trial.is_some_and(|(slot, _)| slot == self.booted);
+        if !on_trial || self.holds(self.booted).is_good() {
+            return None;
+        }
+        let mut world = self.clone();
+        let (update, boot) = (job.id.clone(), BootId(self.boot.to_string()));
+        world.word =
+            Some(Overdue { update, trial: job.trials, slot: job.target, boot, why: "crashed".into() });
+        world.is_guarded = true;
+        world.power_cycle();
+        if world.booted == self.booted {
+            return world.guarded(mutation);
+        }
+        world.start(mutation);
+        if !world.lost && job.phase.undoing().is_none() {
+            let told = |why: &Reason| why.failure == Failure::HealthTimeout;
+            let state = world.state();
+            let undoing = state.job().and_then(|job| job.phase.undoing());
+            assert!(undoing.is_some_and(told), "the guard's word was not heard: {world:?}");
+        }
+        Some(world)
+    }
+
     /// The hub hands over what it wants now, as it does at every connection.
     fn connect(&mut self, mutation: Mutation) {
         let settled =
@@ -261,6 +331,7 @@ impl World {
     fn start(&mut self, mutation: Mutation) {
         self.witness = false;
         self.deliver(mutation, Event::Started);
+        self.word = self.word.take().filter(|_| self.is_stuck);
         self.connect(mutation);
     }
 
@@ -310,8 +381,9 @@ impl World {
             },
             Some(State::Idle) | None => None,
         };
-        let taken = [known(&self.record), known(&self.older), Some(BootId(self.boot.to_string()))];
-        (0..).find(|boot| !taken.contains(&Some(BootId(u8::to_string(boot))))).expect("four are enough")
+        let word = self.word.as_ref().map(|word| word.boot.clone());
+        let taken = [known(&self.record), known(&self.older), word, Some(BootId(self.boot.to_string()))];
+        (0..).find(|boot| !taken.contains(&Some(BootId(u8::to_string(boot))))).expect("five are enough")
     }
 
     /// The invariants that hold at every moment.
@@ -321,7 +393,9 @@ impl World {
             "the default slot holds {:?}: {self:?}",
             self.holds(self.default)
         );
+        assert!(self.floor <= self.committed, "the bootloader's floor was raised without a commit: {self:?}");
         let Some(record) = &self.record else { return };
+        assert!(record.floor <= self.committed, "P038: the floor was raised without a commit: {self:?}");
         let (State::Idle, Some(last)) = (&record.state, &record.last) else { return };
         let exhausted = |why: &Reason| why.failure == Failure::Exhausted;
         match &last.outcome {
@@ -333,6 +407,10 @@ impl World {
                     || last.is_factory_reset() && self.factory.is_some_and(|reset| reset.image.is_none());
                 let new = same || self.holds(self.booted) != Image::Factory;
                 assert!(new || self.lost, "success of what? {self:?}");
+                if let Image::Update(index, _) = self.holds(self.booted) {
+                    let floor = self.floor.min(record.floor);
+                    assert!(floor >= index.into() || self.lost, "a commit did not raise the floor: {self:?}");
+                }
             }
             Outcome::Failed(why) | Outcome::RolledBack(why) if exhausted(why) => {}
             Outcome::Failed(why) if why.failure == Failure::FactoryReset => {
@@ -348,6 +426,8 @@ impl World {
             Outcome::RolledBack(why) => {
                 let back = self.booted == self.default && self.trial.is_none();
                 assert!(back, "rollback was told ({why}): {self:?}");
+                let overdue = why.failure == Failure::HealthTimeout;
+                assert!(!overdue || self.is_guarded || self.lost, "what guard? {self:?}");
             }
             Outcome::UpToDate => {}
         }
@@ -384,6 +464,8 @@ impl World {
         let wanted = self.wanted_image(&job);
         match job.phase {
             // A hook may say no wherever a gate is. (That it says "later" is no event: the gate stays closed.)
+            // Nor does anything come of itself while a cost has to be agreed to.
+            Phase::Accepted if self.closed().is_some() => vec![],
             Phase::Accepted | Phase::Staged => {
                 vec![(self.clone(), Event::Proceed), (self.clone(), failed(Failure::HookFailed))]
             }
@@ -404,16 +486,38 @@ impl World {
                     world.slots[index(target)] = image;
                     world
                 };
+                let too_dear = |price, world: World| {
+                    let cost = Cost { fetch: price, write: 1, full: 1000 };
+                    (World { price, ..world }, Event::TooDear(cost))
+                };
+                if self.price > job.allowance(CAP) {
+                    return vec![too_dear(self.price, reverted)];
+                }
+                let may = CAP.max(self.agreed + self.agreed / 20);
+                assert!(self.price <= may || self.lost, "fetched what nobody agreed to: {self:?}");
                 let image = Written { sha256: Sha256([1; 32]), len: 1 };
+                let seal = match wanted {
+                    Image::Update(index, _) => Some(Seal {
+                        version: job.version.clone().expect("each update has one"),
+                        rollback_index: index.into(),
+                        allow_downgrade: false,
+                        bundle: Sha256([index; 32]),
+                    }),
+                    Image::Factory | Image::Junk | Image::Kept(_) => None,
+                };
                 let mut courses = vec![
                     (self.clone(), failed(Failure::BootUnwritable)),
                     (filled(Image::Junk), failed(Failure::DownloadUnreachable)),
-                    (filled(wanted), Event::Written { image: image.clone(), seal: None }),
+                    (filled(wanted), Event::Written { image: image.clone(), seal: seal.clone() }),
                 ];
                 if self.faults > 0 {
                     let mut lied = filled(Image::Junk);
                     lied.faults -= 1;
-                    courses.push((lied, Event::Written { image, seal: None }));
+                    courses.push((lied, Event::Written { image, seal }));
+                }
+                if self.price == DEAR {
+                    // What was to be copied is not there any more.
+                    courses.push(too_dear(DEARER, filled(Image::Junk)));
                 }
                 courses
             }
@@ -427,7 +531,11 @@ impl World {
                 assert!(target != self.booted && target != self.default, "armed a live slot: {self:?}");
                 assert!(!self.refused || self.lost, "armed although a hook said no: {self:?}");
                 assert!(self.witness, "armed without reading back: {self:?}");
-                let armed = with(&|world| (world.trial, world.witness) = (Some((target, TRIES)), false));
+                let armed = with(&|world| {
+                    (world.trial, world.witness) = (Some((target, TRIES)), false);
+                    world.word = world.word.take().filter(|_| world.is_stuck);
+                    world.is_guarded = false;
+                });
                 vec![
                     (armed.clone(), Event::Done),
                     (armed, failed(Failure::BootUnwritable)), // written, but could not be proved to be
@@ -446,7 +554,12 @@ impl World {
                 let target = job.target;
                 assert!(self.booted == target, "committed what does not run: {self:?}");
                 assert!(self.proved || self.faults < self.all_faults, "committed unproved: {self:?}");
-                let done = with(&|world| (world.default, world.trial) = (target, None));
+                let floor = self.record.as_ref().map_or(self.floor, |record| record.floor(&self.facts()));
+                let floor = job.seal.as_ref().map_or(self.floor, |seal| seal.floor_after(floor));
+                let done = with(&|world| {
+                    (world.default, world.trial, world.floor) = (target, None, floor);
+                    world.committed = world.committed.max(floor);
+                });
                 vec![
                     (done.clone(), Event::Done),
                     (done, failed(Failure::BootUnwritable)),
@@ -479,6 +592,17 @@ impl World {
         let mut moments = vec![self.clone()];
         if self.state().work() == Work::Reboot {
             worlds.push(self.rebooted(mutation));
+            // Nobody may be there to start.
+            let mut booted = self.clone();
+            booted.power_cycle();
+            worlds.extend(booted.guarded(mutation));
+        }
+        if self.state().job().is_some_and(|job| job.phase == Phase::Confirming) {
+            worlds.extend(self.guarded(mutation));
+            if self.faults > 0 {
+                // What the guard leaves cannot be removed.
+                worlds.push(Self { is_stuck: true, faults: self.faults - 1, ..self.clone() });
+            }
         }
         for (world, event) in self.courses() {
             let mut heard = world.clone();
@@ -521,6 +645,13 @@ impl World {
             reloaded.reload(mutation);
             worlds.push(reloaded);
         }
+        if self.closed().is_some() {
+            for by in [Origin::Method, Origin::Desired] {
+                let mut agreed = self.clone();
+                agreed.agree(mutation, by);
+                worlds.push(agreed);
+            }
+        }
         let wishes = if self.factory.is_some() { 1 } else { 2 };
         if self.newest < wishes {
             let mut world = self.clone();
@@ -531,6 +662,14 @@ impl World {
         let mut again = self.clone();
         again.connect(mutation);
         worlds.push(again);
+    }
+
+    /// Somebody agrees to what is asked, or did so in advance without knowing what.
+    fn agree(&mut self, mutation: Mutation, by: Origin) {
+        if let (Some(Gate { wait: Wait::Cost { cost, .. }, .. }), Origin::Method) = (self.closed(), by) {
+            self.agreed = cost.fetch;
+        }
+        self.deliver(mutation, Event::Apply(by));
     }
 
     /// A fault strikes: the process dies, the power fails, or with it the newest record, or all of them.
@@ -556,6 +695,11 @@ impl World {
     pub fn fair(&self, mutation: Mutation) -> World {
         if self.state().work() == Work::Reboot {
             return self.rebooted(mutation);
+        }
+        if self.closed().is_some() {
+            let mut world = self.clone();
+            world.agree(mutation, Origin::Method);
+            return world;
         }
         let preferred = |event: &Event| !matches!(event, Event::Failed(_));
         let courses = self.courses();

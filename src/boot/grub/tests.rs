@@ -122,6 +122,7 @@ fn settings(environment: &Path) -> Settings {
 enum Verb {
     Arm,
     Commit(Slot),
+    Raise(Slot, u64),
     Revert(Slot),
 }
 
@@ -129,12 +130,20 @@ fn do_it(loader: &mut Grub, verb: Verb) -> Result<(), Error> {
     match verb {
         Verb::Arm => loader.arm(&verified(Slot::B)),
         Verb::Commit(slot) => loader.commit(slot, None),
+        Verb::Raise(slot, floor) => loader.commit(slot, Some(floor)),
         Verb::Revert(slot) => loader.revert(slot),
     }
 }
 
-const VERBS: [Verb; 5] =
-    [Verb::Arm, Verb::Commit(Slot::A), Verb::Commit(Slot::B), Verb::Revert(Slot::A), Verb::Revert(Slot::B)];
+const VERBS: [Verb; 7] = [
+    Verb::Arm,
+    Verb::Commit(Slot::A),
+    Verb::Commit(Slot::B),
+    Verb::Raise(Slot::A, 7),
+    Verb::Raise(Slot::B, 70),
+    Verb::Revert(Slot::A),
+    Verb::Revert(Slot::B),
+];
 
 #[test]
 fn each_verb_is_one_write_of_the_first_sector() {
@@ -195,6 +204,48 @@ fn what_is_in_effect_is_not_written_again() {
 }
 
 #[test]
+fn the_floor_is_one_write_with_the_commit_and_outlives_every_verb() {
+    let memory = Memory::holding(FACTORY);
+    let mut loader = memory.open();
+    loader.commit(Slot::A, Some(0)).unwrap();
+    assert_eq!((memory.writes(), loader.view().unwrap().floor), (0, None), "nothing to say");
+    loader.arm(&verified(Slot::B)).unwrap();
+    let before = memory.writes();
+    loader.commit(Slot::B, Some(7)).unwrap();
+    let view = loader.view().unwrap();
+    assert_eq!((memory.writes() - before, view.default, view.floor), (1, Slot::B, Some(7)));
+    loader.arm(&verified(Slot::A)).unwrap();
+    loader.revert(Slot::B).unwrap();
+    loader.commit(Slot::B, None).unwrap();
+    assert_eq!(loader.view().unwrap().floor, Some(7));
+    loader.commit(Slot::B, Some(u64::MAX)).unwrap();
+    loader.commit(Slot::B, Some(3)).unwrap();
+    assert_eq!(loader.view().unwrap().floor, Some(3), "with the signed permission it sinks");
+}
+
+/// The sector that decides may be full of what somebody else set: a system that proved well is kept all the same.
+#[test]
+fn a_block_without_room_for_the_floor_takes_the_commit() {
+    let full = format!("{FACTORY}{}", "y=0123456789\n".repeat(70));
+    let memory = Memory::holding(&full);
+    let mut loader = memory.open();
+    loader.commit(Slot::B, Some(7)).unwrap();
+    let view = loader.view().unwrap();
+    assert_eq!((view.default, view.floor), (Slot::B, None));
+}
+
+#[test]
+fn a_floor_that_means_nothing_is_told_and_written_anew() {
+    let memory = Memory::holding(&format!("{FACTORY}twinboot_floor=seven\n"));
+    let mut loader = memory.open();
+    let view = loader.view().unwrap();
+    assert_eq!(view.floor, None);
+    assert!(view.warnings[0].contains("twinboot_floor is \"seven\""), "{:?}", view.warnings);
+    loader.commit(Slot::A, Some(7)).unwrap();
+    assert_eq!(loader.view().unwrap().floor, Some(7));
+}
+
+#[test]
 fn the_default_is_never_put_on_trial() {
     let memory = Memory::holding(FACTORY);
     let mut loader = memory.open();
@@ -211,6 +262,8 @@ fn beginnings() -> Vec<String> {
     vec![
         FACTORY.to_owned(),
         trial.to_owned(),
+        format!("{trial}twinboot_floor=00000000000000000005\n"),
+        format!("twinboot_floor=5\n{others}{trial}"),
         trial.replace("A_TRY=0", "A_TRY=1"),
         format!("{others}{FACTORY}"),
         format!("{}x=a longer one that moves the middle into a name\n{trial}", &others[..390]),
@@ -233,22 +286,20 @@ fn at_every_power_cut_the_loader_sees_the_old_or_the_new() {
             do_it(&mut memory.open(), verb).unwrap();
             let mut last = block(&text);
             let (old, new) = (meaning_of(&last), meaning_of(&memory.bytes()));
-            let old = (old.default, old.trial, old.tries_left);
-            let new = (new.default, new.trial, new.tries_left);
+            let seen = |view: BootView| (view.default, view.trial, view.tries_left, view.floor);
+            let (old, new) = (seen(old), seen(new));
             for step in memory.0.lock().unwrap().history.clone() {
                 for (one, two) in [(&last, &step), (&step, &last), (&step, &step)] {
                     let torn = [&one[..SECTOR], &two[SECTOR..]].concat();
-                    let seen = meaning_of(&torn);
-                    let seen = (seen.default, seen.trial, seen.tries_left);
-                    assert!(seen == old || seen == new, "{verb:?} {text}: {seen:?}");
+                    let found = seen(meaning_of(&torn));
+                    assert!(found == old || found == new, "{verb:?} {text}: {found:?}");
                     cuts += 1;
                     // And the verb can be done again.
                     let memory = Memory::default();
                     memory.0.lock().unwrap().lasting = torn;
-                    if verb != Verb::Arm || seen.0 == Slot::A {
+                    if verb != Verb::Arm || found.0 == Slot::A {
                         do_it(&mut memory.open(), verb).unwrap();
-                        let seen = meaning_of(&memory.bytes());
-                        assert_eq!((seen.default, seen.trial, seen.tries_left), new, "{verb:?} {text}");
+                        assert_eq!(seen(meaning_of(&memory.bytes())), new, "{verb:?} {text}");
                     }
                 }
                 last = step;

@@ -125,6 +125,54 @@ fn a_used_trial_is_armed_anew() {
 }
 
 #[test]
+fn the_floor_is_one_write_with_the_commit_and_outlives_every_verb() {
+    let board = Board::new();
+    let mut loader = board.open();
+    loader.commit(Slot::A, Some(0)).unwrap();
+    assert_eq!((board.flags(), loader.view().unwrap().floor), ([4, 3], None), "nothing to say");
+    loader.arm(&verified(Slot::B)).unwrap();
+    assert_eq!(board.flags(), [4, 5]);
+    loader.commit(Slot::B, Some(7)).unwrap();
+    let view = loader.view().unwrap();
+    assert_eq!((board.flags(), view.default, view.floor), ([6, 5], Slot::B, Some(7)));
+    loader.arm(&verified(Slot::A)).unwrap();
+    loader.revert(Slot::B).unwrap();
+    loader.commit(Slot::B, None).unwrap();
+    assert_eq!(loader.view().unwrap().floor, Some(7));
+    loader.commit(Slot::B, Some(u64::MAX)).unwrap();
+    loader.commit(Slot::B, Some(3)).unwrap();
+    assert_eq!(loader.view().unwrap().floor, Some(3), "with the signed permission it sinks");
+}
+
+/// Whoever lists what may be written did not know of the floor; and a full environment takes no more variables.
+#[test]
+fn a_board_without_a_place_for_the_floor_takes_the_commit() {
+    let board = Board::new();
+    let path = board.path("env");
+    let list =
+        ["slot:sw", "upgrade_available:dw", "bootcount:dw", "bootlimit:dw"].map(|it| format!("    - {it}\n"));
+    board.configure(&format!(
+        "u:\n  size: {SIZE}\n  devices:\n    - path: {0}\n    - path: {0}\n      offset: {SIZE}\n  writelist:\n{1}",
+        path.display(),
+        list.concat()
+    ));
+    let mut loader = board.open();
+    loader.commit(Slot::B, Some(7)).unwrap();
+    let view = loader.view().unwrap();
+    assert_eq!((view.default, view.floor), (Slot::B, None));
+
+    let board = Board::new();
+    let mut env = Env::from_data(b"slot=a\0bootcount=0\0upgrade_available=0\0\0");
+    env.set("x", &"y".repeat(SIZE - 64));
+    let image = encode(Layout::Redundant, SIZE, 9, &env).unwrap();
+    std::fs::write(board.path("env"), [image.clone(), image].concat()).unwrap();
+    let mut loader = board.open();
+    loader.commit(Slot::B, Some(u64::MAX)).unwrap();
+    let view = loader.view().unwrap();
+    assert_eq!((view.default, view.floor), (Slot::B, None));
+}
+
+#[test]
 fn the_default_is_never_put_on_trial() {
     let board = Board::new();
     let mut loader = board.open();
