@@ -391,8 +391,7 @@ impl Record {
         let outcome = if version.is_some() && version.as_ref() == self.running(now) {
             Outcome::UpToDate
         } else if !explicit && self.condemned.contains(&install.intent) {
-            let why = "this update was rolled back on this device before; a new jobId, `twinboot retry` or `twinboot \
-                       install` tries again";
+            let why = "this update was rolled back on this device before; a new jobId, or `twinboot retry`, tries again";
             Outcome::Failed(Failure::RolledBackBefore.because(why))
         } else {
             self.note_running(now);

@@ -43,10 +43,15 @@ pub(super) fn examine(
 pub(super) fn floor(view: &BootView, has_place: bool) -> Check {
     const NAME: &str = "floor";
     match (view.floor, has_place) {
-        (Some(floor), _) => {
-            Check::ok(NAME, format!("bundles below the rollback index {floor} are refused; the bootloader's variables say so, too"))
+        (Some(floor), _) => Check::ok(
+            NAME,
+            format!(
+                "bundles below the rollback index {floor} are refused; the bootloader's variables say so, too"
+            ),
+        ),
+        (None, true) => {
+            Check::ok(NAME, "no signed bundle has been committed yet: any rollback index is taken")
         }
-        (None, true) => Check::ok(NAME, "no signed bundle has been committed yet: any rollback index is taken"),
         (None, false) => Check::ok(
             NAME,
             "the lowest rollback index is kept in the state directory alone: this bootloader has no place for it",
