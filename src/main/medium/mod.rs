@@ -121,9 +121,9 @@ fn open(directory: &Path, name: &OsStr, roots: &RootKeys, device: &Device<'_>) -
     }
     let mut head = vec![0; HEAD_FIXED];
     let mut read = |into: &mut [u8]| {
-        file.read_exact(into).map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => "it is cut off within its head".to_owned(),
-            _ => error.to_string(),
+        let cut = |error: &io::Error| error.kind() == io::ErrorKind::UnexpectedEof;
+        file.read_exact(into).map_err(|error| {
+            if cut(&error) { "it is cut off within its head".to_owned() } else { error.to_string() }
         })
     };
     read(&mut head)?;
