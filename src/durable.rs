@@ -11,13 +11,17 @@
 //!  head: "twinboot" │ sequence u64 │ length u32 │ CRC-32 of sequence, length and payload u32   (little endian)
 //! ```
 //!
-//! Used by `store` (the record) and by `image` (the download's checkpoint). It knows nothing of what is inside.
+//! Used by `store` (the record) and by `image` (the download's checkpoint). It knows nothing of what is inside. Large
+//! files that an operator makes are [`Draft`]s.
+
+mod draft;
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+pub use draft::{Draft, spool};
 use rustix::io::Errno;
 
 const MAGIC: &[u8; 8] = b"twinboot";

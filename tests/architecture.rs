@@ -132,12 +132,13 @@ const IMPURE: [&[&str]; 12] = [
 const UNSAFE: [&str; 1] = ["src/boot/uboot/mtd.rs"];
 
 /// The files that may create, overwrite or rename without `durable`, which is made to survive a power cut.
-const WRITERS: [&str; 4] = [
+const WRITERS: [&str; 5] = [
     // The switch of the kernel that makes an eMMC boot partition writable: not a file of ours.
     "src/boot/uboot/device.rs",
     // Sockets and boot stamps below /run are gone after a power cut anyway.
     "src/control/socket.rs",
     "src/durable.rs",
+    "src/durable/draft.rs",
     "src/host.rs",
 ];
 
