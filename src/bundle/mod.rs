@@ -161,6 +161,8 @@
 //! cost (a parser for certificates and CMS in the most exposed place), and why none is here yet.
 
 mod body;
+#[cfg(feature = "fleet")]
+pub mod build;
 mod chunk;
 mod delegation;
 mod envelope;
