@@ -38,7 +38,10 @@ const TWINBOOT: [Page; 4] = [
     ("twinboot-programs.7", include_str!("../pages/twinboot-programs.7")),
 ];
 
-const FLEET: [Page; 1] = [("twinboot-fleet.1", include_str!("../pages/twinboot-fleet.1"))];
+const FLEET: [Page; 2] = [
+    ("twinboot-fleet.1", include_str!("../pages/twinboot-fleet.1")),
+    ("twinboot-bundle.5", include_str!("../pages/twinboot-bundle.5")),
+];
 
 fn main() -> Result<()> {
     let directory = std::env::args_os().nth(1).context("usage: manual DIRECTORY")?;

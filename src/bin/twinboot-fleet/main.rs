@@ -40,6 +40,9 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Outcome<Exit> {
     // The key of a whole fleet is in this process. A kernel without the call is no reason to stop.
     let _ = twinboot::host::disable_core_dumps();
+    if let Some(outcome) = commands::local(&arguments.command) {
+        return outcome;
+    }
     let connection = Connection::find(&arguments.connection, &|name| std::env::var_os(name))?;
     let hub = Arc::new(Hub::new(connection)?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

@@ -38,20 +38,23 @@ pub(crate) struct Following {
 
 /// An image: where devices fetch it, and what it must be.
 #[derive(Args, Clone, Debug)]
-#[command(group = ArgGroup::new("digest").required(true).multiple(false).args(["sha256", "image"]))]
+#[command(group = ArgGroup::new("digest").required(true).multiple(false).args(["sha256", "image", "firmware"]))]
 pub(crate) struct Image {
     /// What the version is called
-    #[arg(long, value_name = "VERSION")]
-    pub(crate) version_label: Version,
+    #[arg(long, value_name = "VERSION", required_unless_present = "firmware", conflicts_with = "firmware")]
+    pub(crate) version_label: Option<Version>,
     /// Where devices fetch it: https://…, or @FILE with the address in it, if it holds a secret
-    #[arg(long, value_name = "URL")]
-    pub(crate) uri: String,
-    /// SHA-256 of the file as it is fetched, 64 hex digits
+    #[arg(long, value_name = "URL", required_unless_present = "firmware")]
+    pub(crate) uri: Option<String>,
+    /// SHA-256 of the file as it is fetched, 64 hex digits; of a bundle, its check value
     #[arg(long, value_name = "HEX")]
     pub(crate) sha256: Option<Sha256>,
     /// A copy of the file on this machine, to take the digest and the size from
     #[arg(long, value_name = "FILE")]
     pub(crate) image: Option<PathBuf>,
+    /// All of that from the file that `bundle create` or `bundle sign` wrote with --deploy-json
+    #[arg(long, value_name = "FILE")]
+    pub(crate) firmware: Option<PathBuf>,
     /// A name for this attempt: what a device rolled back is tried again only under a new one
     #[arg(long, value_name = "ID")]
     pub(crate) job_id: Option<String>,

@@ -4,6 +4,7 @@
 //! Every line of a help that begins with two blanks and `twinboot-fleet` is an example, and a test runs it as it stands.
 
 mod act;
+mod bundle;
 mod identity;
 mod job;
 mod look;
@@ -18,6 +19,9 @@ use clap::{Parser, Subcommand};
 pub(crate) use act::{
     Apply, By, Cancel, Configure, Disruptive, Download, FactoryReset, Following, Image, Plain, ReadProperty,
     Reboot, Rollback, Targets, Update, WriteProperty,
+};
+pub(crate) use bundle::{
+    Announced, Bundle, BundleCommand, Create, Cut, Delegate, Inspect, Keygen, Sign, Signing, Verify,
 };
 pub(crate) use identity::{Identity, IdentityShow};
 pub(crate) use job::{Job, JobCommand, JobKind, JobList, Schedule};
@@ -126,6 +130,8 @@ pub(crate) enum Command {
     /// Create and delete the identities of devices
     #[command(subcommand)]
     Identity(Identity),
+    /// Make, sign and look at signed bundles
+    Bundle(Bundle),
 }
 
 /// The command line, whole, for manual pages and completions.

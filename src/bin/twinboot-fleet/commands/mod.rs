@@ -1,6 +1,7 @@
 //! What each command does. Each gives how it ended, or why it could not.
 
 mod act;
+mod bundle;
 mod configure;
 mod deploy;
 mod devices;
@@ -54,5 +55,11 @@ pub(crate) async fn run(hub: &Arc<Hub>, command: &Command) -> Outcome<Exit> {
         Command::Delete(wanted) => deploy::delete(hub, &wanted.id).await,
         Command::Job(wanted) => job::run(hub, &wanted.what).await,
         Command::Identity(wanted) => identity::run(hub, wanted).await,
+        Command::Bundle(_) => local(command).unwrap_or(Ok(Exit::Done)),
     }
+}
+
+/// Does what needs no hub; nothing, if it is something else.
+pub(crate) fn local(command: &Command) -> Option<Outcome<Exit>> {
+    if let Command::Bundle(wanted) = command { Some(bundle::run(&wanted.what)) } else { None }
 }

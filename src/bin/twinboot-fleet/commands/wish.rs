@@ -4,10 +4,12 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256 as Hasher};
-use twinboot::model::{SecretUrl, Sha256};
+use twinboot::model::{SecretUrl, Sha256, Version};
 
+use super::bundle;
 use crate::arguments::Image;
 use crate::failure::{Failure, Outcome};
 
@@ -28,14 +30,31 @@ impl Wish {
     /// # Errors
     /// If the file cannot be read, or the address is none that devices would take.
     pub(super) fn read(image: &Image) -> Outcome<Self> {
-        let uri = match image.uri.strip_prefix('@') {
-            Some(file) => std::fs::read_to_string(file)
-                .map_err(|error| Failure::usage(format!("--uri: reading {file}: {error}")))?,
-            None => image.uri.clone(),
+        let firmware = image.firmware.as_deref().map(Firmware::read).transpose()?;
+        let uri = match (&image.uri, &firmware) {
+            (Some(uri), _) => address(uri)?,
+            (None, Some(Firmware { uri: Some(uri), .. })) => uri.clone(),
+            (None, _) => return Err(Failure::usage("--uri is needed: the address is not in --firmware")),
         };
         let uri = uri.trim().parse().map_err(|error| Failure::usage(format!("--uri: {error}")))?;
+        let job_id = image.job_id.clone();
+        if let Some(Firmware { version, sha256, size, .. }) = firmware {
+            return Ok(Self { version: version.to_string(), uri, sha256, size, job_id });
+        }
+        let version = image.version_label.as_ref().map(ToString::to_string).unwrap_or_default();
         let (sha256, size) = match (&image.sha256, &image.image) {
             (Some(sha256), _) => (*sha256, None),
+            (None, Some(path)) if bundle::is_bundle(&path.to_string_lossy()) => {
+                let (id, size, inside) = bundle::told(path)?;
+                if inside != version {
+                    return Err(Failure::usage(format!(
+                        "--version-label: {} is version {inside}",
+                        path.display()
+                    ))
+                    .remedy("a device refuses a bundle of another version than it was told"));
+                }
+                (id, Some(size))
+            }
             (None, Some(path)) => {
                 let (sha256, size) = measure(path)
                     .map_err(|error| Failure::usage(format!("--image: {}: {error}", path.display())))?;
@@ -43,7 +62,6 @@ impl Wish {
             }
             (None, None) => return Err(Failure::usage("--sha256 or --image is needed")),
         };
-        let (version, job_id) = (image.version_label.to_string(), image.job_id.clone());
         Ok(Self { version, uri, sha256, size, job_id })
     }
 
@@ -81,6 +99,41 @@ impl Wish {
     }
 }
 
+/// What `bundle create` tells of a bundle.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Firmware {
+    #[serde(rename = "fwVersion")]
+    version: Version,
+    #[serde(rename = "fwPackageURI")]
+    uri: Option<String>,
+    #[serde(rename = "fwPackageCheckValue")]
+    sha256: Sha256,
+    #[serde(rename = "fwSize")]
+    size: Option<u64>,
+}
+
+impl Firmware {
+    fn read(path: &Path) -> Outcome<Self> {
+        let wrong = |why: String| Failure::usage(format!("--firmware: {}: {why}", path.display()));
+        let text = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
+        // What is wrong is told by its place alone: the address may hold a secret.
+        serde_json::from_slice(&text).map_err(|error| {
+            wrong(format!("not understood at line {}, column {}", error.line(), error.column()))
+                .remedy("`twinboot-fleet bundle create --deploy-json` writes such a file")
+        })
+    }
+}
+
+/// An address as it stands, or from the file that it names.
+fn address(text: &str) -> Outcome<String> {
+    match text.strip_prefix('@') {
+        Some(file) => std::fs::read_to_string(file)
+            .map_err(|error| Failure::usage(format!("--uri: reading {file}: {error}"))),
+        None => Ok(text.to_owned()),
+    }
+}
+
 /// Digest and size of a file, in pieces.
 fn measure(path: &Path) -> std::io::Result<(Sha256, u64)> {
     let mut file = File::open(path)?;
@@ -103,10 +156,11 @@ mod tests {
 
     fn image(uri: &str) -> Image {
         Image {
-            version_label: "2.0.0".parse().unwrap(),
-            uri: uri.to_owned(),
+            version_label: Some("2.0.0".parse().unwrap()),
+            uri: Some(uri.to_owned()),
             sha256: Some(Sha256::of(b"x")),
             image: None,
+            firmware: None,
             job_id: None,
         }
     }
@@ -125,6 +179,30 @@ mod tests {
         assert_eq!(document["fwPackageURI"], "https://h/p?sig=SECRET");
         assert_eq!((&document["fwSize"], &document["jobId"]), (&json!(200_000), &Value::Null));
         assert_eq!(document["fwPackageCheckValue"], Sha256::of(&vec![7; 200_000]).to_string());
+    }
+
+    #[test]
+    fn a_bundle_tells_all_of_it_by_the_file_that_was_written_along_with_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("firmware.json");
+        let document = json!({
+            "fwVersion": "2.0.0", "fwPackageURI": "https://h/p.twb?sig=SECRET",
+            "fwPackageCheckValue": Sha256::of(b"head").to_string(), "fwSize": 5,
+        });
+        std::fs::write(&path, document.to_string()).unwrap();
+        let firmware = |uri: Option<&str>| Image {
+            version_label: None,
+            uri: uri.map(str::to_owned),
+            sha256: None,
+            firmware: Some(path.clone()),
+            ..image("")
+        };
+        assert_eq!(Wish::read(&firmware(None)).unwrap().document(), document);
+        let other = Wish::read(&firmware(Some("https://other/p.twb"))).unwrap().document();
+        assert_eq!(other["fwPackageURI"], "https://other/p.twb");
+        std::fs::write(&path, "{\"fwVersion\": \"SECRET").unwrap();
+        let failure = Wish::read(&firmware(None)).unwrap_err();
+        assert!(failure.text.contains("line 1") && !failure.text.contains("SECRET"), "{failure:?}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What is printed, and how: the only place that prints. A reader that has gone (`… | head -1`) ends the command
 //! quietly.
 
+mod bar;
 mod board;
 mod table;
 
@@ -8,6 +9,7 @@ use std::io::{self, Write as _};
 
 use serde_json::Value;
 
+pub(crate) use bar::Bar;
 pub(crate) use board::{Board, Line, Picture};
 pub(crate) use table::Table;
 
@@ -41,5 +43,19 @@ pub(crate) fn cell(value: &Value) -> String {
         Value::Null => String::new(),
         Value::String(text) => clean(text),
         Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => clean(&value.to_string()),
+    }
+}
+
+/// A number of bytes as people read it, in units of 1000.
+pub(crate) fn bytes(count: u64) -> String {
+    let units = ["kB", "MB", "GB", "TB"];
+    let scaled = units.iter().scan(count as f64, |left, unit| {
+        *left /= 1000.0;
+        Some((*left, unit))
+    });
+    match scaled.take_while(|(left, _)| *left >= 0.99995).last() {
+        None => format!("{count} B"),
+        Some((left, unit)) if left < 10.0 => format!("{left:.2} {unit}"),
+        Some((left, unit)) => format!("{left:.1} {unit}"),
     }
 }
