@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod act;
+mod bundle;
 mod connection;
 mod examples;
 mod job;
