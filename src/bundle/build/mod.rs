@@ -32,6 +32,10 @@
 //! groups and a long prefix, that is most of what the packer does. Optimal parsing finds 2 to 4 % more, in 5 to 8 times
 //! the time: `--level 16` and higher are for those who have it.
 //!
+//! With 28 packages and no kernel among them (42.7 MB are new), groups of 16 KiB cost 13.7 MB and of 32 KiB 15.6 MB. A
+//! dictionary that zstd trained on the image is no help: alone, the pieces of 16 KiB of that binary pack to 2.85 MB
+//! without it and to 2.94 MB with it, where those bytes of the image that stand before them give 2.70 MB.
+//!
 //! A squashfs is packed already. Cut by content at 1, 2, 4 and 8 KiB on average, data and the bodies of pages that have
 //! changed are together 86.0, 85.6, 85.2 and 85.5 MB for 30 packages; with 4 KiB, groups of 4, 16 and 32 KiB are 84.3, 85.0
 //! and 86.1 MB.

@@ -9,6 +9,8 @@ use std::thread::Scope;
 
 /// Jobs and where their results go.
 type Desk<J, R> = Sender<(J, SyncSender<R>)>;
+/// Where the threads take jobs from, one after the other.
+type Queue<J, R> = Mutex<Option<Receiver<(J, SyncSender<R>)>>>;
 
 /// The threads, and the jobs under way: at most three for each thread, so memory is bounded by the size of a job.
 pub(super) struct Pool<J, R> {
@@ -22,7 +24,7 @@ impl<J: Send, R: Send> Pool<J, R> {
     pub(super) fn new<'scope, W>(
         scope: &'scope Scope<'scope, '_>,
         threads: usize,
-        jobs: &'scope Mutex<Option<Receiver<(J, SyncSender<R>)>>>,
+        jobs: &'scope Queue<J, R>,
         worker: impl Fn() -> W,
     ) -> Self
     where

@@ -86,10 +86,10 @@ fn faulty(path: &Path, fault: &Fault) -> Failure {
         Fault::Refused(refusal) => {
             let code = refusal.failure().code();
             let failure = Failure::failed(format!("{}: {refusal} ({code})", path.display()));
-            match refusal.failure() {
-                twinboot::model::Failure::BundleDamaged => failure.remedy("make or copy the file anew"),
-                _ => failure,
+            if refusal.failure() == twinboot::model::Failure::BundleDamaged {
+                return failure.remedy("make or copy the file anew");
             }
+            failure
         }
     }
 }
