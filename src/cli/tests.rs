@@ -214,6 +214,14 @@ fn the_status_is_a_block_to_read() {
     );
     let trial = json!({"phase": "confirming", "booted": "b", "default": "a", "trial": "b", "gate": "x\ny"});
     assert_eq!(block(&trial), "running   slot b, on trial\nphase     confirming\ngate      x y");
+    let cost = json!({"fetch": 3 << 20, "write": 12 << 20, "full": 112 << 20});
+    for dear in [
+        json!({"phase": "accepted", "gate": "waiting", "update": {"cost": cost}}),
+        json!({"phase": "accepted", "gate": "waiting", "progress": {"plan": cost}}),
+    ] {
+        let shown = block(&dear);
+        assert!(shown.contains("\ncosts     3.0 MiB to fetch of 112.0 MiB, 12.0 MiB to write"), "{shown}");
+    }
     let slots = json!({"phase": "idle", "booted": "a", "slots": {
         "a": [{"name": "LABEL=x", "device": "/dev/sda1", "size": 1 << 20}, {"name": "LABEL=y", "device": "/dev/sda2"}],
         "b": [{"name": "LABEL=z", "problem": "not there"}],

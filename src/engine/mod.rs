@@ -175,6 +175,7 @@ pub struct Engine {
 impl Engine {
     /// Reads what became of the record and looks at the bootloader, blocking. `boot` and `booted` come from the
     /// kernel.
+    #[allow(clippy::too_many_lines, reason = "it puts together what there is, and decides nothing")]
     pub fn new(parts: Parts, boot: BootId, booted: Slot) -> Self {
         let Parts {
             mut store,

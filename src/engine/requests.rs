@@ -64,7 +64,11 @@ impl Engine {
             Request::Install(install) => self.install(*install).await,
             Request::Cancel => self.cancel().await,
             Request::Apply => {
-                let words = "Apply started: switching over as soon as the image is ready";
+                let is_dear = self.record.state.job().is_some_and(|job| job.cost.is_some());
+                let words = match is_dear {
+                    true => "Download started: its cost is agreed to",
+                    false => "Apply started: switching over as soon as the image is ready",
+                };
                 self.start(Event::Apply(origin), words).await
             }
             Request::Confirm => {

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::*;
 use crate::model::*;
-use crate::update::{Event, Facts, Record, Wish};
+use crate::update::{Event, Facts, Gate, Record, Wait, Wish};
 
 fn facts(boot: &str, booted: Slot, trial: Option<Slot>, version: &str) -> Facts {
     Facts {
@@ -384,4 +384,37 @@ fn every_step_of_an_update_is_one_lifecycle_event() {
     let before = record.clone();
     record.step(&facts("2", Slot::B, None, "2.0"), None, Event::Reboot).unwrap();
     assert_eq!(lifecycle(&before, &record, None), [json!({"event": "restarting"})]);
+}
+
+/// Who watches the twin of a device on a metered link sees what it is about to spend, and what it waits for.
+#[test]
+fn what_a_bundle_costs_is_told_before_and_while_it_is_fetched() {
+    let now = facts("1", Slot::A, None, "1.0");
+    let cost = Cost { fetch: 3_100_000, write: 12_000_000, full: 112_000_000 };
+    let mut record = Record::default();
+    for event in [Event::Desired(wish()), Event::Proceed] {
+        record.step(&now, None, event).unwrap();
+    }
+    let substatus = |status: &Status| {
+        document(status, &[Dialect::Firmware], false)["firmware"]["fwUpdateSubstatus"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    let mut status = Status::new(&record, &now, None);
+    let told = ", fetching 3.1 MB of 112 MB, writing 12.0 MB";
+    status.progress = Some(Progress { plan: Some(cost), ..Progress::default() });
+    assert_eq!(substatus(&status), format!("Start downloading{told}"));
+    status.progress = Some(Progress { plan: Some(cost), percent: Some(40), ..Progress::default() });
+    assert_eq!(substatus(&status), format!("40 %{told}"));
+
+    record.step(&now, None, Event::TooDear(cost)).unwrap();
+    let gate = Gate { wait: Wait::Cost { cost, allowed: 1_000_000 }, until: None };
+    let status = Status::new(&record, &now, Some(gate));
+    assert_eq!(status.update.as_ref().unwrap().cost, Some(cost));
+    assert_eq!(
+        substatus(&status),
+        "waiting for consent to fetch 3.1 MB of 112 MB, since download.data_cap allows 1.0 MB (twinboot apply, method \
+         firmwareApply)"
+    );
 }

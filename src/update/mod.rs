@@ -34,13 +34,15 @@ mod record;
 mod request;
 mod state;
 mod step;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod wish;
 
 pub use job::Job;
 pub use policy::{Conditions, Gate, Wait, gate};
-pub use record::{Record, RecordError};
+pub use record::Record;
 pub use state::{Event, Facts, Overdue, Phase, Plan, Refused, Stage, State, Work};
 pub use step::Step;
+pub use stored::RecordError;
 pub use wish::{Wanted, Wish};

@@ -38,20 +38,6 @@ pub struct Record {
     pub floor: u64,
 }
 
-/// Stored bytes that are no record.
-#[derive(Debug, thiserror::Error)]
-pub enum RecordError {
-    /// Written by a twinboot that this one does not understand.
-    #[error("record has schema {found}, this twinboot reads {}", Record::SCHEMA)]
-    Schema {
-        /// The schema found.
-        found: u64,
-    },
-    /// Not a record at all.
-    #[error("record is damaged")]
-    Damaged(#[source] serde_json::Error),
-}
-
 impl Default for Record {
     fn default() -> Self {
         Self {
@@ -74,27 +60,6 @@ impl Record {
     pub const SCHEMA: u16 = 1;
     /// How many rolled-back intents are remembered.
     pub const CONDEMNED: usize = 8;
-
-    /// The stored form.
-    pub fn encode(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("a record has string keys and finite numbers only")
-    }
-
-    /// Reads the stored form.
-    ///
-    /// # Errors
-    /// [`RecordError`] if another schema or nothing sensible is found.
-    pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
-        #[derive(Deserialize)]
-        struct Head {
-            schema: u64,
-        }
-        let head: Head = serde_json::from_slice(bytes).map_err(RecordError::Damaged)?;
-        if head.schema != u64::from(Self::SCHEMA) {
-            return Err(RecordError::Schema { found: head.schema });
-        }
-        serde_json::from_slice(bytes).map_err(RecordError::Damaged)
-    }
 
     /// What the record is after `event`. `at` is the time of day, if it is to be trusted; it is only written down.
     ///

@@ -599,7 +599,8 @@ impl World {
         }
         if self.state().job().is_some_and(|job| job.phase == Phase::Confirming) {
             worlds.extend(self.guarded(mutation));
-            if self.faults > 0 {
+            // Only where another trial comes after it that could be mistaken for this one.
+            if self.faults > 0 && self.kinds[1] == Kind::Unbootable {
                 // What the guard leaves cannot be removed.
                 worlds.push(Self { is_stuck: true, faults: self.faults - 1, ..self.clone() });
             }
@@ -646,7 +647,8 @@ impl World {
             worlds.push(reloaded);
         }
         if self.closed().is_some() {
-            for by in [Origin::Method, Origin::Desired] {
+            let in_advance = (self.faults == self.all_faults).then_some(Origin::Desired);
+            for by in in_advance.into_iter().chain([Origin::Method]) {
                 let mut agreed = self.clone();
                 agreed.agree(mutation, by);
                 worlds.push(agreed);

@@ -1,6 +1,7 @@
 //! What the guard over a trial leaves behind, and the old system finds.
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
 
 use super::*;
 use crate::store::overdue;
@@ -10,10 +11,12 @@ use crate::update::Overdue;
 async fn on_trial() -> (Device, Overdue) {
     let mut device = Device::new();
     fs::create_dir(device.path("health.d")).unwrap();
-    fs::write(device.path("health.d/10-never"), "#!/bin/sh\nexit 75\n").unwrap();
-    for path in ["health.d", "health.d/10-never"] {
-        fs::set_permissions(device.path(path), fs::Permissions::from_mode(0o755)).unwrap();
-    }
+    fs::set_permissions(device.path("health.d"), fs::Permissions::from_mode(0o755)).unwrap();
+    // By another process: see `Device::hook`.
+    let script = "printf '#!/bin/sh\\nexit 75\\n' > \"$0\" && chmod 755 \"$0\"";
+    let written =
+        Command::new("/bin/sh").arg("-c").arg(script).arg(device.path("health.d/10-never")).status();
+    assert!(written.unwrap().success());
     let daemon = device.start();
     daemon.wish(device.desired("v2")).await;
     let mut daemon = device.reboot(daemon).await;

@@ -128,10 +128,19 @@ fn what_is_in_the_running_slot_is_not_fetched() {
         let parts = sections(&file);
         // Head and table, and for each edit a body and a group or two.
         let most = (parts.bodies + 5 * (2 * 4000 + 3 * (40 << 10))) as u64;
-        assert!(seen.fetched <= most.max(8 << 10), "{chunking:?}: {} of {}, {most}", seen.fetched, file.len());
+        assert!(
+            seen.fetched <= most.max(8 << 10),
+            "{chunking:?}: {} of {}, {most}",
+            seen.fetched,
+            file.len()
+        );
         let cost = seen.plan.unwrap();
         assert_eq!((cost.fetch, cost.full), (seen.fetched, file.len() as u64), "what was said");
-        assert_eq!(seen.written, differing(&vec![0xdb; new.len()], &new), "the slot was full of something else");
+        assert_eq!(
+            seen.written,
+            differing(&vec![0xdb; new.len()], &new),
+            "the slot was full of something else"
+        );
         assert_eq!(bench.server.connections(), 1, "all over one connection");
     }
 }
@@ -148,7 +157,10 @@ fn a_bundle_tells_what_was_written() {
         allow_downgrade: false,
         bundle: Sha256::of(head),
     };
-    assert_eq!(written, Written { image: Image { sha256: Sha256::of(&new), len: 1_000_000 }, seal: Some(seal) });
+    assert_eq!(
+        written,
+        Written { image: Image { sha256: Sha256::of(&new), len: 1_000_000 }, seal: Some(seal) }
+    );
     // Again, and nobody is asked.
     let requests = bench.server.requests();
     assert_eq!((bench.write().unwrap(), bench.server.requests()), (written, requests));
@@ -276,6 +288,10 @@ fn what_is_damaged_is_refused() {
         let mut file = file.clone();
         file[at - 3..=at].iter_mut().for_each(|byte| *byte ^= 0x5a);
         bench.server.replace(file, &format!("\"{at}\""));
-        assert_eq!(bench.write().map_err(|error| error.reason().failure), Err(Failure::BundleDamaged), "{at}");
+        assert_eq!(
+            bench.write().map_err(|error| error.reason().failure),
+            Err(Failure::BundleDamaged),
+            "{at}"
+        );
     }
 }

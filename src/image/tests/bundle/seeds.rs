@@ -20,7 +20,10 @@ fn what_the_target_holds_is_not_written_again() {
             assert_eq!((seen.written, writes(&bench)), (differs, differs), "{chunking:?}");
             let told = seen.plan.unwrap().write;
             // By chunks, and not by blocks.
-            assert!(told >= differs && told <= 6 * differs, "{chunking:?}: {told} were told, {differs} written");
+            assert!(
+                told >= differs && told <= 6 * differs,
+                "{chunking:?}: {told} were told, {differs} written"
+            );
             if chunking == Chunking::Aligned {
                 assert_eq!(told, differs);
             }
