@@ -187,7 +187,8 @@ impl Target for Handle {
         for (at, bytes) in &inner.pending {
             let (from, until) = ((*at).max(offset as usize), (at + bytes.len()).min(offset as usize + count));
             if from < until {
-                buffer[from - offset as usize..until - offset as usize].copy_from_slice(&bytes[from - at..until - at]);
+                buffer[from - offset as usize..until - offset as usize]
+                    .copy_from_slice(&bytes[from - at..until - at]);
             }
         }
         Ok(count)

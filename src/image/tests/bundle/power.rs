@@ -46,7 +46,10 @@ fn a_power_cut_at_any_write_loses_little_and_never_spoils_the_image() {
                     here += 1;
                 }
                 let again = bench.succeeds(&new).fetched.saturating_sub(whole);
-                assert!(again <= here * allowed(&bench), "{chunking:?}: {again} bytes again after {here} cuts");
+                assert!(
+                    again <= here * allowed(&bench),
+                    "{chunking:?}: {again} bytes again after {here} cuts"
+                );
                 cuts += here;
             }
             assert!(cuts >= 4, "only {cuts} cuts");

@@ -124,7 +124,11 @@ fn p058_a_file_that_changes_between_ranges_is_begun_again_once() {
     bench.succeeds(&newer);
     // And another, and another.
     let bench = rig_by(&maker, &old, &new);
-    bench.server.replace_after(4, maker.make(&newer), "\"two\"").replace_after(8, maker.make(&new), "\"three\"");
+    bench.server.replace_after(4, maker.make(&newer), "\"two\"").replace_after(
+        8,
+        maker.make(&new),
+        "\"three\"",
+    );
     assert_eq!(bench.fails().0, Failure::DownloadContentChanged);
 }
 

@@ -1,9 +1,9 @@
 //! Makes bundles: a second writer, which shares the words of the format with the tool that makes real ones, and no code.
 
 use crate::bundle::{
-    Body, Chunk, Chunker, Chunking, DelegatedKey, Delegation, DelegationType, Entry, Envelope, HEAD_FIXED, Kind,
-    Manifest, ManifestType, Page, Pager, Part, Payload, PayloadType, RootKeys, SigningKey, TableInfo, chunk_id,
-    encode_head, groups, head_len,
+    Body, Chunk, Chunker, Chunking, DelegatedKey, Delegation, DelegationType, Entry, Envelope, HEAD_FIXED,
+    Kind, Manifest, ManifestType, Page, Pager, Part, Payload, PayloadType, RootKeys, SigningKey, TableInfo,
+    chunk_id, encode_head, groups, head_len,
 };
 use crate::model::{Sha256, Timestamp};
 
