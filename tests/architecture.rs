@@ -32,7 +32,7 @@ const MODULES: [Module; 28] = [
     ("hooks", 2, &["model", "program"]),
     ("host", 2, &["model"]),
     ("hub", 2, &["durable", "model", "proxy", "secret", "stamp", "tls", "wire"]),
-    ("image", 2, &["durable", "model", "proxy", "tls", "wire"]),
+    ("image", 2, &["bundle", "durable", "model", "proxy", "tls", "wire"]),
     ("keyring", 2, &["bundle", "program"]),
     ("program", 2, &[]),
     ("properties", 2, &["model", "program"]),
@@ -78,11 +78,13 @@ const MODULES: [Module; 28] = [
 ];
 
 /// Modules that use a neighbour on their own floor, and why.
-const NEIGHBOURS: [(&str, &str); 23] = [
+const NEIGHBOURS: [(&str, &str); 24] = [
     // A report is a projection of the state.
     ("report", "update"),
     // Both keep what must survive a power cut in two generations.
     ("image", "durable"),
+    // What is in a bundle, and whether to trust it, is told without touching anything.
+    ("image", "bundle"),
     ("store", "durable"),
     // The hub that a device was assigned to is remembered.
     ("hub", "durable"),

@@ -9,10 +9,11 @@ use serde::{Deserialize, Serialize};
 use crate::durable::{Generations, Loaded};
 use crate::model::{Image, Location, Seal, Sha256};
 
+use super::Fetch;
+use super::chain::Position;
 use super::decode::State;
 use super::hash::Hasher;
 use super::source::{Source, Validator};
-use super::{Fetch, Position};
 
 /// The room that [`Generations`] needs for a checkpoint, in bytes.
 pub const CAPACITY: usize = 8 << 10;

@@ -33,7 +33,7 @@ use super::checkpoint::{Journal, Point, Saved};
 use super::source::Source;
 use super::{Error, Fetch, Target, Written};
 use crate::bundle::{Device, HEAD_FIXED, Manifest, Opened, RootKeys, Table, Trust, head_len, open};
-use crate::model::{Image, Location, Seal};
+use crate::model::{Cost, Image, Location, Seal};
 
 use patch::Patch;
 use plan::{Plan, Purse};
@@ -85,7 +85,8 @@ pub(super) fn install(
     let is_limited = cap > 0 && source.is_remote();
     let limit = if is_limited { cap.max(signed.allowance.unwrap_or(0)) } else { 0 };
     source.limit(limit);
-    let mut install = Install { fetch, signed, reader: Reader::new(source), purse: Purse { limit, cap } };
+    let mut install =
+        Install { fetch, signed, reader: Reader::new(source), purse: Purse { limit, began: 0, cap } };
     loop {
         match install.attempt(target, journal) {
             Ok(written) => {
@@ -114,6 +115,7 @@ struct Install<'a, 's> {
 impl Install<'_, '_> {
     /// Everything, from the head on.
     fn attempt(&mut self, target: &mut dyn Target, journal: &mut Journal<'_>) -> Result<Written, Error> {
+        self.purse.began = self.reader.source.tally();
         let opened = self.head()?;
         let (payload, layout) = (opened.manifest.slot().clone(), opened.manifest.layout(opened.head_len));
         self.suits(&opened, target)?;
@@ -123,27 +125,24 @@ impl Install<'_, '_> {
         let plan = Plan::make(&mut self.reader, (table, &payload, &layout), &mut seeds, self.purse)?;
         let cost = plan.cost;
         self.fetch.progress.note(|now| (now.plan, now.total) = (Some(cost), Some(payload.size)));
-        self.purse.afford(cost)?;
+        self.purse.afford(cost, self.reader.source.tally())?;
         let (fetch, write, full) = (cost.fetch, cost.write, cost.full);
-        tracing::info!(fetch, write, full, "what the bundle costs");
+        tracing::debug!(fetch, write, full, "what the bundle costs");
         self.reader.expect(plan.data.clone());
         let parts =
             Parts { table, payload: &payload, layout: &layout, seeds: &seeds, booted: self.signed.seed };
         let patch = Patch::new(target, payload.size);
         let restore = Restore::new(self.fetch, parts, plan, &mut self.reader, patch);
-        restore.run(journal).map_err(|error| self.over(error, cost))?;
+        restore.run(journal).map_err(|error| self.over(error, cost, layout.data.start))?;
         Ok(written(&opened))
     }
 
     /// More was fetched than was planned, and that is more than is allowed: somebody is asked, for what it takes now.
-    fn over(&self, error: Error, cost: crate::model::Cost) -> Error {
-        match error {
-            Error::DataCap { fetched, .. } => {
-                let fetch = fetched + self.reader.to_come();
-                Error::Cost { cost: crate::model::Cost { fetch, ..cost }, cap: self.purse.cap }
-            }
-            error => error,
-        }
+    fn over(&self, error: Error, cost: Cost, again: u64) -> Error {
+        let Error::DataCap { fetched, .. } = error else { return error };
+        // Head, table and bodies are fetched once more by then.
+        let fetch = fetched + self.reader.to_come() + again;
+        Error::Cost { cost: Cost { fetch, ..cost }, cap: self.purse.cap }
     }
 
     /// Fetches the head and decides whether to trust it.
@@ -153,6 +152,7 @@ impl Install<'_, '_> {
         self.reader.restart(first)?;
         let mut head = Vec::new();
         self.reader.read(0, HEAD_FIXED, &mut head)?;
+        self.reader.settle()?;
         let len = head_len(&head)?;
         let mut rest = Vec::new();
         let missing = len.saturating_sub(HEAD_FIXED as u64) as usize;
@@ -196,13 +196,9 @@ impl Install<'_, '_> {
         let mut wanted = Ranges::default();
         wanted.add(at, len);
         let spent = self.reader.source.tally() + self.reader.cost(&wanted);
-        let cost = crate::model::Cost {
-            fetch: spent + layout.total - layout.table.end,
-            write: 0,
-            full: layout.total,
-        };
+        let cost = Cost { fetch: spent + layout.total - layout.table.end, write: 0, full: layout.total };
         if self.purse.limit > 0 && spent > self.purse.limit {
-            self.purse.afford(cost)?;
+            self.purse.afford(cost, self.reader.source.tally())?;
         }
         self.reader.expect(wanted);
         let mut bytes = Vec::new();

@@ -27,15 +27,19 @@ pub(super) struct Plan {
 pub(super) struct Purse {
     /// In all, for this update; 0 is no limit.
     pub(super) limit: u64,
+    /// How many were fetched when this attempt began.
+    pub(super) began: u64,
     /// What the configuration allows without asking anybody.
     pub(super) cap: u64,
 }
 
 impl Purse {
-    /// Whether `cost` is within what is allowed.
-    pub(super) fn afford(self, cost: Cost) -> Result<(), Error> {
+    /// Whether `cost` is within what is allowed, `tally` bytes being fetched already. If it is not, what was fetched to
+    /// find that out is fetched once more when somebody has allowed it, and is a part of what is to be allowed.
+    pub(super) fn afford(self, cost: Cost, tally: u64) -> Result<(), Error> {
         if self.limit > 0 && cost.fetch > self.limit {
-            Err(Error::Cost { cost, cap: self.cap })
+            let fetch = cost.fetch + tally.saturating_sub(self.began);
+            Err(Error::Cost { cost: Cost { fetch, ..cost }, cap: self.cap })
         } else {
             Ok(())
         }
@@ -76,7 +80,7 @@ impl Plan {
         let spent = reader.source.tally() + reader.cost(&ranges) + late;
         if purse.limit > 0 && spent > purse.limit {
             let cost = Cost { fetch: spent + most, write: write(seeds), full: layout.total };
-            purse.afford(cost)?;
+            purse.afford(cost, reader.source.tally())?;
         }
         reader.expect(ranges);
         let mut bodies = BTreeMap::new();

@@ -3,7 +3,7 @@
 //! Which ranges will be wanted is told in advance ([`Reader::expect`]), so that what lies close together is asked for
 //! at once. Nothing depends on it: whatever else is read costs a request of its own.
 
-use bytes::{Buf as _, Bytes};
+use bytes::{Buf as _, Bytes, BytesMut};
 
 use super::super::Error;
 use super::super::source::Source;
@@ -61,6 +61,23 @@ impl<'a> Reader<'a> {
         let (from, until) = ranges.0.first().copied().unwrap_or_default();
         self.expected = ranges;
         self.source.seek(from, until)
+    }
+
+    /// Takes all of the range that is on its way: then what comes next can be asked for over the same connection.
+    pub(super) fn settle(&mut self) -> Result<(), Error> {
+        if !self.source.is_remote() {
+            return Ok(());
+        }
+        let mut held = BytesMut::from(&self.held[..]);
+        loop {
+            let end = self.source.until().min(self.source.total().unwrap_or(0));
+            if self.source.is_stream() || self.source.offset() >= end {
+                break;
+            }
+            held.extend_from_slice(&self.source.next()?.unwrap_or_default());
+        }
+        self.held = held.freeze();
+        Ok(())
     }
 
     /// What will be read from here on.

@@ -204,9 +204,10 @@ impl<'a, 'r, 's> Restore<'a, 'r, 's> {
             }
             let run = page + offset(at)..page + offset(at) + len as usize;
             if read(&self.parts, &self.patch, place, &mut self.work[run]) {
-                for chunk in at..end {
-                    let range = page + offset(chunk)..page + offset(chunk) + body.chunks[chunk].len as usize;
-                    is_here[chunk] = chunk_id(&self.work[range]) == body.chunks[chunk].id;
+                for (index, is_here) in is_here.iter_mut().enumerate().take(end).skip(at) {
+                    let chunk = &body.chunks[index];
+                    let range = page + offset(index)..page + offset(index) + chunk.len as usize;
+                    *is_here = chunk_id(&self.work[range]) == chunk.id;
                 }
             }
             at = end;

@@ -67,7 +67,7 @@ struct Start {
 /// A source of bytes.
 pub(super) enum Source<'a> {
     Http(Box<http::Http<'a>>),
-    File(file::LocalFile<'a>),
+    File(Box<file::LocalFile<'a>>),
 }
 
 impl<'a> Source<'a> {
@@ -86,7 +86,7 @@ impl<'a> Source<'a> {
         });
         Ok(match &fetch.artifact.location {
             Location::Url(url) => Self::Http(Box::new(http::Http::new(fetch, url, start)?)),
-            Location::File(path) => Self::File(file::LocalFile::open(fetch, path, start)?),
+            Location::File(path) => Self::File(Box::new(file::LocalFile::open(fetch, path, start)?)),
         })
     }
 

@@ -1,6 +1,7 @@
 //! Installing bundles: real sockets and TLS, slots that change, lie and lose power.
 
 mod cost;
+mod pair;
 mod power;
 mod ranges;
 mod seeds;
@@ -101,7 +102,7 @@ fn edit(image: &[u8], count: usize) -> Vec<u8> {
     for index in 1..=count {
         let at = index * step + index * 37;
         for (offset, byte) in new[at..at + 3000].iter_mut().enumerate() {
-            *byte = (offset * 7919 + index * 104_729 >> 3) as u8;
+            *byte = ((offset * 7919 + index * 104_729) >> 3) as u8;
         }
     }
     new
@@ -216,6 +217,7 @@ fn p028_another_bundle_than_was_asked_for_is_not_begun() {
         bench.artifact.size = Some(size);
         assert_eq!(bench.fails().0, Failure::DownloadSizeMismatch);
     }
+    bench.artifact.size = None;
     bench.artifact.version = Some("2.1".parse().unwrap());
     assert_eq!(bench.fails().0, Failure::RequestInvalid);
     bench.artifact.version = Some("2.0".parse().unwrap());
