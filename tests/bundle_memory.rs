@@ -130,5 +130,5 @@ fn deep_a_bundle_is_installed_in_little_memory() {
     let took = memory("VmHWM") - before;
     println!("{} KiB more than before, {:?}", took >> 10, progress.snapshot().plan);
     assert_eq!(image::read_back(&target, &written.image, &progress, &cancel).unwrap(), written.image.sha256);
-    assert!(took < 20 << 20, "{took} bytes");
+    assert!(took < 12 << 20, "{took} bytes");
 }

@@ -138,7 +138,7 @@ fn seeds_that_lie_are_found_out() {
 /// A seed whose chunks lie all over is used chunk by chunk.
 #[test]
 fn what_has_moved_is_found() {
-    let old = image(6_000_000);
+    let old = image(1464 * 4096);
     let mut new = old[3_000_000 - 3_000_000 % 4096..].to_vec();
     new.extend(&old[..3_000_000 - 3_000_000 % 4096]);
     let bench = rig(&old, &new);
