@@ -15,7 +15,8 @@ use rustix::fs::{FallocateFlags, fallocate};
 use twinboot::bundle::{Device, PublicKey, RootKeys, Trust};
 use twinboot::durable::Generations;
 use twinboot::image::{
-    self, CHECKPOINT_CAPACITY, Cancel, Direct, Fetch, Net, Progress, RateLimit, Seed, Settings, Signed, Target,
+    self, CHECKPOINT_CAPACITY, Cancel, Direct, Fetch, Net, Progress, RateLimit, Seed, Settings, Signed,
+    Target,
 };
 use twinboot::model::{Artifact, Location, Slot};
 use twinboot::tls;

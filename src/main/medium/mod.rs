@@ -106,7 +106,7 @@ fn open(directory: &Path, name: &OsStr, roots: &RootKeys, device: &Device<'_>) -
     // It goes into commands, journals and reports.
     let is_odd = |byte: &u8| !byte.is_ascii_alphanumeric() && !b"._-+~".contains(byte);
     let bytes = name.as_encoded_bytes();
-    if bytes.starts_with(b".") || bytes.starts_with(b"-") || bytes.iter().any(|byte| is_odd(byte)) {
+    if bytes.starts_with(b".") || bytes.starts_with(b"-") || bytes.iter().any(is_odd) {
         return Err("a name of letters, digits and ._-+~ is needed, which begins with none of .-".into());
     }
     // Not blocked by a pipe, nor led elsewhere by a link; and only then asked what it is.

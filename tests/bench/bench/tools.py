@@ -188,15 +188,16 @@ class Twinboot(Tool):
         if not (keys / "delegation").exists():
             run(tool, "bundle", "keygen", keys / "root")
             run(tool, "bundle", "keygen", keys / "signing")
-            run(tool, "bundle", "delegate", "--root", keys / "root.key", "--key", keys / "signing.pem", "--epoch", "1", "-o",
-                keys / "delegation")
-        run(tool, "bundle", "create", "--version", "2", "--product", "bench", "--rollback-index", "1", "--part", pair.new,
-            "--delegation", keys / "delegation", "--key", keys / "signing.key", "-o", home / "new.twb")
+            run(tool, "bundle", "delegate", keys / "delegation", "--epoch", "1", "--signer", keys / "signing.pem",
+                "--key", keys / "root.key")
+        run(tool, "bundle", "create", "--version-label", "2", "--product", "bench", "--compatible", "bench",
+            "--rollback-index", "1", "--part", pair.new, "--delegation", keys / "delegation", "--key",
+            keys / "signing.key", "-o", home / "new.twb")
 
     def command(self, pair: Pair, server: Server) -> list[str | Path]:
         old = [pair.old] if self._has_old else []
-        return [self._programs / "examples/bench-install", self.address(pair, server, "new.twb"), HOME / "keys/root.pem",
-                server.authority, "new", str(pair.new.stat().st_size), *old]
+        return [self._programs / "examples/bench-install", self.address(pair, server, "new.twb"),
+                HOME / "keys/root.pem", server.authority, "new", str(pair.new.stat().st_size), *old]
 
 
 # In the order in which they are told.
