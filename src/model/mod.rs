@@ -4,7 +4,7 @@
 //! [`VerifiedSlot`] has been read back. Whoever holds one need not check it again. No I/O, no clock, no async.
 
 mod artifact;
-mod bytes;
+mod byte_count;
 mod digest;
 mod failure;
 mod install;
@@ -20,7 +20,7 @@ mod window;
 mod zone;
 
 pub use artifact::{Artifact, Factory, Image, Location, Vouching};
-pub use bytes::Bytes;
+pub use byte_count::Bytes;
 pub use digest::{BadDigest, Sha256};
 pub use failure::{Failure, Reason};
 pub use install::{Consent, Install, IntentId, Origin, Terms, UpdateId};

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use twinboot::store::overdue;
+
 use super::support::{Checked, Happening, Slot};
 use super::{Bench, LIMIT, V1, V2};
 
@@ -45,10 +47,7 @@ fn a_trial_without_a_daemon_is_ended_by_its_guard() -> Checked {
     }
     // Not boot.interrupted, and not tried again: the guard left a word for the old system.
     bench.fails("rolledback", "health.timeout")?;
-    assert!(
-        !bench.device.path("state/overdue").exists()
-            || fs::read(bench.device.path("state/overdue"))?.iter().all(|byte| *byte != b'{')
-    );
+    assert_eq!(overdue::find(&bench.device.path("state")), None, "and it has had its effect");
     bench.settled(Slot::A, &V1)
 }
 

@@ -48,7 +48,7 @@ fn resets(faults: u8) -> Vec<World> {
 fn costs(faults: u8) -> Vec<World> {
     vec![
         World::new([Kind::Good, Kind::Good], false, faults).dear(),
-        World::new([Kind::Sick, Kind::Unbootable], false, faults),
+        World::new([Kind::Sick, Kind::Unbootable], false, faults).watched(),
     ]
 }
 

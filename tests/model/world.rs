@@ -91,6 +91,9 @@ pub struct World {
     price: u64,
     /// The cost that somebody agreed to for the present job.
     agreed: u64,
+    /// There is a guard over its trials that may find nobody there. It is only in lives that are about it: where it may
+    /// strike, there are many times more worlds.
+    is_watched: bool,
     /// What the guard over a trial left behind.
     word: Option<Overdue>,
     /// It cannot be removed any more.
@@ -160,6 +163,7 @@ impl World {
             committed: 0,
             price: CHEAP,
             agreed: 0,
+            is_watched: false,
             word: None,
             is_stuck: false,
             is_guarded: false,
@@ -169,6 +173,11 @@ impl World {
     /// The same device behind a link on which an update costs more than it may.
     pub fn dear(self) -> Self {
         Self { price: DEAR, ..self }
+    }
+
+    /// The same device with daemons that may not start, and a guard over them.
+    pub fn watched(self) -> Self {
+        Self { is_watched: true, ..self }
     }
 
     /// The same device with a factory reset, and a hub that wishes for the first update only.
@@ -292,7 +301,7 @@ impl World {
         let state = self.state();
         let job = state.job()?;
         let on_trial = self.booted == job.target && self.trial.is_some_and(|(slot, _)| slot == self.booted);
-        if !on_trial || self.holds(self.booted).is_good() {
+        if !self.is_watched || !on_trial || self.holds(self.booted).is_good() {
             return None;
         }
         let mut world = self.clone();
@@ -600,7 +609,7 @@ impl World {
         if self.state().job().is_some_and(|job| job.phase == Phase::Confirming) {
             worlds.extend(self.guarded(mutation));
             // Only where another trial comes after it that could be mistaken for this one.
-            if self.faults > 0 && self.kinds[1] == Kind::Unbootable {
+            if self.is_watched && self.faults > 0 {
                 // What the guard leaves cannot be removed.
                 worlds.push(Self { is_stuck: true, faults: self.faults - 1, ..self.clone() });
             }
