@@ -44,12 +44,14 @@ fn resets(faults: u8) -> Vec<World> {
     ]
 }
 
-/// Lives in which an update costs more than it may, or the guard over a trial has something to say.
+/// A life in which an update costs more than it may.
 fn costs(faults: u8) -> Vec<World> {
-    vec![
-        World::new([Kind::Good, Kind::Good], false, faults).dear(),
-        World::new([Kind::Sick, Kind::Unbootable], false, faults).watched(),
-    ]
+    vec![World::new([Kind::Good, Kind::Good], false, faults).dear()]
+}
+
+/// A life in which the guard over a trial has something to say.
+fn watched(faults: u8) -> Vec<World> {
+    vec![World::new([Kind::Sick, Kind::Unbootable], false, faults).watched()]
 }
 
 /// Without further faults, two updates that are both rolled back take no more: out and back, twice. A factory reset
@@ -85,7 +87,9 @@ fn explore_all(faults: u8) -> Explored {
     let threads: Vec<_> = updates(faults)
         .into_iter()
         .chain(resets(faults))
-        .chain(costs(faults))
+        // With a fault more this is as many worlds as all the others are.
+        .chain(costs(faults - 1))
+        .chain(watched(1))
         .map(|beginning| std::thread::spawn(move || explore(beginning, mutations::NONE)))
         .collect();
     let (mut worlds, mut edges) = (0, 0);
@@ -147,6 +151,7 @@ fn every_planted_defect_is_found() {
     };
     let all = mutations::ALL.iter().map(|it| (it, updates(1)));
     let all = all.chain(mutations::OF_COSTS.iter().map(|it| (it, costs(1))));
+    let all = all.chain(mutations::OF_GUARDS.iter().map(|it| (it, watched(1))));
     let all: Vec<_> = all.chain(mutations::OF_RESETS.iter().map(|it| (it, resets(1)))).collect();
     let count = all.len();
     let missed: Vec<_> =

@@ -294,7 +294,7 @@ pub const ALL: &[Mutation] = &[
     },
 ];
 
-/// Every planted defect of floors, costs and the guard's word.
+/// Every planted defect of floors and costs.
 pub const OF_COSTS: &[Mutation] = &[
     Mutation {
         name: "a trial raises the floor",
@@ -354,6 +354,10 @@ pub const OF_COSTS: &[Mutation] = &[
             }
         },
     },
+];
+
+/// Every planted defect of the guard's word.
+pub const OF_GUARDS: &[Mutation] = &[
     Mutation {
         name: "what the guard said is not heard",
         spoil: |before, _, event, after| {
