@@ -10,9 +10,8 @@ from .place import HOME, need, run, say
 PACKAGES = ("openssh-server,python3,curl,ca-certificates,network-manager,vim-tiny,iproute2,perl,git,gnupg,sudo,"
             "nginx-light,dbus,systemd-sysv,systemd-timesyncd,less,rsync,strace,tcpdump,sqlite3,jq,locales,kmod,udev,"
             "wpasupplicant,modemmanager,avahi-daemon,mosquitto,python3-requests,python3-yaml,openssl")
-DEBIAN = "deb http://deb.debian.org/debian bookworm main"
-NEWER = ("deb http://deb.debian.org/debian bookworm-updates main",
-         "deb http://deb.debian.org/debian-security bookworm-security main")
+# Of the package sources that mmdebstrap writes down, those of newer packages are left out: the release as it was.
+AS_RELEASED = r'--setup-hook=sed -i -E "/-(updates|security)/d" "$1/etc/apt/sources.list"'
 LEFT_OUT = ("dev/*", "var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/man", "usr/share/locale")
 UUID = "5b2f6d2e-7f5a-4c58-9d46-0d1c6f3f9a11"
 
@@ -45,10 +44,10 @@ def made() -> Path:
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     run("cargo", "build", "--locked", "--quiet", "--package", "twinboot", "--features", "fleet")
-    for version, sources in (("v1", (DEBIAN,)), ("v2", (DEBIAN, *NEWER))):
+    for version, options in (("v1", (AS_RELEASED,)), ("v2", ())):
         say(f"making the images of {version}")
         tree = work / version
-        run("mmdebstrap", "--quiet", "--variant=important", f"--include={PACKAGES}", "bookworm", tree, *sources)
+        run("mmdebstrap", "--quiet", "--variant=important", f"--include={PACKAGES}", *options, "bookworm", tree)
         for pattern in LEFT_OUT:
             for path in tree.glob(pattern):
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
