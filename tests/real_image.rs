@@ -195,7 +195,7 @@ impl Board {
         self.wait_for_reboot(&daemon);
         daemon.kill().unwrap();
         daemon.wait().unwrap();
-        let requests = self.requests(packed);
+        let requests = self.requests(packed, kills + 1);
         assert_eq!(requests.len(), kills + 1, "one request after each start");
         let firsts = requests.iter().skip(1).map(|(first, _)| *first);
         let again = |ends: Vec<u64>| {
@@ -212,7 +212,9 @@ impl Board {
             let output = self.twinboot().args(["status", "--json"]).output().unwrap();
             let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
             let fetched = status["progress"]["fetched"].as_u64().unwrap_or(0);
-            if fetched > 0 && fetched >= goal && status["phase"] == "downloading" {
+            // What was there at the start may be more than was aimed at. The whole length is known by an answer only.
+            let answered = !status["progress"]["total"].is_null();
+            if answered && fetched > 0 && fetched >= goal && status["phase"] == "downloading" {
                 return Some(fetched);
             }
             if !["idle", "accepted", "downloading"].contains(&status["phase"].as_str().unwrap_or("idle")) {
@@ -222,9 +224,16 @@ impl Board {
         }
     }
 
-    /// Each request for the image: its first byte, and how many bytes were sent, from the server's log.
-    fn requests(&self, packed: &str) -> Vec<(u64, u64)> {
-        let log = fs::read_to_string(self.at("access.log")).unwrap();
+    /// Each request for the image: its first byte, and how many bytes were sent, from the server's log. The server
+    /// writes a line when it has noticed that the client is gone, so that the last ones may take a moment.
+    fn requests(&self, packed: &str, expected: usize) -> Vec<(u64, u64)> {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let mut log = String::new();
+        while log.lines().filter(|line| line.contains(packed)).count() < expected && Instant::now() < deadline
+        {
+            std::thread::park_timeout(Duration::from_millis(20));
+            log = fs::read_to_string(self.at("access.log")).unwrap();
+        }
         let request = |line: &str| {
             let mut words = line.split('|').skip(1);
             let range = words.next().unwrap().trim_start_matches("bytes=").trim_end_matches('-').parse();
