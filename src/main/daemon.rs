@@ -243,8 +243,11 @@ async fn next(
     }
 }
 
-/// Ready when something is there that was missing.
+/// Ready when something is there that was missing. Where nothing is, it never is, and wakes nobody to find out.
 async fn healed(lacks: &[Lack]) {
+    if lacks.is_empty() {
+        std::future::pending::<()>().await;
+    }
     loop {
         tokio::time::sleep(LOOK_AGAIN).await;
         if lacks.iter().any(Lack::is_healed) {
