@@ -19,6 +19,7 @@ mod requests;
 mod secrets;
 mod settings;
 mod sides;
+mod state;
 #[path = "../support/mod.rs"]
 mod support;
 mod trials;
