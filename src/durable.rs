@@ -15,10 +15,12 @@
 //! files that an operator makes are [`Draft`]s.
 
 mod draft;
+#[cfg(test)]
+mod tests;
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt as _, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 pub use draft::{Draft, spool};
@@ -67,7 +69,9 @@ impl Generations {
     /// Opens `name` in `directory`, or makes it with room for payloads of up to `capacity` bytes less 24.
     ///
     /// # Errors
-    /// If the file cannot be opened for writing, or made. A symbolic link in its place is never followed.
+    /// If the file cannot be opened for writing, or made. A symbolic link in its place is never followed. A file that
+    /// others could read or write, or that belongs to somebody else, is made ours alone, and that is told: what is in it
+    /// has to prove itself anyway, and a device that comes back from a restored backup shall go on.
     pub fn open(directory: &Path, name: &str, capacity: usize) -> Result<Self, Error> {
         let path = directory.join(name);
         let fail = |action| {
@@ -82,6 +86,7 @@ impl Generations {
             }
             Err(error) => return Err(fail("opening")(error)),
         };
+        guard(&file, &path);
         if file.metadata().map_err(fail("reading"))?.len() < 2 * capacity as u64 {
             // Cut short by something else than us. Make it whole again; what is left of it counts as damaged.
             allocate(&file, capacity).map_err(fail("extending"))?;
@@ -229,6 +234,30 @@ fn open_existing(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+/// Makes the file ours alone again, should it have become anybody else's. What is in it may be a storage token.
+fn guard(file: &File, path: &Path) {
+    let Ok(metadata) = file.metadata() else { return };
+    let us = rustix::process::geteuid();
+    let (mode, owner) = (metadata.mode() & 0o7777, metadata.uid());
+    let is_foreign = owner != us.as_raw();
+    if mode & 0o077 == 0 && !is_foreign {
+        return;
+    }
+    let path = path.display();
+    let repaired = if is_foreign { rustix::fs::fchown(file, Some(us), None) } else { Ok(()) }
+        .and_then(|()| rustix::fs::fchmod(file, rustix::fs::Mode::from_raw_mode(0o600)));
+    match repaired {
+        Ok(()) => {
+            tracing::warn!("{path} was open to others (mode {mode:04o}, user {owner}) and is not any more");
+        }
+        Err(error) => tracing::warn!(
+            %error,
+            "{path} is open to others (mode {mode:04o}, user {owner}): run 'chown {us} {path}; chmod 600 {path}'",
+            us = us.as_raw(),
+        ),
+    }
+}
+
 /// Makes the file whole before it gets its name, and the name durable.
 fn create(directory: &Path, name: &str, capacity: usize) -> io::Result<()> {
     let temporary = directory.join(format!(".{name}.new"));
@@ -264,122 +293,4 @@ fn fill(file: &File, len: u64) -> io::Result<()> {
         at += count;
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
-    use super::*;
-
-    const CAPACITY: usize = 4096;
-
-    fn found(payload: &[u8]) -> Loaded {
-        Loaded::Found { payload: payload.to_vec(), damaged: None }
-    }
-
-    fn open(directory: &tempfile::TempDir) -> Generations {
-        Generations::open(directory.path(), "record", CAPACITY).unwrap()
-    }
-
-    #[test]
-    fn the_newest_is_found_again() {
-        let directory = tempfile::tempdir().unwrap();
-        assert_eq!(open(&directory).load(), Loaded::Empty);
-        for round in 0..5_u8 {
-            open(&directory).save(&[round; 100]).unwrap();
-            assert_eq!(open(&directory).load(), found(&[round; 100]));
-        }
-        let mut generations = open(&directory);
-        generations.clear().unwrap();
-        assert_eq!(generations.load(), Loaded::Empty);
-        assert_eq!(open(&directory).load(), Loaded::Empty);
-    }
-
-    /// A torn save: any prefix of it, in any unit, leaves the old or the new payload.
-    #[test]
-    fn every_torn_save_leaves_the_old_or_the_new() {
-        let directory = tempfile::tempdir().unwrap();
-        open(&directory).save(b"first").unwrap();
-        open(&directory).save(b"second, a little longer").unwrap();
-        let path = directory.path().join("record");
-        let before = fs::read(&path).unwrap();
-        open(&directory).save(b"third").unwrap();
-        let after = fs::read(&path).unwrap();
-        for cut in 0..CAPACITY {
-            let mut torn = before.clone();
-            torn[..cut].copy_from_slice(&after[..cut]);
-            fs::write(&path, &torn).unwrap();
-            let Loaded::Found { payload, .. } = open(&directory).load() else { panic!("lost at {cut}") };
-            assert!(payload == b"second, a little longer" || payload == b"third", "at {cut}");
-            open(&directory).save(b"healed").unwrap();
-            assert!(matches!(open(&directory).load(), Loaded::Found { payload, .. } if payload == b"healed"));
-        }
-    }
-
-    /// Any single damaged byte of the newest generation costs one generation at most, and is told.
-    #[test]
-    fn damage_costs_one_generation() {
-        let directory = tempfile::tempdir().unwrap();
-        open(&directory).save(b"older").unwrap();
-        open(&directory).save(b"newer").unwrap();
-        let path = directory.path().join("record");
-        let whole = fs::read(&path).unwrap();
-        for at in CAPACITY..CAPACITY + HEAD + b"newer".len() {
-            let mut damaged = whole.clone();
-            damaged[at] ^= 0x10;
-            fs::write(&path, &damaged).unwrap();
-            match open(&directory).load() {
-                Loaded::Found { payload, damaged: Some(why) } => {
-                    assert_eq!(payload, b"older");
-                    assert!(why.starts_with("generation 1: "), "{why}");
-                }
-                other => panic!("byte {at}: {other:?}"),
-            }
-        }
-    }
-
-    #[test]
-    fn garbage_is_damage_and_the_next_save_heals_it() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("record");
-        for garbage in [vec![0xff; 2 * CAPACITY], vec![b'x'; 10], b"twinboot".repeat(2000)] {
-            fs::write(&path, &garbage).unwrap();
-            let mut generations = open(&directory);
-            assert!(matches!(generations.load(), Loaded::Damaged(_)), "{} bytes", garbage.len());
-            generations.save(b"healed").unwrap();
-            assert!(matches!(open(&directory).load(), Loaded::Found { payload, .. } if payload == b"healed"));
-        }
-    }
-
-    /// Where a file system cannot allocate, zeros are written, and nothing that is there is touched.
-    #[test]
-    fn a_file_is_filled_up_where_it_cannot_be_allocated() {
-        let directory = tempfile::tempdir().unwrap();
-        open(&directory).save(b"kept").unwrap();
-        let path = directory.path().join("record");
-        let file = OpenOptions::new().write(true).open(&path).unwrap();
-        file.set_len(5000).unwrap();
-        fill(&file, 2 * CAPACITY as u64).unwrap();
-        fill(&file, 2 * CAPACITY as u64).unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().len(), 2 * CAPACITY as u64);
-        assert_eq!(open(&directory).load(), found(b"kept"));
-    }
-
-    #[test]
-    fn links_and_directories_are_not_followed_and_too_much_is_refused() {
-        let directory = tempfile::tempdir().unwrap();
-        let elsewhere = directory.path().join("elsewhere");
-        fs::write(&elsewhere, "precious").unwrap();
-        std::os::unix::fs::symlink(&elsewhere, directory.path().join("link")).unwrap();
-        fs::create_dir(directory.path().join("folder")).unwrap();
-        for name in ["link", "folder", "missing/record"] {
-            let error = Generations::open(directory.path(), name, CAPACITY).unwrap_err();
-            assert!(error.to_string().contains(name), "{error}");
-        }
-        assert_eq!(fs::read(&elsewhere).unwrap(), b"precious");
-        let mut generations = open(&directory);
-        generations.save(b"kept").unwrap();
-        assert!(generations.save(&vec![0; CAPACITY - HEAD + 1]).is_err());
-        assert_eq!(generations.load(), found(b"kept"));
-    }
 }

@@ -85,7 +85,7 @@
 //! | --- | --- |
 //! | What is to happen is durable before it happens; its result is written down after it. | [`engine`], where one function steps and saves |
 //! | What cannot be saved is not begun. On the way back from a trial, or to its commit, it is done all the same. | [`State::may_act_unsaved`](update::State::may_act_unsaved) |
-//! | The kernel and the bootloader outrank our record. A trial that it cannot explain is undone. | [`Facts`](update::Facts), [`Record::step`](update::Record::step) |
+//! | The kernel and the bootloader outrank our record. A trial that it cannot explain is undone; unless the slot to go back to is empty. | [`Facts`](update::Facts), [`Record::step`](update::Record::step) |
 //! | What runs, or boots by default, is never written. | [`TargetSlot`](model::TargetSlot), and by device number [`TargetDevice`](slots::TargetDevice) |
 //! | No new image is armed that was not read back in this process. | [`VerifiedSlot`](model::VerifiedSlot) |
 //! | One verb of the bootloader is one atomic write, read back. No environment is ever made up. | [`Bootloader`](boot::Bootloader), [`boot::uboot`] |

@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_that_others_may_read_is_refused_except_among_credentials() {
+    fn p121_a_file_that_others_may_read_is_refused_except_among_credentials() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("secret");
         let mode = |mode| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_another_user_is_refused() {
+    fn p121_a_file_of_another_user_is_refused() {
         let path = Path::new("cs");
         let error = guarded(path, "a key", 0o100_600, 1001, 0).unwrap_err().to_string();
         assert!(error.contains("user 1001") && error.contains("chown"), "{error}");

@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn certificates_are_not_judged_by_a_clock_in_1970() {
+    fn p134_certificates_are_not_judged_by_a_clock_in_1970() {
         let at = |believed_from| {
             let otherwise = Duration::from_secs(7);
             let floor = ClockFloor { believed_from: Duration::from_secs(believed_from), otherwise };

@@ -87,7 +87,7 @@ fn memory(what: &str) -> u64 {
 
 #[test]
 #[ignore = "deep: makes and installs images of 192 MiB"]
-fn deep_a_bundle_is_installed_in_little_memory() {
+fn deep_p137_a_bundle_is_installed_in_little_memory() {
     let (directory, maker) = (tempfile::tempdir().unwrap(), Maker::new());
     let path = |name: &str| directory.path().join(name);
     make(directory.path(), &maker);

@@ -259,7 +259,7 @@ fn peers_taking_turns_for_a_long_time() {
 
 #[test]
 #[ignore = "peers: needs grub-editenv"]
-fn peers_what_the_tool_refuses_we_refuse() {
+fn peers_p095_what_the_tool_refuses_we_refuse() {
     const CASES: usize = 500;
     let mut random = Random::new(4);
     let (mut refused, mut stricter) = (0, 0);
@@ -314,7 +314,7 @@ fn peers_what_the_tool_refuses_we_refuse() {
 /// is cut short, made or renamed.
 #[test]
 #[ignore = "peers: needs strace and grub-editenv"]
-fn peers_a_verb_is_one_write_and_one_flush() {
+fn peers_p090_a_verb_is_one_write_and_one_flush() {
     const CHILD: &str = "TWINBOOT_TRACED_BLOCK";
     let verbs = |board: &mut Grub| {
         board.revert(Slot::B).unwrap();
@@ -340,7 +340,7 @@ fn peers_a_verb_is_one_write_and_one_flush() {
     let mut strace = Command::new("strace");
     let calls = "trace=pwrite64,pwritev,write,fsync,fdatasync,openat,ftruncate,truncate,rename,renameat2";
     strace.args(["-f", "-y", "-e", calls, "-o"]).arg(&trace).arg(std::env::current_exe().unwrap());
-    strace.args(["--exact", "peers_a_verb_is_one_write_and_one_flush", "--ignored"]);
+    strace.args(["--exact", "peers_p090_a_verb_is_one_write_and_one_flush", "--ignored"]);
     assert!(strace.env(CHILD, board.path()).stdout(Stdio::null()).status().unwrap().success());
     let trace = fs::read_to_string(trace).unwrap();
     let name = board.path().display().to_string();

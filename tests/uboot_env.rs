@@ -423,7 +423,7 @@ fn peers_taking_turns_for_a_long_time() {
 /// What the kernel is asked to do in one verb: one write of the whole copy, one flush, in this order.
 #[test]
 #[ignore = "peers: needs strace"]
-fn peers_a_verb_is_one_write_and_one_flush() {
+fn peers_p090_a_verb_is_one_write_and_one_flush() {
     const CHILD: &str = "TWINBOOT_TRACED_BOARD";
     if let Some(config) = std::env::var_os(CHILD) {
         let values = PerSlot { a: "a".to_owned(), b: "b".to_owned() };
@@ -441,7 +441,7 @@ fn peers_a_verb_is_one_write_and_one_flush() {
     let mut strace = Command::new("strace");
     strace.args(["-f", "-y", "-e", "trace=pwrite64,pwritev,write,fsync,fdatasync,flock", "-o"]).arg(&trace);
     strace.arg(std::env::current_exe().unwrap());
-    strace.args(["--exact", "peers_a_verb_is_one_write_and_one_flush", "--ignored"]);
+    strace.args(["--exact", "peers_p090_a_verb_is_one_write_and_one_flush", "--ignored"]);
     let status = strace.env(CHILD, board.path("fw_env.config")).stdout(Stdio::null()).status().unwrap();
     assert!(status.success());
     let trace = fs::read_to_string(trace).unwrap();

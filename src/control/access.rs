@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn strangers_may_only_ask_and_members_need_a_digest_for_files() {
+    fn p114_strangers_may_only_ask_and_members_need_a_digest_for_files() {
         let install = |location: Location, sha256| {
             let artifact = Artifact { version: None, location, sha256, size: None };
             Request::Install(Box::new(Install::new(artifact, Origin::Local, None)))

@@ -202,7 +202,7 @@ fn a_watcher_hears_every_change_until_the_daemon_goes() {
 }
 
 #[test]
-fn junk_and_floods_are_answered_and_dropped_and_the_daemon_goes_on() {
+fn p114_junk_and_floods_are_answered_and_dropped_and_the_daemon_goes_on() {
     let daemon = Daemon::start();
     for junk in [b"\n".as_slice(), b"\0\xff\xfe\n", b"GET / HTTP/1.1\r\n\r\n", b"{\"request\":\n"] {
         assert_eq!(code(&exchange(&daemon, junk)), "request.invalid");
@@ -238,7 +238,7 @@ fn the_longest_address_fits_into_a_request() {
 }
 
 #[test]
-fn half_a_request_is_given_up_after_five_seconds() {
+fn p114_half_a_request_is_given_up_after_five_seconds() {
     let daemon = Daemon::start();
     let began = Instant::now();
     let mut silent = daemon.raw();
@@ -251,7 +251,7 @@ fn half_a_request_is_given_up_after_five_seconds() {
 }
 
 #[test]
-fn a_crowd_is_turned_away_and_the_daemon_stays_reachable() {
+fn p114_a_crowd_is_turned_away_and_the_daemon_stays_reachable() {
     let daemon = Daemon::start();
     // We are root or the daemon's own user here, so ours is the larger limit.
     let crowd: Vec<_> = (0..12).map(|_| daemon.raw()).collect();
@@ -296,7 +296,7 @@ fn bind(path: &Path, group: &str) -> Result<Server, Error> {
 }
 
 #[test]
-fn the_socket_is_for_root_and_the_group_and_goes_with_the_daemon() {
+fn p114_the_socket_is_for_root_and_the_group_and_goes_with_the_daemon() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("new/s");
     let us = rustix::process::getegid().as_raw();
@@ -311,7 +311,7 @@ fn the_socket_is_for_root_and_the_group_and_goes_with_the_daemon() {
 }
 
 #[test]
-fn what_is_in_the_way_is_never_followed_or_destroyed() {
+fn p115_what_is_in_the_way_is_never_followed_or_destroyed() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
     fs::write(at("file"), "precious").unwrap();
@@ -339,7 +339,7 @@ fn what_is_in_the_way_is_never_followed_or_destroyed() {
 }
 
 #[test]
-fn a_directory_that_others_can_write_is_refused() {
+fn p115_a_directory_that_others_can_write_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
     let error = bind(&directory.path().join("s"), "x").unwrap_err();

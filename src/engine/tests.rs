@@ -2,6 +2,7 @@
 //! that really chooses, and a hub that is the test. Time stands still unless nothing else can happen.
 #![allow(clippy::unwrap_used)]
 
+mod faults;
 mod hooks;
 mod overdue;
 mod policy;
@@ -60,6 +61,7 @@ impl Device {
         for slot in ["a", "b"] {
             fs::write(directory.path().join(slot), vec![0; 1 << 20]).unwrap();
         }
+        fs::write(directory.path().join("a"), "factory".repeat(100_000)).unwrap();
         let (store, rom) = (FakeStore::default(), FakeBootloader::new(Slot::A, 2));
         let factory = Factory::default();
         let ask_again = Duration::from_secs(30);
@@ -291,7 +293,7 @@ async fn an_update_goes_through_and_is_told_truly() {
 
 /// A state disk that became read-only in the middle of an update: the daemon must start and answer all the same.
 #[tokio::test(start_paused = true)]
-async fn an_unwritable_state_stops_the_update_and_not_the_daemon() {
+async fn p085_an_unwritable_state_stops_the_update_and_not_the_daemon() {
     let mut device = Device::new();
     device.rules.consent = true;
     let mut daemon = device.start();
@@ -329,7 +331,7 @@ async fn an_update_that_cannot_be_saved_can_be_cancelled() {
 
 /// What ended while the state disk was broken must not be undone by the next start, once the disk is well again.
 #[tokio::test(start_paused = true)]
-async fn an_end_that_could_not_be_saved_is_saved_later() {
+async fn p085_an_end_that_could_not_be_saved_is_saved_later() {
     let mut device = Device::new();
     let mut daemon = device.start();
     daemon.wish(device.desired("v2")).await;
@@ -350,7 +352,7 @@ async fn an_end_that_could_not_be_saved_is_saved_later() {
 
 /// A trial that no record explains is undone, even where no record can be kept.
 #[tokio::test(start_paused = true)]
-async fn an_unknown_trial_is_undone_without_a_state_directory() {
+async fn p086_an_unknown_trial_is_undone_without_a_state_directory() {
     let mut device = Device::new();
     device.rom.set_trial(Slot::B);
     device.power_cycle();
@@ -405,7 +407,7 @@ async fn a_later_update_knows_that_the_hub_was_reached() {
 
 /// Another program held the environment's lock at the start: the trial that nobody knows is found later.
 #[tokio::test(start_paused = true)]
-async fn a_trial_is_found_once_the_bootloader_can_be_asked() {
+async fn p094_a_trial_is_found_once_the_bootloader_can_be_asked() {
     let mut device = Device::new();
     device.rom.set_trial(Slot::B);
     device.power_cycle();
@@ -424,7 +426,7 @@ async fn a_trial_is_found_once_the_bootloader_can_be_asked() {
 
 /// A bootloader that cannot be asked is no reason to stop answering, and nothing is begun with it.
 #[tokio::test(start_paused = true)]
-async fn without_a_bootloader_updates_fail_with_the_reason() {
+async fn p093_without_a_bootloader_updates_fail_with_the_reason() {
     let device = Device::new();
     device.rom.set_unreadable(true);
     let mut daemon = device.start();

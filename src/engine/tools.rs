@@ -141,9 +141,21 @@ impl Tools {
     /// is also told that this boot was a good one: a loader that counts every boot down would otherwise run out.
     ///
     /// # Errors
-    /// If it cannot be asked.
+    /// If it cannot be asked, or told what it must be.
     pub fn look(&mut self, state: &State, booted: Slot) -> Result<BootView, Reason> {
         let view = self.bootloader.view().map_err(|error| error.reason())?;
+        if self.is_no_trial(&view, state, booted) {
+            // Left alone, the loader itself would go there in a few boots; undone, as a trial that nobody knows is, at
+            // the next one. Neither would ever come up.
+            self.bootloader.commit(booted, None).map_err(|error| error.reason())?;
+            let mut view = self.bootloader.view().map_err(|error| error.reason())?;
+            view.warnings.push(format!(
+                "the bootloader had slot {booted} on trial, and slot {}, to go back to, is empty: slot {booted} stays; look for \
+                 who sets the bootloader's variables",
+                !booted
+            ));
+            return Ok(view);
+        }
         if *state == State::Idle && view.trial.is_none() && view.default == booted {
             if let Err(error) = self.bootloader.commit(booted, None) {
                 tracing::warn!(%error, "the bootloader could not be told of a good boot");
@@ -151,6 +163,14 @@ impl Tools {
             return self.bootloader.view().map_err(|error| error.reason());
         }
         Ok(view)
+    }
+
+    /// Whether the bootloader's variables speak of a trial of the running system that can be none: whoever begins one runs
+    /// from the other slot, and that is empty. Somebody set them by hand.
+    fn is_no_trial(&self, view: &BootView, state: &State, booted: Slot) -> bool {
+        let is_ours = state.job().is_some_and(|job| job.target == booted);
+        let on_trial = view.trial == Some(booted) && view.default != booted;
+        on_trial && !is_ours && self.slots.is_blank(!booted).unwrap_or(false)
     }
 
     /// What the bootloader says, for the status; `None` if it cannot be asked.

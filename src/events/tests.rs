@@ -309,7 +309,7 @@ fn a_contested_identity_is_told_at_once_and_then_every_ten_minutes() {
 }
 
 #[test]
-fn a_terminal_shows_plain_lines_that_nobody_can_forge() {
+fn p118_a_terminal_shows_plain_lines_that_nobody_can_forge() {
     let update = Update::new();
     let shown = lines(|| {
         update_succeeded(&update.about());
@@ -327,9 +327,9 @@ fn a_terminal_shows_plain_lines_that_nobody_can_forge() {
     );
 }
 
-/// Runs itself again with standard error on a full disk: complaining about that there would panic.
+/// Runs itself again with standard error on a full disk, on a pipe that nobody reads, and closed: complaining about that there would panic.
 #[test]
-fn a_full_disk_or_closed_stream_is_survived() {
+fn p140_a_full_disk_or_closed_stream_is_survived() {
     const CHILD: &str = "TWINBOOT_TEST_OF_A_FULL_DISK";
     if std::env::var_os(CHILD).is_some() {
         init(false, true);
@@ -337,11 +337,25 @@ fn a_full_disk_or_closed_stream_is_survived() {
         return;
     }
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
-    child.args(["--exact", "events::tests::a_full_disk_or_closed_stream_is_survived", "--nocapture"]);
-    let output = child.env(CHILD, "1").stderr(full).output().unwrap();
-    let stdout = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && stdout.contains("1 passed"), "{stdout}");
+    // A journal that went away, as far as a stream can tell: nobody reads any more.
+    let (reader, gone) = std::io::pipe().unwrap();
+    drop(reader);
+    for (what, stream, shell) in [
+        ("a full disk", full.into(), r#"exec "$@""#),
+        ("a reader that went", std::process::Stdio::from(gone), r#"exec "$@""#),
+        ("a closed stream", std::process::Stdio::null(), r#"exec "$@" 2>&-"#),
+    ] {
+        let mut child = std::process::Command::new("/bin/sh");
+        child.args(["-c", shell, "sh"]).arg(std::env::current_exe().unwrap());
+        child.args([
+            "--exact",
+            "events::tests::p140_a_full_disk_or_closed_stream_is_survived",
+            "--nocapture",
+        ]);
+        let output = child.env(CHILD, "1").stderr(stream).output().unwrap();
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && stdout.contains("1 passed"), "{what}: {stdout}");
+    }
 }
 
 /// Runs itself again where /run is its own, and plays the journal there.

@@ -72,7 +72,7 @@ async fn the_first_failure_decides() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_deadline_counts_from_the_boot_and_names_what_was_waited_for() {
+async fn p102_the_deadline_counts_from_the_boot_and_names_what_was_waited_for() {
     let for_ever = vec![wait("no carrier"); 1000];
     let clock = booted(Duration::from_secs(50));
     let mut checks = [Scripted::boxed("fine", &[]), Scripted::boxed("modem", &for_ever)];
@@ -104,7 +104,7 @@ async fn a_check_that_never_answers_is_left_at_the_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn time_spent_in_suspend_counts() {
+async fn p136_time_spent_in_suspend_counts() {
     let for_ever = vec![wait("x"); 1000];
     let asked = Cell::new(0);
     let jumps = || {

@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_unit_that_fails_and_stays_failed_is_one() {
+    async fn p100_a_unit_that_fails_and_stays_failed_is_one() {
         let mut check = check(units(&["old.service"]));
         let now = units(&["app.service", "old.service", "noise.service.d"]);
         let why = "units failed that had not failed before the update: app.service, noise.service.d";

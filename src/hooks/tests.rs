@@ -95,7 +95,7 @@ async fn the_first_that_does_not_ends_it_and_is_named() {
 }
 
 #[tokio::test]
-async fn what_must_not_be_run_is_not_passed_over() {
+async fn p116_what_must_not_be_run_is_not_passed_over() {
     let bench = Bench::new();
     let path = bench.add(Stage::PostBoot, "10-migrate", "exit 0");
     mode(&path, 0o777);

@@ -59,7 +59,7 @@ fn a_simulated_boot_began_when_its_file_says() {
 }
 
 #[test]
-fn a_clock_that_was_never_set_is_no_clock() {
+fn p134_a_clock_that_was_never_set_is_no_clock() {
     let floor = SystemTime::UNIX_EPOCH + Duration::from_millis(CLOCK_FLOOR.0);
     assert_eq!(CLOCK_FLOOR.to_string(), "2026-01-01T00:00:00.000Z");
     assert_eq!(plausible(floor), Some(CLOCK_FLOOR));

@@ -273,7 +273,7 @@ async fn a_refused_token_is_replaced_by_a_fresh_one_and_never_final() {
 }
 
 #[tokio::test]
-async fn a_clock_that_starts_in_1970_counts_from_the_floor() {
+async fn p134_a_clock_that_starts_in_1970_counts_from_the_floor() {
     let server = Server::start().await;
     let device = Device::start(&server, quick());
     device.clock.store(5000, Ordering::Relaxed);

@@ -38,7 +38,7 @@ pub enum Failure {
     /// A redirect leads somewhere that is not allowed, or in circles.
     #[serde(rename = "download.redirect")]
     DownloadRedirect,
-    /// The server answers with something that contradicts itself or the request.
+    /// The server answers with something that contradicts itself or the request, or is no HTTP.
     #[serde(rename = "download.http-answer")]
     DownloadHttpAnswer,
     /// Slower than the configured floor, again and again.
@@ -259,7 +259,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn details_are_one_printable_line() {
+    fn p118_details_are_one_printable_line() {
         let reason = Failure::Unhealthy.because(" broken\n\u{1b}[31mred\u{1b}[0m ");
         assert_eq!(reason.to_string(), "broken  [31mred [0m (health.failed)");
         assert_eq!(Failure::Unhealthy.because("x".repeat(1000)).detail.len(), Reason::MAX_DETAIL);

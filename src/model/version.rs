@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn labels_are_short_and_printable() {
+    fn p118_labels_are_short_and_printable() {
         for good in ["1", "2.8.5", "v1.0-rc.1+build~5", &"9".repeat(64)] {
             assert!(good.parse::<Version>().is_ok(), "{good}");
         }

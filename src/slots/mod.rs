@@ -9,6 +9,7 @@
 //! behind the other. Each but the last is filled exactly by an image, so it is as large in both slots. The last is the root
 //! file system; it tells which slot is booted.
 
+mod blank;
 mod device;
 mod name;
 mod part;

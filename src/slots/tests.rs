@@ -97,16 +97,26 @@ fn facts_that_disagree_or_say_nothing_are_errors_that_name_them() {
 }
 
 #[test]
-fn two_names_for_one_slot_are_refused_everywhere() {
+fn p070_two_names_for_one_slot_are_refused_everywhere() {
     let machine = Machine::new(4096);
     fs::remove_file(machine.path("b.img")).unwrap();
     symlink(machine.path("a.img"), machine.path("b.img")).unwrap();
     assert!(matches!(machine.booted("twinboot.slot=a"), Err(Error::SameDevice { .. })));
     assert!(matches!(machine.open(), Err(Error::SameDevice { .. })));
+    // As udev names devices: a link of a link; the path itself; and another name of the same file.
+    let by = machine.path("dev/disk/by-partuuid");
+    fs::create_dir_all(&by).unwrap();
+    symlink(machine.path("b.img"), by.join("0a1b-02")).unwrap();
+    fs::hard_link(machine.path("a.img"), machine.path("again.img")).unwrap();
+    for other in [by.join("0a1b-02"), machine.path("a.img"), machine.path("again.img")] {
+        let settings = Settings { a: vec![machine.path("a.img")], b: vec![other.clone()], allow_files: true };
+        let opened = TargetDevice::open(&SlotMap::new(settings), target(Slot::B), Slot::A);
+        assert!(matches!(opened, Err(Error::SameDevice { .. })), "{other:?}");
+    }
 }
 
 #[test]
-fn a_missing_second_slot_does_not_hide_the_booted_one() {
+fn p071_a_missing_second_slot_does_not_hide_the_booted_one() {
     let machine = Machine::new(4096);
     fs::remove_file(machine.path("b.img")).unwrap();
     assert_eq!(machine.booted("twinboot.slot=a").unwrap(), Slot::A);
@@ -114,7 +124,7 @@ fn a_missing_second_slot_does_not_hide_the_booted_one() {
 }
 
 #[test]
-fn what_is_no_slot_is_refused() {
+fn p071_what_is_no_slot_is_refused() {
     let machine = Machine::new(4096);
     let strict = SlotMap::new(Settings {
         a: vec![machine.path("a.img")],
@@ -148,7 +158,7 @@ fn an_open_target_is_ours_alone() {
 }
 
 #[test]
-fn users_of_a_device_are_named() {
+fn p071_users_of_a_device_are_named() {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path();
     let number = rustix::fs::makedev(179, 3);
@@ -253,7 +263,7 @@ fn run(program: &str, arguments: &[&str]) {
 
 #[test]
 #[ignore = "peers: needs root, loop devices and mke2fs"]
-fn peers_a_block_device_is_ours_alone_and_read_past_the_cache() {
+fn peers_p067_p071_a_block_device_is_ours_alone_and_read_past_the_cache() {
     let machine = Machine::new(16 << 20);
     let (a, b) = (Loop::new(&machine.path("a.img")), Loop::new(&machine.path("b.img")));
     let map = SlotMap::new(Settings { a: vec![(&a.0).into()], b: vec![(&b.0).into()], allow_files: false });
@@ -287,7 +297,7 @@ fn peers_a_block_device_is_ours_alone_and_read_past_the_cache() {
 
 #[test]
 #[ignore = "peers: needs root, loop devices and mke2fs"]
-fn peers_a_mounted_companion_of_the_target_is_refused_and_that_of_the_booted_slot_is_not() {
+fn peers_p071_a_mounted_companion_of_the_target_is_refused_and_that_of_the_booted_slot_is_not() {
     let machine = Machine::new(16 << 20);
     for name in ["boot-a.img", "boot-b.img"] {
         fs::File::create(machine.path(name)).unwrap().set_len(4 << 20).unwrap();

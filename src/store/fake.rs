@@ -15,6 +15,16 @@ struct Inner {
     saves: u32,
     refuses: bool,
     lost: Option<String>,
+    on_save: Option<OnSave>,
+}
+
+/// What happens when a record was saved.
+struct OnSave(Box<dyn FnMut(&Record) + Send>);
+
+impl std::fmt::Debug for OnSave {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OnSave")
+    }
 }
 
 impl FakeStore {
@@ -26,6 +36,11 @@ impl FakeStore {
     /// Every load finds nothing that can be read, for this reason.
     pub fn lose(&self, why: &str) {
         self.lock().lost = Some(why.into());
+    }
+
+    /// From now on this is done with each record that was saved, before whoever saved it goes on.
+    pub fn on_save(&self, act: impl FnMut(&Record) + Send + 'static) {
+        self.lock().on_save = Some(OnSave(Box::new(act)));
     }
 
     /// What a load would find.
@@ -58,6 +73,9 @@ impl StateStore for FakeStore {
         }
         inner.saves += 1;
         inner.record = Some(record.clone());
+        if let Some(OnSave(act)) = &mut inner.on_save {
+            act(record);
+        }
         Ok(())
     }
 }

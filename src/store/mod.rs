@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_cannot_be_one_is_told_and_tried_again() {
+    fn p085_a_directory_that_cannot_be_one_is_told_and_tried_again() {
         let directory = tempfile::tempdir().unwrap();
         let blocked = directory.path().join("file");
         fs::write(&blocked, "in the way").unwrap();
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_of_another_schema_is_unreadable_and_says_so() {
+    fn p084_a_record_of_another_schema_is_unreadable_and_says_so() {
         let directory = tempfile::tempdir().unwrap();
         let mut file = Generations::open(directory.path(), "record", CAPACITY).unwrap();
         for (payload, words) in

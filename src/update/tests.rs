@@ -260,7 +260,7 @@ fn run(record: &mut Record, now: &Facts, events: impl IntoIterator<Item = Event>
 
 /// The power may go after the bootloader was armed and before that was noted.
 #[test]
-fn a_trial_counts_even_if_arming_was_not_noted() {
+fn p086_a_trial_counts_even_if_arming_was_not_noted() {
     let mut record = record(Phase::Applying, 0);
     run(&mut record, &facts("2", NEW), [Event::Started, failed(Failure::Unhealthy), Event::Done]);
     run(&mut record, &facts("3", OLD), [Event::Started, Event::Done]);
@@ -301,7 +301,7 @@ fn a_reboot_that_is_refused_does_not_keep_updates_out() {
 
 /// The record of a commit may be lost with the newest generation; the commit is not.
 #[test]
-fn what_the_bootloader_holds_committed_is_not_judged_again() {
+fn p086_what_the_bootloader_holds_committed_is_not_judged_again() {
     let rebooting = Phase::Rebooting { since: here() };
     for phase in [Phase::Applying, rebooting, Phase::Confirming, Phase::Committing] {
         let mut record = record(phase, 1);
@@ -326,7 +326,7 @@ const OLD_RECORD: &str = r#"{"schema":1,"state":{"busy":{"id":"6a1f2f1c04a1a6ad"
 
 /// An update of twinboot itself brings a daemon that finds the record of the one before it, and goes on with it.
 #[test]
-fn a_record_of_an_older_version_is_read() {
+fn p084_a_record_of_an_older_version_is_read() {
     let record = Record::decode(OLD_RECORD.as_bytes()).unwrap();
     let job = record.state.job().unwrap();
     assert_eq!((job.consent, job.terms), (Some(Consent { by: Origin::Local, at: None }), Terms::default()));
@@ -338,7 +338,7 @@ fn a_record_of_an_older_version_is_read() {
 
 /// And the other way: what a new system on trial wrote, the old one reads when it is back. It needs `consented`.
 #[test]
-fn an_older_version_finds_what_it_needs_in_our_record() {
+fn p084_an_older_version_finds_what_it_needs_in_our_record() {
     let record = Record::decode(OLD_RECORD.as_bytes()).unwrap();
     let ours: serde_json::Value = serde_json::from_slice(&record.encode()).unwrap();
     let theirs: serde_json::Value = serde_json::from_str(OLD_RECORD).unwrap();

@@ -2,11 +2,11 @@
 
 use std::fs;
 
-use super::support::{Checked, Slot};
+use super::support::{Checked, Happening, Slot};
 use super::{Bench, LIMIT, MIB, V1, V2};
 
 #[test]
-fn one_damaged_copy_of_the_environment_is_survived_told_and_healed() -> Checked {
+fn p091_one_damaged_copy_of_the_environment_is_survived_told_and_healed() -> Checked {
     for copy in [0, 1] {
         let bench = Bench::off("")?;
         bench.device.environment().corrupt(copy)?;
@@ -25,7 +25,7 @@ fn one_damaged_copy_of_the_environment_is_survived_told_and_healed() -> Checked 
 }
 
 #[test]
-fn without_any_environment_nothing_is_installed_and_the_report_says_why() -> Checked {
+fn p092_without_any_environment_nothing_is_installed_and_the_report_says_why() -> Checked {
     let bench = Bench::off("")?;
     for copy in [0, 1] {
         bench.device.environment().corrupt(copy)?;
@@ -43,8 +43,50 @@ fn without_any_environment_nothing_is_installed_and_the_report_says_why() -> Che
     Ok(())
 }
 
+/// Settings that do not lead to the environment: nothing is fetched for them, and nothing written to what they lead to.
 #[test]
-fn without_its_state_the_daemon_starts_anew_from_what_the_bootloader_says() -> Checked {
+fn p093_where_the_environment_is_not_found_nothing_is_begun() -> Checked {
+    for wrong in ["missing", "size", "device"] {
+        let bench = Bench::off("")?;
+        let file = bench.device.path("fw_env.config");
+        let text = fs::read_to_string(&file)?;
+        match wrong {
+            "missing" => fs::remove_file(&file)?,
+            "size" => fs::write(&file, text.replace("0x4000", "0x2000"))?,
+            _ => fs::write(&file, text.replace("/env0", "/slot-b").replace("/env1", "/slot-b"))?,
+        }
+        let variables = bench.device.environment().load();
+        bench.device.power_on()?;
+        let image = bench.publish("2.0.0", &V2);
+        bench.cloud.desire(image.desired())?;
+        bench.fails("error", "boot.unreadable")?;
+        bench.is_untouched()?;
+        assert_eq!(bench.device.environment().load(), variables, "{wrong}");
+    }
+    Ok(())
+}
+
+/// Somebody, or a script of the board, set the loader's variables as if the running system was on trial, and what it would
+/// go back to is an empty slot.
+#[test]
+fn p113_a_trial_that_somebody_set_by_hand_is_told_and_costs_no_system() -> Checked {
+    let bench = Bench::new()?;
+    bench.device.power_cut();
+    let mut variables = bench.device.environment().load().unwrap();
+    variables.set("upgrade_available", "1");
+    variables.set("bootcount", "1");
+    bench.device.environment().save(&variables)?;
+    let from = bench.device.now();
+    bench.cloud.idle_after(|| bench.device.power_on())?;
+    let told = |it: &Happening| matches!(it, Happening::Said(line) if line.contains("on trial"));
+    bench.device.wait("a word about it", from, LIMIT, |it| told(it).then_some(()))?;
+    assert_eq!(bench.device.booted(), Some(Slot::A), "{}", bench.device.tail());
+    bench.update("2.0.0", &V2)?;
+    bench.settled(Slot::B, &V2)
+}
+
+#[test]
+fn p081_without_its_state_the_daemon_starts_anew_from_what_the_bootloader_says() -> Checked {
     let bench = Bench::new()?;
     bench.update("2.0.0", &V2)?;
     bench.device.power_cut();
@@ -57,7 +99,7 @@ fn without_its_state_the_daemon_starts_anew_from_what_the_bootloader_says() -> C
 }
 
 #[test]
-fn damaged_state_in_mid_download_costs_the_download_and_nothing_else() -> Checked {
+fn p081_damaged_state_in_mid_download_costs_the_download_and_nothing_else() -> Checked {
     let bench = Bench::new()?;
     let image = bench.publish("2.0.0", &V2);
     bench.cloud.slow(&image, 2 << 20);
@@ -79,7 +121,7 @@ fn damaged_state_in_mid_download_costs_the_download_and_nothing_else() -> Checke
 }
 
 #[test]
-fn what_could_not_be_remembered_is_not_begun() -> Checked {
+fn p085_what_could_not_be_remembered_is_not_begun() -> Checked {
     let bench = Bench::off("")?;
     let state = bench.device.path("state");
     fs::remove_dir(&state)?;

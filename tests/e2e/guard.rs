@@ -24,7 +24,7 @@ impl Bench {
 }
 
 #[test]
-fn a_trial_without_a_daemon_is_ended_by_its_guard() -> Checked {
+fn p099_a_trial_without_a_daemon_is_ended_by_its_guard() -> Checked {
     let bench = Bench::with("[health]\ndeadline = \"1h\"\n")?;
     let mut from = bench.is_on_trial()?;
     let deadline = |text: &str| {

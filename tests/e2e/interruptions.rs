@@ -44,7 +44,7 @@ pub(super) fn resumed_close_by(bench: &Bench, image: &Published) {
 }
 
 #[test]
-fn kills_at_any_moment_of_the_download_lose_nothing() -> Checked {
+fn p077_kills_at_any_moment_of_the_download_lose_nothing() -> Checked {
     let mut dice = Dice::new();
     let bench = Bench::new()?;
     let image = bench.publish("2.0.0", &LONG);
@@ -134,18 +134,24 @@ fn a_file_that_changes_meanwhile_is_begun_anew_and_never_mixed() -> Checked {
 }
 
 #[test]
-fn an_orderly_stop_is_quick_and_goes_on_where_it_was() -> Checked {
-    let bench = Bench::new()?;
-    let image = bench.publish("2.0.0", &LONG);
-    bench.cloud.slow(&image, 8 << 20);
-    bench.cloud.desire(image.desired())?;
-    bench.cloud.wait_sent(&image, 6 << 20, LIMIT)?;
-    let took = bench.device.stop_daemon()?;
-    assert!(took <= Duration::from_secs(5), "{took:?}");
-    bench.device.start_daemon()?;
-    bench.runs("2.0.0")?;
-    bench.settled(Slot::B, &LONG)?;
-    resumed_close_by(&bench, &image);
-    assert_eq!(bench.cloud.requests(&image).len(), 2);
+fn p106_p141_an_orderly_stop_is_quick_and_goes_on_where_it_was() -> Checked {
+    for is_reboot in [false, true] {
+        let bench = Bench::new()?;
+        let image = bench.publish("2.0.0", &LONG);
+        bench.cloud.slow(&image, 8 << 20);
+        bench.cloud.desire(image.desired())?;
+        bench.cloud.wait_sent(&image, 6 << 20, LIMIT)?;
+        let took = bench.device.stop_daemon()?;
+        assert!(took <= Duration::from_secs(5), "{took:?}");
+        if is_reboot {
+            bench.device.power_cycle()?;
+        } else {
+            bench.device.start_daemon()?;
+        }
+        bench.runs("2.0.0")?;
+        bench.settled(Slot::B, &LONG)?;
+        resumed_close_by(&bench, &image);
+        assert_eq!(bench.cloud.requests(&image).len(), 2);
+    }
     Ok(())
 }

@@ -8,6 +8,7 @@ mod damage;
 mod guard;
 mod hooks;
 mod interruptions;
+mod limits;
 mod methods;
 mod missing;
 mod parts;
@@ -19,6 +20,7 @@ mod requests;
 mod secrets;
 mod settings;
 mod sides;
+mod state;
 #[path = "../support/mod.rs"]
 mod support;
 mod trials;

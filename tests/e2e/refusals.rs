@@ -120,7 +120,7 @@ fn a_system_of_another_version_than_promised_is_not_kept() -> Checked {
 }
 
 #[test]
-fn p007_an_image_that_does_not_fit_is_not_begun() -> Checked {
+fn p007_p066_an_image_that_does_not_fit_is_not_begun() -> Checked {
     let bench = Bench::new()?;
     // A byte more than the slot has.
     let image = bench.publish("2.0.0", &vec![0x5a; (64 << 20) + 1]);

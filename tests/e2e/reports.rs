@@ -75,7 +75,7 @@ fn p129_a_second_device_with_this_identity_is_named() -> Checked {
 }
 
 #[test]
-fn a_rollback_is_an_error_first_and_told_as_done_by_the_old_system() -> Checked {
+fn p100_a_rollback_is_an_error_first_and_told_as_done_by_the_old_system() -> Checked {
     let bench = Bench::off("")?;
     let events = bench.cloud.emulator.events();
     bench.device.power_on()?;

@@ -6,8 +6,25 @@ use std::os::unix::fs::PermissionsExt as _;
 use super::support::{Checked, Happening, Slot};
 use super::{Bench, LIMIT, V2};
 
+/// What the kernel shows of the daemon's processes to whoever may look.
+fn shown_by_the_kernel(bench: &Bench) -> Checked<Vec<(&'static str, String)>> {
+    let mut shown = Vec::new();
+    for process in [bench.device.process(), bench.device.network_process()].into_iter().flatten() {
+        for name in ["cmdline", "environ", "comm", "status", "mountinfo"] {
+            let bytes = fs::read(format!("/proc/{process}/{name}"))?;
+            shown.push((name, String::from_utf8_lossy(&bytes).into_owned()));
+        }
+        // Memory is for nobody to see: it leaves no core.
+        let limits = fs::read_to_string(format!("/proc/{process}/limits"))?;
+        let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap_or_default();
+        assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
+    }
+    assert!(shown.len() >= 5, "there was no process to look at");
+    Ok(shown)
+}
+
 #[test]
-fn no_secret_leaves_the_daemon_or_lies_about() -> Checked {
+fn p119_no_secret_leaves_the_daemon_or_lies_about() -> Checked {
     let bench = Bench::new()?;
     let token = "sig=c2VjcmV0IHRva2Vu";
     let image = bench.publish("2.0.0", &V2);
@@ -28,6 +45,7 @@ fn no_secret_leaves_the_daemon_or_lies_about() -> Checked {
     bench.cloud.desire(desired)?;
     let failed = bench.reports("the failure", |it| it["fwUpdateStatus"] == "error")?;
     bench.device.wait_status("the failure", 0, LIMIT, |status| status["last"]["outcome"] == "failed")?;
+    let shown_by_the_kernel = shown_by_the_kernel(&bench)?;
     bench.device.stop_daemon()?;
 
     let key = bench.cloud.key()?;
@@ -39,6 +57,9 @@ fn no_secret_leaves_the_daemon_or_lies_about() -> Checked {
     };
     absent("the command line's output", &shown);
     absent("the report", &failed.to_string());
+    for (name, text) in &shown_by_the_kernel {
+        absent(name, text);
+    }
     let mut lines = 0;
     for entry in bench.device.since(0) {
         // With --verbose: also what the adapters write for developers.

@@ -27,7 +27,7 @@ impl Bench {
 }
 
 #[test]
-fn a_system_that_does_not_boot_is_given_up_by_the_loader() -> Checked {
+fn p099_a_system_that_does_not_boot_is_given_up_by_the_loader() -> Checked {
     let bench = Bench::new()?;
     let dead = Recipe::unbootable("2.0.0", MIB).make();
     let image = bench.publish("2.0.0", &dead);
@@ -42,7 +42,7 @@ fn a_system_that_does_not_boot_is_given_up_by_the_loader() -> Checked {
 }
 
 #[test]
-fn a_trial_that_is_cut_short_is_not_an_unhealthy_one() -> Checked {
+fn p104_a_trial_that_is_cut_short_is_not_an_unhealthy_one() -> Checked {
     let bench = Bench::new()?;
     bench.holds_trials_until("go")?;
     let image = bench.publish("2.0.0", &V2);
@@ -61,7 +61,7 @@ fn a_trial_that_is_cut_short_is_not_an_unhealthy_one() -> Checked {
 }
 
 #[test]
-fn a_trial_that_nobody_remembers_is_ended() -> Checked {
+fn p083_a_trial_that_nobody_remembers_is_ended() -> Checked {
     let bench = Bench::new()?;
     bench.holds_trials_until("never")?;
     let image = bench.publish("2.0.0", &V2);
@@ -80,7 +80,7 @@ fn a_trial_that_nobody_remembers_is_ended() -> Checked {
 }
 
 #[test]
-fn a_system_that_does_not_reach_the_hub_is_not_kept() -> Checked {
+fn p100_p101_a_system_that_does_not_reach_the_hub_is_not_kept() -> Checked {
     let bench = Bench::with("[health]\ndeadline = \"4s\"\n")?;
     let image = bench.publish("2.0.0", &V2);
     let from = bench.device.now();
@@ -131,7 +131,7 @@ fn a_newer_wish_waits_for_the_trial_and_nothing_cancels_it() -> Checked {
 }
 
 #[test]
-fn a_trial_that_never_comes_to_a_verdict_is_given_up() -> Checked {
+fn p104_a_trial_that_never_comes_to_a_verdict_is_given_up() -> Checked {
     let bench = Bench::new()?;
     bench.holds_trials_until("never")?;
     let image = bench.publish("2.0.0", &V2);

@@ -103,7 +103,7 @@ fn clearing_the_wish_cancels_the_download() -> Checked {
 }
 
 #[test]
-fn one_goes_back_on_request_and_stays_there() -> Checked {
+fn p109_one_goes_back_on_request_and_stays_there() -> Checked {
     let bench = Bench::new()?;
     let image = bench.update("2.0.0", &V2)?;
     let sent = bench.cloud.emulator.images().bytes_sent(&image.name);

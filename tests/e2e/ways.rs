@@ -133,7 +133,7 @@ fn hub_and_download_go_through_a_proxy_with_a_password_that_is_never_told() -> C
 
 /// P065: who may set a variable does not decide where credentials go.
 #[test]
-fn proxy_variables_are_never_looked_at() -> Checked {
+fn p065_proxy_variables_are_never_looked_at() -> Checked {
     let (proxy, drawer) = (Proxy::start()?, drawer()?);
     let script = drawer.path().join("twinboot");
     let names = ["http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"];
@@ -153,7 +153,7 @@ fn proxy_variables_are_never_looked_at() -> Checked {
 
 /// P121: never silently, and good again as soon as it is corrected.
 #[test]
-fn a_key_that_others_may_read_is_refused_with_the_remedy_until_it_is_guarded() -> Checked {
+fn p121_a_key_that_others_may_read_is_refused_with_the_remedy_until_it_is_guarded() -> Checked {
     let bench = Bench::off("")?;
     let file = bench.device.path("connection-string");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644))?;

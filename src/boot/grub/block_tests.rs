@@ -114,7 +114,7 @@ fn of_a_name_that_is_there_twice_the_last_counts_and_one_is_left() {
 }
 
 #[test]
-fn what_grub_cannot_use_is_damaged() {
+fn p095_what_grub_cannot_use_is_damaged() {
     let good = block("ORDER=A B\n");
     for (bytes, damage) in [
         (vec![], Damage::Size(0)),
@@ -281,7 +281,7 @@ proptest! {
     }
 
     #[test]
-    fn at_any_power_cut_our_variables_are_old_or_new(case in cases()) {
+    fn p096_at_any_power_cut_our_variables_are_old_or_new(case in cases()) {
         let before = Block::decode(&case.before).unwrap();
         let mut wanted = before.clone();
         for (name, value) in &case.changes {

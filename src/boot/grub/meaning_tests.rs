@@ -341,3 +341,26 @@ fn settings_that_cannot_be_used_are_refused() {
         assert!(error.starts_with(wanted), "{error}");
     }
 }
+
+/// Nothing of ours runs then; what the script does must at least not wear out the flash, and boot whatever is put right.
+#[test]
+fn p111_with_no_system_left_nothing_is_written_for_ever() {
+    let meaning = meaning(3);
+    let mut armed = factory();
+    put(&mut armed, |block| meaning.armed(block, Slot::B));
+    let mut committed = armed.clone();
+    put(&mut committed, |block| meaning.committed(block, Slot::B));
+    for (what, mut block) in [("armed", armed), ("committed", committed), ("as made", factory())] {
+        // A trial may be used up; that is its tries and a fall back.
+        for _ in 0..4 {
+            assert_eq!(reset(Script::Ours, &mut block, |_| false), None, "{what}");
+        }
+        let settled = block.clone();
+        for _ in 0..100 {
+            assert_eq!(reset(Script::Ours, &mut block, |_| false), None, "{what}");
+        }
+        assert_eq!(block, settled, "{what}");
+        let home = meaning.view(&block).unwrap().default;
+        assert_eq!(reset(Script::Ours, &mut block, |slot| slot == home), Some(home), "{what}");
+    }
+}

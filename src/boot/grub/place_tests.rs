@@ -33,7 +33,7 @@ fn a_link_is_followed_and_stays_one() {
 }
 
 #[test]
-fn a_short_file_is_filled_up() {
+fn p095_a_short_file_is_filled_up() {
     for size in [0, 1, 512, 1023] {
         let (_directory, mut place) = file(&vec![1; size]);
         assert_eq!(place.read().unwrap().len(), size);
@@ -43,7 +43,7 @@ fn a_short_file_is_filled_up() {
 }
 
 #[test]
-fn what_is_no_block_is_left_alone() {
+fn p095_what_is_no_block_is_left_alone() {
     let (directory, mut place) = file(&[1; SIZE + 1]);
     let error = place.read().unwrap_err().to_string();
     assert!(error.starts_with("is 1025 bytes long, and GRUB's environment block has 1024"), "{error}");

@@ -146,7 +146,7 @@ const VERBS: [Verb; 7] = [
 ];
 
 #[test]
-fn each_verb_is_one_write_of_the_first_sector() {
+fn p090_each_verb_is_one_write_of_the_first_sector() {
     let others: String = (0..20).map(|n| format!("variable_{n:02}=some value or other\n")).collect();
     let memory = Memory::holding(&format!("# WARNING\n{FACTORY}{others}"));
     let mut loader = memory.open();
@@ -280,7 +280,7 @@ fn meaning_of(bytes: &[u8]) -> BootView {
 }
 
 #[test]
-fn at_every_power_cut_the_loader_sees_the_old_or_the_new() {
+fn p096_at_every_power_cut_the_loader_sees_the_old_or_the_new() {
     let mut cuts = 0;
     for text in beginnings() {
         for verb in VERBS {
@@ -394,7 +394,7 @@ impl Place for Failing {
 }
 
 #[test]
-fn a_damaged_block_is_told_and_repaired_by_commit_and_revert() {
+fn p095_a_damaged_block_is_told_and_repaired_by_commit_and_revert() {
     let good = block(&format!("x=1\n{FACTORY}"));
     for bytes in [
         vec![],

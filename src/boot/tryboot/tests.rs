@@ -76,7 +76,7 @@ fn view(loader: &mut Tryboot) -> (Slot, Option<Slot>) {
 }
 
 #[test]
-fn an_update_and_its_way_back() {
+fn p098_an_update_and_its_way_back_and_a_flag_that_is_lost() {
     use Slot::{A, B};
     let pi = Pi::new(&says(2, 2));
     let mut loader = pi.loader();
@@ -150,7 +150,7 @@ impl Block for Cut {
 /// A sector is written whole or not at all; but where one slot takes part in a change, as in all that an update does,
 /// it is the old one or the new one even torn at any byte.
 #[test]
-fn a_cut_at_any_byte_of_any_verb_leaves_the_old_or_the_new() {
+fn p097_a_cut_at_any_byte_of_any_verb_leaves_the_old_or_the_new() {
     use Slot::{A, B};
     type Verb = fn(&mut Tryboot, Slot) -> Result<(), Error>;
     let verbs: [(&str, Verb); 3] = [

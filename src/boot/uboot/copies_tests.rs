@@ -128,7 +128,7 @@ fn only_the_copy_that_does_not_count_is_written_once() {
 }
 
 #[test]
-fn one_bad_copy_is_warned_of_and_healed_by_the_next_write() {
+fn p091_one_bad_copy_is_warned_of_and_healed_by_the_next_write() {
     for bad in [0, 1] {
         for bytes in [vec![0xff; SIZE], image(9, "z")[..100].to_vec(), Vec::new()] {
             let media =
@@ -147,7 +147,7 @@ fn one_bad_copy_is_warned_of_and_healed_by_the_next_write() {
 }
 
 #[test]
-fn two_bad_copies_are_an_error_that_says_where_and_nothing_is_written() {
+fn p092_two_bad_copies_are_an_error_that_says_where_and_nothing_is_written() {
     let media = [Memory::holding(vec![0; SIZE]), Memory::default()];
     let media = [&media[0], &media[1]];
     let error = copies(&media).load().unwrap_err();
@@ -163,7 +163,7 @@ fn two_bad_copies_are_an_error_that_says_where_and_nothing_is_written() {
 }
 
 #[test]
-fn a_failed_write_is_repeated_whole_and_then_given_up() {
+fn p094_a_failed_write_is_repeated_whole_and_then_given_up() {
     let media = [Memory::holding(image(1, "a")), Memory::holding(image(0, "a"))];
     let media = [&media[0], &media[1]];
     media[1].fail(vec![Fault::Error(700)]);
@@ -219,7 +219,7 @@ fn what_does_not_fit_is_not_written() {
 
 /// The heart of it: whatever part of our write reaches the medium, the environment is the old or the new one.
 #[test]
-fn every_torn_write_leaves_old_or_new() {
+fn p107_every_torn_write_leaves_old_or_new() {
     let mut cases = 0;
     for flags in [[1, 0], [0, 1], [255, 254], [255, 0], [0, 255], [4, 4], [9, 200]] {
         for (other, next) in [("a", "b"), ("b", "b"), ("b", "a"), ("c", "b")] {

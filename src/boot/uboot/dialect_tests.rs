@@ -260,7 +260,7 @@ fn what_the_loader_takes_for_zero_need_not_be_written() {
 }
 
 #[test]
-fn a_trial_set_by_hand_is_a_trial() {
+fn p113_a_trial_set_by_hand_is_a_trial() {
     let by_hand = env(&[("slot", "b"), ("upgrade_available", "1"), ("bootcount", "7")]);
     let seen = view(&counter(), &by_hand);
     assert_eq!((seen.default, seen.trial, seen.tries_left), (Slot::A, Some(Slot::B), None));

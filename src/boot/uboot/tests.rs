@@ -70,7 +70,7 @@ impl Board {
 }
 
 #[test]
-fn each_verb_is_one_write_of_the_other_copy() {
+fn p090_each_verb_is_one_write_of_the_other_copy() {
     let board = Board::new();
     let mut loader = board.open();
     let before = board.bytes();
@@ -184,7 +184,7 @@ fn the_default_is_never_put_on_trial() {
 }
 
 #[test]
-fn one_bad_copy_is_reported_and_healed() {
+fn p091_one_bad_copy_is_reported_and_healed() {
     for (at, healed) in [(100, [4, 3]), (SIZE + 100, [4, 5])] {
         let board = Board::new();
         board.damage(at);
@@ -199,7 +199,7 @@ fn one_bad_copy_is_reported_and_healed() {
 }
 
 #[test]
-fn two_bad_copies_are_never_replaced_by_defaults() {
+fn p092_two_bad_copies_are_never_replaced_by_defaults() {
     let board = Board::new();
     board.damage(100);
     board.damage(SIZE + 100);
@@ -230,7 +230,7 @@ fn variables_that_mean_nothing_are_not_armed_but_can_be_repaired() {
 }
 
 #[test]
-fn a_missing_device_is_told_by_view_and_not_by_open() {
+fn p093_a_missing_device_is_told_by_view_and_not_by_open() {
     let board = Board::new();
     std::fs::remove_file(board.path("env")).unwrap();
     let error = board.open().view().unwrap_err().to_string();
@@ -239,7 +239,7 @@ fn a_missing_device_is_told_by_view_and_not_by_open() {
 }
 
 #[test]
-fn a_configuration_that_cannot_be_right_is_told_by_open() {
+fn p093_a_configuration_that_cannot_be_right_is_told_by_open() {
     let board = Board::new();
     let error = |settings| UBoot::open(settings).err().unwrap().to_string();
     let missing = Settings { fw_env_config: "/nowhere".into(), ..board.settings() };
@@ -255,7 +255,7 @@ fn a_configuration_that_cannot_be_right_is_told_by_open() {
 }
 
 #[test]
-fn a_lock_that_is_held_stops_writing_and_not_looking() {
+fn p094_a_lock_that_is_held_stops_writing_and_not_looking() {
     let board = Board::new();
     let mut loader = board.open();
     loader.patience = Duration::from_millis(30);
@@ -352,7 +352,7 @@ impl Medium for Liar {
 }
 
 #[test]
-fn after_a_failed_write_what_is_read_back_proves_nothing() {
+fn p094_after_a_failed_write_what_is_read_back_proves_nothing() {
     let board = Board::new();
     let mut loader = board.open();
     let writes = std::sync::Arc::default();

@@ -70,7 +70,7 @@ async fn ask_all(mut checks: Vec<Box<dyn Check>>) -> Vec<(String, String)> {
 }
 
 #[tokio::test]
-async fn exit_status_is_the_verdict_and_the_end_of_the_output_the_reason() {
+async fn p100_exit_status_is_the_verdict_and_the_end_of_the_output_the_reason() {
     let directory = Programs::new(&[
         ("10-well", "exit 0"),
         ("20-later", "echo no carrier; exit 75"),
@@ -88,7 +88,7 @@ async fn exit_status_is_the_verdict_and_the_end_of_the_output_the_reason() {
 }
 
 #[tokio::test]
-async fn names_are_names_and_never_commands() {
+async fn p117_names_are_names_and_never_commands() {
     let hostile = ["a;touch owned", "$(touch owned)", "with blank", "new\nline", "-rf", "`touch owned`"];
     let directory = Programs::new(&[]);
     for name in hostile {
@@ -123,7 +123,7 @@ async fn the_environment_is_clean_and_there_is_no_input() {
 }
 
 #[tokio::test]
-async fn what_others_could_have_written_is_not_run_and_says_so() {
+async fn p116_what_others_could_have_written_is_not_run_and_says_so() {
     let ran = "touch \"$(dirname \"$0\")/.ran\"";
     let directory = Programs::new(&[("group", ran), ("others", ran), ("plain", ran)]);
     let outside = Programs::new(&[("out", ran)]);
@@ -195,7 +195,7 @@ fn stubborn(marker: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_program_that_hangs_is_killed_with_its_children() {
+async fn p102_a_program_that_hangs_is_killed_with_its_children() {
     let marker = format!("twinboot-hang-{}", std::process::id());
     let directory = Programs::new(&[]);
     let path = directory.add("hang", &stubborn(&marker));
@@ -235,7 +235,7 @@ async fn a_dropped_answer_leaves_nothing_running() {
 }
 
 #[tokio::test]
-async fn the_deadline_reaches_a_running_program() {
+async fn p102_the_deadline_reaches_a_running_program() {
     let marker = format!("twinboot-deadline-{}", std::process::id());
     let directory =
         Programs::new(&[("hang", &format!("exec sh -c 'while :; do sleep 0.01; done' {marker}"))]);

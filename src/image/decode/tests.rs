@@ -234,7 +234,7 @@ fn xz_is_taken_up_between_blocks() {
 }
 
 #[test]
-fn what_follows_the_stream_is_refused() {
+fn p075_what_follows_the_stream_is_refused() {
     for packed in [gzip(b"image", 6), zstd(b"image", 3, true), xz(b"image", 100)] {
         for garbage in [&b"garbage"[..], &[0; 8], &[0x1f, 0x8b, 9, 9]] {
             if packed[0] == 0xfd && garbage == [0; 8] {
@@ -246,7 +246,7 @@ fn what_follows_the_stream_is_refused() {
 }
 
 #[test]
-fn a_stream_cut_anywhere_is_too_short() {
+fn p073_a_stream_cut_anywhere_is_too_short() {
     let image = image(3000, 6);
     for packed in [gzip(&image, 6), zstd(&image, 3, true), xz(&image, 1000)] {
         for len in 6..packed.len() {
@@ -303,7 +303,7 @@ proptest! {
     }
 
     #[test]
-    fn damage_is_an_error_or_another_image_but_never_a_panic(
+    fn p073_damage_is_an_error_or_another_image_but_never_a_panic(
         seed: u64, which in 0_u8..3, flips in prop::collection::vec((any::<prop::sample::Index>(), 1_u8..=255), 1..4),
         piece in 1_usize..3000,
     ) {

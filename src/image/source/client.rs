@@ -112,7 +112,13 @@ fn diagnose(error: reqwest::Error, proxy: Option<&Proxy>) -> Fault {
         let (address, remedy) = (proxy.address(), proxy::remedy(proxy.has_credentials()));
         return Fault::Proxy(format!("the proxy {address} wants a user name and a password (407): {remedy}"));
     }
-    if is_tls(&error) { Fault::Tls(words(&error)) } else { Fault::Connection(words(&error)) }
+    if is_tls(&error) {
+        Fault::Tls(words(&error))
+    } else if is_no_answer(&error) {
+        Fault::Answer(words(&error))
+    } else {
+        Fault::Connection(words(&error))
+    }
 }
 
 /// An error and its causes, in one line.
@@ -136,6 +142,26 @@ fn wants_password(error: &reqwest::Error) -> bool {
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
         if error.to_string().contains("proxy authorization required") {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// Whether what came could not be read as the head of an answer. The client's library tells it in words only.
+fn is_no_answer(error: &reqwest::Error) -> bool {
+    const WORDS: [&str; 5] = [
+        "invalid HTTP version parsed",
+        "invalid HTTP status-code parsed",
+        "invalid HTTP header parsed",
+        "invalid content-length parsed",
+        "message head is too large",
+    ];
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if WORDS.iter().any(|words| said.starts_with(words)) {
             return true;
         }
         cause = error.source();

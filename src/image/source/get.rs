@@ -78,6 +78,8 @@ pub(super) enum Fault {
     Proxy(String),
     /// TLS is the cause.
     Tls(String),
+    /// What came is no answer in HTTP/1.1.
+    Answer(String),
     /// The line is.
     Connection(String),
     /// The process that has the network is.
@@ -91,6 +93,9 @@ impl Fault {
             Self::Client(cause) => Error::Client(cause.into()),
             Self::Proxy(words) => Error::Proxy(words),
             Self::Tls(cause) => Error::Tls { host, cause: cause.into() },
+            Self::Answer(cause) => {
+                Error::Answer { host, what: format!("what is no answer in HTTP/1.1: {cause}") }
+            }
             Self::Connection(cause) => Error::Connection { doing, host, cause: cause.into() },
             Self::Apart(words) => Error::Apart(words),
         }

@@ -26,6 +26,9 @@ use super::{Start, Validator};
 /// A connection that got this much further than all before it was worth its while.
 const PROGRESS: u64 = 4096;
 
+/// A wait that lasts so much longer than it may was slept through.
+const OVERSLEPT: Duration = Duration::from_secs(1);
+
 /// A source behind https.
 pub(in crate::image) struct Http<'a> {
     fetch: Fetch<'a>,
@@ -287,6 +290,10 @@ impl<'a> Http<'a> {
         });
         let (read, body) = read?;
         let waited = began.elapsed();
+        // Whoever was frozen through the end of the wait did not listen: what came meanwhile is still to be read, and
+        // nobody was slow.
+        let overslept = waited > limit + OVERSLEPT;
+        let waited = if overslept { Duration::ZERO } else { waited };
         let bytes = match &read {
             Ok(Ok(Some(bytes))) => bytes.len() as u64,
             Ok(Ok(None) | Err(_)) | Err(_) => 0,
@@ -302,8 +309,8 @@ impl<'a> Http<'a> {
             }
             Ok(Ok(None)) => Ok(None),
             Ok(Err(fault)) => Err(fault.error("receiving from", self.host.clone())),
-            Err(_) if limit < idle => {
-                // Only the window for the mean rate ended, and the mean is good.
+            Err(_) if limit < idle || overslept => {
+                // Only the window for the mean rate ended, and the mean is good; or it was not waited at all.
                 self.body = Some(body);
                 Ok(Some(Bytes::new()))
             }

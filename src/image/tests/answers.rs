@@ -8,7 +8,7 @@ use super::server::{Act, Script};
 use super::*;
 
 #[test]
-fn redirects_are_followed_over_https_alone() {
+fn p043_p044_p045_p046_redirects_are_followed_over_https_alone() {
     for code in [301, 302, 303, 307, 308] {
         let (bench, image) = super::http::bench();
         let there =
@@ -20,6 +20,18 @@ fn redirects_are_followed_over_https_alone() {
         assert!(log[1..].iter().all(|request| !request.head.contains("secret")), "the token went along");
     }
     let plain = TcpListener::bind("127.0.0.1:0").unwrap();
+    // To the same host without TLS: by its own port, and by another's.
+    for code in [301, 302, 303, 307, 308] {
+        for is_other in [true, false] {
+            let (bench, _) = super::http::bench();
+            let port = if is_other { plain.local_addr().unwrap().port() } else { bench.server.port() };
+            bench
+                .server
+                .then(Script::Status(code, format!("location: http://127.0.0.1:{port}/fw\r\n").leak()));
+            assert_eq!(bench.fails().0, Failure::DownloadRedirect, "{code}");
+            assert_eq!((bench.server.requests(), bench.disk.operations()), (1, 0), "{code}");
+        }
+    }
     plain.set_nonblocking(true).unwrap();
     let http = format!("location: http://{}/fw\r\n", plain.local_addr().unwrap());
     for bad in [
@@ -28,6 +40,8 @@ fn redirects_are_followed_over_https_alone() {
         "location: https://u:p@127.0.0.1/\r\n",
         "location: ftp://h/\r\n",
         "location: https://\r\n",
+        "location: https://[::1/\r\n",
+        "location: \u{e4}\r\n",
         "location: /fw.bin?sig=SECRET\r\n",
     ] {
         let (bench, _) = super::http::bench();
@@ -40,7 +54,7 @@ fn redirects_are_followed_over_https_alone() {
 }
 
 #[test]
-fn redirects_end() {
+fn p043_p044_redirects_end() {
     let (bench, image) = super::http::bench();
     for hop in 0..5 {
         bench.server.then(Script::Status(302, format!("location: /hop{hop}\r\n").leak()));
@@ -63,7 +77,7 @@ fn redirects_end() {
 }
 
 #[test]
-fn a_refusal_is_final_and_asked_for_once() {
+fn p047_a_refusal_is_final_and_asked_for_once() {
     for code in [400, 401, 403, 404, 410, 451] {
         let (bench, _) = super::http::bench();
         bench.server.then(Script::Status(code, ""));
@@ -80,12 +94,20 @@ fn a_refusal_is_final_and_asked_for_once() {
 }
 
 #[test]
-fn a_server_in_trouble_is_asked_again_and_its_wish_to_wait_respected() {
+fn p048_p049_a_server_in_trouble_is_asked_again_and_its_wish_to_wait_respected() {
     let (bench, image) = super::http::bench();
     for code in [500, 502, 503] {
         bench.server.then(Script::Status(code, ""));
     }
     assert_eq!(bench.succeeds(&image).connections, 4);
+    for code in [500, 502, 503, 504] {
+        let (bench, image) = super::http::bench();
+        for _ in 0..3 {
+            bench.server.then(Script::Status(code, ""));
+        }
+        assert_eq!(bench.succeeds(&image).connections, 4, "{code}");
+    }
+    assert_eq!(Settings::default().retry_after_limit, Duration::from_secs(3600));
     for (wish, least) in
         [("2", 50), ("7200", 50), ("-1", 0), ("soon", 0), ("Sun, 06 Nov 2094 08:49:37 GMT", 50)]
     {
@@ -106,7 +128,7 @@ fn a_server_in_trouble_is_asked_again_and_its_wish_to_wait_respected() {
 }
 
 #[test]
-fn encodings_nobody_asked_for_and_login_pages_are_not_images() {
+fn p052_p061_encodings_nobody_asked_for_and_login_pages_are_not_images() {
     for encoding in ["gzip", "br", "zstd"] {
         let (bench, _) = super::http::bench();
         bench.server.always_say(&format!("content-encoding: {encoding}\r\n"));
@@ -121,7 +143,7 @@ fn encodings_nobody_asked_for_and_login_pages_are_not_images() {
 }
 
 #[test]
-fn a_wrong_length_is_noticed_before_the_first_write() {
+fn p051_a_wrong_length_is_noticed_before_the_first_write() {
     for wrong in [5, 1_100_002, 1_100_004] {
         let (mut bench, _) = super::http::bench();
         bench.artifact.size = Some(wrong);
@@ -135,10 +157,23 @@ fn a_wrong_length_is_noticed_before_the_first_write() {
         .then(with_head(&image, two))
         .then(with_head(&image, "HTTP/1.1 200 OK\r\ncontent-length: -1"));
     bench.succeeds(&image);
+    // And always so: given up, and never written.
+    for head in [
+        two,
+        "HTTP/1.1 200 OK\r\ncontent-length: -1",
+        "HTTP/1.1 200 OK\r\ncontent-length: 99999999999999999999",
+    ] {
+        let (bench, image) = super::http::bench();
+        for _ in 0..4 {
+            bench.server.then(with_head(&image, head));
+        }
+        let (failure, detail) = bench.fails();
+        assert_eq!((failure, bench.disk.operations()), (Failure::DownloadHttpAnswer, 0), "{head}: {detail}");
+    }
 }
 
 #[test]
-fn bodies_without_a_length_must_have_the_right_one() {
+fn p050_p054_bodies_without_a_length_must_have_the_right_one() {
     let chunked = |body: &[u8], end: &str| {
         let head = format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n", body.len());
         Script::Acts(vec![Act::Send([head.as_bytes(), body, b"\r\n", end.as_bytes()].concat())])

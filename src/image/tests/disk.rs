@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use super::super::Target;
 
@@ -33,6 +34,8 @@ struct Inner {
     flush_faults: Vec<(u64, Fault)>,
     operations: u64,
     flushes: u64,
+    /// How long each flush takes.
+    slowness: Duration,
     /// Bytes that were changed, and those of them that were made zeros.
     written: u64,
     zeroed: u64,
@@ -53,6 +56,7 @@ impl Disk {
             flush_faults: Vec::new(),
             operations: 0,
             flushes: 0,
+            slowness: Duration::ZERO,
             written: 0,
             zeroed: 0,
         })))
@@ -64,6 +68,11 @@ impl Disk {
 
     pub(super) fn flush_fault(&self, flush: u64, fault: Fault) {
         self.0.lock().unwrap().flush_faults.push((flush, fault));
+    }
+
+    /// From now on each flush takes so long.
+    pub(super) fn flushes_take(&self, time: Duration) {
+        self.0.lock().unwrap().slowness = time;
     }
 
     /// How many operations changed something.
@@ -167,6 +176,7 @@ impl Target for Handle {
 
     fn flush(&mut self) -> io::Result<()> {
         let mut inner = self.0.0.lock().unwrap();
+        std::thread::sleep(inner.slowness);
         let number = inner.flushes;
         inner.flushes += 1;
         let fault = inner.flush_faults.iter().find(|fault| fault.0 == number).map(|fault| fault.1);

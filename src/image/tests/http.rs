@@ -37,7 +37,7 @@ fn a_good_server_is_asked_once_and_plainly() {
 }
 
 #[test]
-fn a_cut_connection_is_continued_where_it_ended() {
+fn p053_a_cut_connection_is_continued_where_it_ended() {
     let (bench, image) = bench();
     for len in [0, 1, 500_000, 7, 1] {
         bench.server.then(Script::Cut(len));
@@ -50,6 +50,24 @@ fn a_cut_connection_is_continued_where_it_ended() {
     assert_eq!(log[2].range(), Some(1));
     assert_eq!(log[5].range(), Some(500_009));
     assert_eq!(log[5].header("if-range"), Some("\"one\""));
+}
+
+#[test]
+fn p053_it_goes_on_wherever_and_however_the_connection_ends() {
+    let image = image(1_100_003);
+    for at in [0, 1, image.len() / 2, image.len() - 1] {
+        for script in [Script::Cut(at), Script::Reset(at)] {
+            let bench = Bench::new(&image, SIZE);
+            bench.server.then(script.clone());
+            let seen = bench.succeeds(&image);
+            assert_eq!((seen.connections, seen.fetched_twice), (2, 0), "{script:?}");
+            assert_eq!(seen.fetched, image.len() as u64, "{script:?}");
+            let from = bench.server.log()[1].range().unwrap_or(0);
+            assert!(from <= at, "{script:?}: {from}");
+            // A reset may take back what was on its way; an end does not.
+            assert!(from == at || matches!(script, Script::Reset(_)), "{script:?}: {from}");
+        }
+    }
 }
 
 #[test]
@@ -74,8 +92,23 @@ fn a_server_that_never_gets_further_is_given_up() {
 }
 
 #[test]
-fn a_server_without_ranges_starts_over_and_is_given_up_where_it_always_ends() {
+fn p055_a_server_without_ranges_starts_over_and_is_given_up_where_it_always_ends() {
     let (bench, image) = bench();
+    let head = "HTTP/1.1 200 OK\r\netag: \"one\"\r\ncontent-length: 1100003\r\n\r\n";
+    let begins = vec![Act::Send([head.as_bytes(), &image[..100_000]].concat()), Act::Stall];
+    bench.server.then(Script::Cut(900_000)).then(Script::Acts(begins)).then(Script::Good);
+    std::thread::scope(|scope| {
+        let worker = scope.spawn(|| bench.succeeds(&image));
+        // Nobody is told that there is more than there is.
+        let mut is_true = false;
+        while !worker.is_finished() && !is_true {
+            is_true = bench.server.requests() == 2 && bench.progress.snapshot().position == 100_000;
+            std::thread::yield_now();
+        }
+        assert!(is_true, "the progress did not go back");
+        assert_eq!(worker.join().unwrap().fetched_twice, 900_000);
+    });
+    let (bench, image) = self::bench();
     bench.server.then(Script::Cut(900_000)).then(Script::Whole(usize::MAX));
     assert_eq!(bench.succeeds(&image).fetched_twice, 900_000);
     let (bench, _) = self::bench();
@@ -87,7 +120,7 @@ fn a_server_without_ranges_starts_over_and_is_given_up_where_it_always_ends() {
 }
 
 #[test]
-fn wrong_parts_are_never_put_together() {
+fn p056_wrong_parts_are_never_put_together() {
     for wrong in [
         "content-range: bytes 500001-1100002/1100003",
         "content-range: bytes 500000-1100002/1100004",
@@ -111,7 +144,7 @@ fn wrong_parts_are_never_put_together() {
 }
 
 #[test]
-fn a_refused_range_starts_over_once() {
+fn p057_a_refused_range_starts_over_once() {
     let (bench, image) = bench();
     let refuse = || Script::Status(416, "");
     bench.server.then(Script::Cut(500_000)).then(refuse());
@@ -122,7 +155,7 @@ fn a_refused_range_starts_over_once() {
 }
 
 #[test]
-fn a_file_that_changes_is_begun_again_once() {
+fn p058_a_file_that_changes_is_begun_again_once() {
     let (mut bench, old) = bench();
     let new: Vec<u8> = old.iter().map(|byte| byte ^ 0x55).collect();
     bench.artifact.sha256 = Some(Sha256::of(&new));
@@ -171,15 +204,30 @@ fn without_validators_only_a_digest_lets_parts_be_joined() {
 }
 
 #[test]
-fn an_endless_body_stops_at_the_slots_end() {
+fn p054_an_endless_body_stops_at_the_slots_end() {
     let mut bench = Bench::new(b"x", 1 << 20);
     (bench.artifact.size, bench.artifact.sha256) = (None, None);
     bench.server.then(with_head(&vec![1; 3 << 20], "HTTP/1.1 200 OK"));
     assert_eq!(bench.fails().0, Failure::TargetTooSmall);
 }
 
+/// Where the length is known, nothing beyond it is written, however much there is.
 #[test]
-fn a_silent_server_is_left_for_a_new_connection() {
+fn p054_an_endless_body_stops_at_the_length_that_was_announced() {
+    let (bench, image) = bench();
+    let piece = [format!("{:x}\r\n", 16 << 10).as_bytes(), &[1; 16 << 10], b"\r\n"].concat();
+    let head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
+    bench.server.then(Script::Acts(vec![Act::Send(head), Act::Endless(piece)]));
+    let (failure, detail) = bench.fails();
+    assert_eq!(failure, Failure::DownloadSizeMismatch);
+    assert!(detail.contains(&format!("more than {}", image.len())), "{detail}");
+    assert!(bench.disk.written() <= image.len() as u64, "{} bytes", bench.disk.written());
+    assert_eq!(bench.server.requests(), 1, "what is too long is not asked for again");
+    assert!(bench.server.sent() < 16 << 20, "{} bytes were taken", bench.server.sent());
+}
+
+#[test]
+fn p059_a_silent_server_is_left_for_a_new_connection() {
     let (bench, image) = bench();
     bench.server.then(Script::Acts(vec![Act::Stall])).then(Script::StallAfter(500_000));
     let began = Instant::now();
@@ -192,7 +240,7 @@ fn a_silent_server_is_left_for_a_new_connection() {
 }
 
 #[test]
-fn a_trickle_is_too_slow_and_a_pause_is_not() {
+fn p059_a_trickle_is_too_slow_and_a_pause_is_not() {
     let (mut bench, image) = bench();
     bench.settings.minimum_rate = 100_000;
     bench.settings.minimum_rate_window = Duration::from_millis(200);
@@ -216,6 +264,10 @@ fn a_trickle_is_too_slow_and_a_pause_is_not() {
     ];
     bench.server.then(Script::Acts(pause));
     assert_eq!(bench.succeeds(&image).connections, 1);
+    // As it ships: what trickles is left after two minutes, and what is silent after half of one.
+    let shipped = Settings::default();
+    assert!(shipped.minimum_rate_window.max(shipped.idle_timeout) <= Duration::from_secs(120));
+    assert!(shipped.minimum_rate > 500);
 }
 
 #[test]
@@ -247,7 +299,7 @@ fn a_cancel_ends_every_wait_within_a_second() {
 }
 
 #[test]
-fn a_stranger_is_not_trusted_and_nothing_is_sent_to_it() {
+fn p040_a_stranger_is_not_trusted_and_nothing_is_sent_to_it() {
     let (bench, _) = bench();
     let stranger = Server::start(b"evil".to_vec());
     let mut artifact = bench.artifact.clone();

@@ -6,11 +6,14 @@ mod answers;
 mod bundle;
 mod caps;
 mod disk;
+mod heads;
 mod http;
+mod names;
 mod power;
 mod remote;
 mod server;
 mod slot;
+mod tls;
 
 use std::io::Write as _;
 use std::time::Duration;

@@ -22,7 +22,7 @@ fn allowed(bench: &Bench) -> u64 {
 }
 
 #[test]
-fn a_power_cut_at_any_write_loses_little_and_never_spoils_the_image() {
+fn p079_a_power_cut_at_any_write_loses_little_and_never_spoils_the_image() {
     let image = image(8_000_000);
     for (name, packed) in [("raw", image.clone()), ("gzip", gzip(&image)), ("zstd", zstd(&image))] {
         let clean = Bench::new(&packed, 9 << 20);

@@ -42,6 +42,10 @@ pub(super) enum Act {
     Pause(Duration),
     /// Say nothing for ever.
     Stall,
+    /// Send this for as long as somebody listens.
+    Endless(Vec<u8>),
+    /// The connection breaks off, without a word of TLS or TCP that it is over.
+    Reset,
 }
 
 /// How to answer one request.
@@ -51,6 +55,8 @@ pub(super) enum Script {
     Good,
     /// Well, but the connection ends after so many bytes of the body.
     Cut(usize),
+    /// The same, by a reset.
+    Reset(usize),
     /// Well, but after so many bytes of the body nothing more comes.
     StallAfter(usize),
     /// The whole file, whatever was asked for; ends after so many bytes.
@@ -76,6 +82,41 @@ struct Shared {
     is_plain: bool,
 }
 
+/// As whom a server presents itself.
+pub(super) struct Identity {
+    pub(super) chain: Vec<CertificateDer<'static>>,
+    pub(super) key: PrivateKeyDer<'static>,
+    /// Whom to trust to trust it.
+    pub(super) authority: CertificateDer<'static>,
+}
+
+impl Identity {
+    /// A certificate for these names that vouches for itself.
+    pub(super) fn of(names: &[&str]) -> Self {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+        let certificate = rcgen::CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
+        let authority = certificate.der().clone();
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        Self { chain: vec![authority.clone()], key, authority }
+    }
+}
+
+/// A client configuration that trusts just this authority.
+pub(super) fn trusting(authority: &CertificateDer<'_>) -> Arc<rustls::ClientConfig> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("ca.pem");
+    let body = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, authority);
+    let pem = format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n");
+    std::fs::write(&path, pem).unwrap();
+    crate::tls::client_config(&crate::tls::Settings {
+        ca_files: vec![path],
+        system_roots: false,
+        ..crate::tls::Settings::default()
+    })
+    .unwrap()
+}
+
 /// The server; stops with the test.
 pub(super) struct Server {
     address: SocketAddr,
@@ -87,16 +128,16 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) fn start(file: Vec<u8>) -> Self {
-        let key = rcgen::KeyPair::generate().unwrap();
-        let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
-        let certificate = rcgen::CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
-        let authority = certificate.der().clone();
+        Self::start_as(file, Identity::of(&["127.0.0.1", "localhost"]))
+    }
+
+    pub(super) fn start_as(file: Vec<u8>, Identity { chain, key, authority }: Identity) -> Self {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
-            .with_single_cert(vec![authority.clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
+            .with_single_cert(chain, key)
             .unwrap();
         let shared = Arc::new(Mutex::new(Shared {
             file,
@@ -148,17 +189,7 @@ impl Server {
 
     /// A client configuration that trusts this server.
     pub(super) fn tls(&self) -> Arc<rustls::ClientConfig> {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("ca.pem");
-        let body = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, &self.authority);
-        let pem = format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n");
-        std::fs::write(&path, pem).unwrap();
-        crate::tls::client_config(&crate::tls::Settings {
-            ca_files: vec![path],
-            system_roots: false,
-            ..crate::tls::Settings::default()
-        })
-        .unwrap()
+        trusting(&self.authority)
     }
 
     pub(super) fn then(&self, script: Script) -> &Self {
@@ -249,6 +280,13 @@ async fn serve(acceptor: TlsAcceptor, stream: TcpStream, shared: Arc<Mutex<Share
                 }
                 Act::Pause(time) => tokio::time::sleep(time).await,
                 Act::Stall => std::future::pending().await,
+                Act::Endless(bytes) => loop {
+                    stream.write_all(&bytes).await.ok()?;
+                    shared.lock().unwrap().sent += bytes.len() as u64;
+                },
+                Act::Reset => {
+                    return stream.get_ref().0.set_zero_linger().ok();
+                }
             }
         }
         if !stays {
@@ -274,6 +312,7 @@ impl Shared {
         match script {
             Script::Good => self.file(request, usize::MAX, true, None),
             Script::Cut(len) => self.file(request, len, true, None),
+            Script::Reset(len) => self.file(request, len, true, Some(Act::Reset)),
             Script::StallAfter(len) => self.file(request, len, true, Some(Act::Stall)),
             Script::Whole(len) => self.file(request, len, false, None),
             Script::Acts(acts) => acts,
