@@ -194,5 +194,5 @@ pub use refusal::Refusal;
 #[cfg(feature = "fleet")]
 pub use signing::SigningKey;
 pub use table::{Entry, Table};
-pub use trust::{Device, Opened, Trust, open};
+pub use trust::{Delegated, Device, Opened, Trust, delegated, open};
 pub use unpack::Unpacker;

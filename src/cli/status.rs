@@ -61,9 +61,12 @@ fn slot_parts(status: View<'_>, slot: &str) -> Option<String> {
 /// Whose signatures count, and what is too old.
 fn trust(status: View<'_>) -> Option<String> {
     let keys = status.0.pointer("/trust/keys")?.as_array()?.iter().filter_map(|key| key.as_str());
+    if let Some(problem) = status.text("/trust/problem") {
+        return Some(format!("{problem}; nothing that has to be signed is installed until then"));
+    }
     let keys: Vec<_> = keys.map(clean).collect();
     let (needed, epoch) = (status.number("/trust/threshold")?, status.number("/trust/epoch")?);
-    let floor = status.number("/trust/floor").unwrap_or(0);
+    let floor = status.number("/floor").unwrap_or(0);
     let (noun, keys) = (if keys.len() == 1 { "root key" } else { "root keys" }, keys.join(", "));
     Some(format!("{needed} of {noun} {keys}; epoch {epoch}, rollback index {floor} or higher"))
 }

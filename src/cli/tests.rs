@@ -109,14 +109,18 @@ fn installing(path: &Path, statuses: Vec<Value>) -> std::thread::JoinHandle<Requ
     let listener = UnixListener::bind(path).unwrap();
     std::thread::spawn(move || {
         let mut asked = None;
-        for answers in
-            [vec![Response::done("begun")], statuses.iter().cloned().map(Response::status).collect()]
-        {
+        // What it knows, which decides between bundles; what is asked for; and how that goes.
+        let knows = vec![Response::status(json!({"phase": "idle", "floor": 3}))];
+        let goes = statuses.iter().cloned().map(Response::status).collect();
+        for answers in [knows, vec![Response::done("begun")], goes] {
             let (stream, _) = listener.accept().unwrap();
             let mut reader = BufReader::new(stream);
             let mut line = Vec::new();
             reader.read_until(b'\n', &mut line).unwrap();
-            asked.get_or_insert(proto::parse(&line).unwrap());
+            let request = proto::parse(&line).unwrap();
+            if !request.only_asks() {
+                asked = Some(request);
+            }
             for answer in answers {
                 let _ = reader.get_ref().write_all(&answer.to_line());
             }
@@ -154,8 +158,8 @@ fn waiting_ends_when_the_file_is_not_needed_any_more_or_the_update_is_over() {
         };
         let chosen = Chosen { artifact: found.clone(), told: vec!["x.twb: this is the one".into()] };
         let config = Config::load(&config).unwrap();
-        let exit = request::install(&image, hold, &config, |_, medium| {
-            assert_eq!(medium, Path::new("/media"));
+        let exit = request::install(&image, hold, &config, |_, medium, status| {
+            assert_eq!((medium, &status["floor"]), (Path::new("/media"), &json!(3)));
             Ok(chosen)
         });
         assert_eq!(exit, wanted, "{last}");
@@ -168,7 +172,8 @@ fn waiting_ends_when_the_file_is_not_needed_any_more_or_the_update_is_over() {
     let Command::Install { image, hold } = arguments("install --from-medium /media").unwrap().command else {
         panic!()
     };
-    assert_eq!(request::install(&image, hold, &config, |_, _| Err("none".into())), Exit::Failed);
+    let nobody = request::install(&image, hold, &config, |_, _, _| panic!("nothing is known to choose by"));
+    assert_eq!(nobody, Exit::Unreachable);
 }
 
 fn downloading(percent: u64) -> Value {
@@ -207,7 +212,7 @@ fn the_status_is_a_block_to_read() {
          phase     idle\n\
          last      2.8.5 was rolled back at 2026-11-21T05:41:57.000Z: check  [31mx failed (health.failed)"
     );
-    let trusted = json!({"phase": "idle", "booted": "a", "trust": {"keys": ["aa", "bb"], "threshold": 2, "epoch": 3, "floor": 7}});
+    let trusted = json!({"phase": "idle", "booted": "a", "trust": {"keys": ["aa", "bb"], "threshold": 2, "epoch": 3}, "floor": 7});
     assert_eq!(
         block(&trusted),
         "running   slot a\nphase     idle\ntrust     2 of root keys aa, bb; epoch 3, rollback index 7 or higher"
@@ -365,7 +370,7 @@ fn a_daemon_that_is_not_there_or_does_not_come_back_is_exit_3() {
         .unwrap();
     for command in [Command::Cancel, Command::Status { json: false, watch: false }] {
         assert_eq!(
-            format!("{:?}", client_command(&command, &config, |_, _| Err("none".into()))),
+            format!("{:?}", client_command(&command, &config, |_, _, _| Err("none".into()))),
             format!("{:?}", ExitCode::from(3))
         );
     }

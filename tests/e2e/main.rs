@@ -8,6 +8,7 @@ mod damage;
 mod guard;
 mod hooks;
 mod interruptions;
+mod keys;
 mod methods;
 mod missing;
 mod parts;
