@@ -4,7 +4,7 @@ use super::output::{clean, say};
 use super::view::{View, bytes};
 use super::{Exit, accepted, connect, unreachable};
 use crate::config::Config;
-use crate::model::Request;
+use crate::model::{Request, Seconds};
 
 /// Asks for the status and prints it.
 pub(super) fn show(config: &Config, json: bool) -> Exit {
@@ -111,7 +111,9 @@ fn costs(status: View<'_>) -> Option<String> {
         number("/progress/plan").or_else(|| number("/update/cost")).map(bytes)
     };
     let (fetch, full, write) = (of("fetch")?, of("full")?, of("write")?);
-    Some(format!("{fetch} to fetch of {full}, {write} to write"))
+    let seconds = status.number("/progress/plan_seconds").or_else(|| status.number("/update/cost_seconds"));
+    let takes = seconds.map(|seconds| format!(" in some {}", Seconds(seconds))).unwrap_or_default();
+    Some(format!("{fetch} to fetch of {full}{takes}, {write} to write"))
 }
 
 /// Who allowed switching over, and when.

@@ -13,8 +13,8 @@ use super::trust::{self, Signing};
 use crate::bundle::{RootKeys, Trust};
 use crate::host::service;
 use crate::hub::{Commands, Report};
-use crate::image::Snapshot;
-use crate::model::{Reason, Slot};
+use crate::image::{RateLimit, Snapshot};
+use crate::model::{Cost, Reason, Slot};
 use crate::report::{Activity, Dialect, HubLink, Progress, Status, document};
 use crate::slots::SlotMap;
 use crate::update::{Facts, Gate, Phase, Record};
@@ -37,15 +37,17 @@ pub(super) struct Live {
     pub(super) hub_warning: String,
     pub(super) status: watch::Sender<Value>,
     dialects: Vec<Dialect>,
+    /// How fast may be fetched.
+    pub(super) limit: RateLimit,
     rate: Rate,
     told: Told,
 }
 
-/// The root keys, and what is remembered of what they signed.
-struct Trusted {
 /// So many revoked keys are named at most: a status is also the answer to a direct method, which has an end.
 const REVOKED_SHOWN: usize = 256;
 
+/// The root keys, and what is remembered of what they signed.
+struct Trusted {
     keys: Value,
     threshold: Option<usize>,
     /// Why the keys cannot be used.
@@ -109,9 +111,16 @@ impl Live {
             hub_warning: String::new(),
             status,
             dialects,
+            limit: RateLimit::default(),
             rate: Rate::default(),
             told: Told::default(),
         }
+    }
+
+    /// How many seconds it takes to fetch what an update costs: at the limit; without one as fast as it went lately, if
+    /// anything did.
+    pub(super) fn seconds(&self, cost: Cost) -> Option<u64> {
+        cost.seconds(self.limit.get()).or_else(|| cost.seconds(self.rate.rate))
     }
 
     /// Shows these warnings about the way to the hub in place of those before; the ones that are new.
@@ -139,9 +148,13 @@ impl Live {
                 fetched_twice: now.fetched_twice,
                 rate: self.rate.of(if reading_back { now.verified } else { now.fetched }),
                 plan: now.plan,
+                plan_seconds: now.plan.and_then(|cost| self.seconds(cost)),
                 percent,
             }
         });
+        if let Some(job) = &mut status.update {
+            job.cost_seconds = job.cost.and_then(|cost| cost.seconds(self.limit.get()));
+        }
         status.hub = self.hub;
         status.blocked.clone_from(&self.blocked);
         let hub = Some(&self.hub_warning).filter(|warning| !warning.is_empty());

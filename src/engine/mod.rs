@@ -228,7 +228,7 @@ impl Engine {
             reached,
             configured: rules.clone(),
             rules,
-            rate: RateLimit::default(),
+            rate: live.limit.clone(),
             data_cap,
             verbosity,
             zone_warning: None,

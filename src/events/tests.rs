@@ -99,7 +99,7 @@ fn tell_all() {
     update_accepted(about, Origin::Desired);
     transition(about, "applying", "rebooting", None);
     download_resumed(about, 4096);
-    download_planned(about, Cost { fetch: 3_100_000, write: 12_000_000, full: 112_000_000 });
+    download_planned(about, Cost { fetch: 3_100_000, write: 12_000_000, full: 112_000_000 }, Some(620));
     cost_allowed(about, 3_100_000);
     gate_waiting(about, "consent");
     hook_failed(about, "hook post-commit/10-migrate ended with exit status: 1");
