@@ -227,21 +227,6 @@ fn the_status_is_a_block_to_read() {
         let shown = block(&dear);
         assert!(shown.contains("\ncosts     3.0 MiB to fetch of 112.0 MiB, 12.0 MiB to write"), "{shown}");
     }
-    for timed in [
-        json!({"phase": "accepted", "update": {"cost": cost, "cost_seconds": 48}}),
-        json!({"phase": "downloading", "update": {}, "progress":
-            {"plan": cost, "plan_seconds": 48, "fetched": 1, "total": 1 << 30, "rate": 10}}),
-    ] {
-        let shown = block(&timed);
-        assert!(shown.contains("3.0 MiB to fetch of 112.0 MiB in some 48 s, 12.0 MiB to write"), "{shown}");
-        assert!(!shown.contains("left"), "bytes of the image are not to be fetched: {shown}");
-    }
-    let broken = json!({"phase": "idle", "trust": {"keys": [], "threshold": null, "problem": "the root keys x", "epoch": 0}});
-    assert!(
-        block(&broken).contains("trust     the root keys x; nothing that has to be signed"),
-        "{}",
-        block(&broken)
-    );
     let slots = json!({"phase": "idle", "booted": "a", "slots": {
         "a": [{"name": "LABEL=x", "device": "/dev/sda1", "size": 1 << 20}, {"name": "LABEL=y", "device": "/dev/sda2"}],
         "b": [{"name": "LABEL=z", "problem": "not there"}],
@@ -258,6 +243,27 @@ fn the_status_is_a_block_to_read() {
     {
         assert!(block(&odd).contains("phase"), "{odd}");
     }
+}
+
+#[test]
+fn the_status_tells_how_long_fetching_takes_and_of_keys_that_cannot_be_used() {
+    let block = |status: &Value| status::block(View(status));
+    let cost = json!({"fetch": 3 << 20, "write": 12 << 20, "full": 112 << 20});
+    for timed in [
+        json!({"phase": "accepted", "update": {"cost": cost, "cost_seconds": 48}}),
+        json!({"phase": "downloading", "update": {}, "progress":
+            {"plan": cost, "plan_seconds": 48, "fetched": 1, "total": 1 << 30, "rate": 10}}),
+    ] {
+        let shown = block(&timed);
+        assert!(shown.contains("3.0 MiB to fetch of 112.0 MiB in some 48 s, 12.0 MiB to write"), "{shown}");
+        assert!(!shown.contains("left"), "bytes of the image are not to be fetched: {shown}");
+    }
+    let broken = json!({"phase": "idle", "trust": {"keys": [], "threshold": null, "problem": "the root keys x", "epoch": 0}});
+    assert!(
+        block(&broken).contains("trust     the root keys x; nothing that has to be signed"),
+        "{}",
+        block(&broken)
+    );
 }
 
 #[test]
