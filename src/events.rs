@@ -217,6 +217,11 @@ pub fn download_resumed(about: &About<'_>, at: u64) {
     tell!(info, DOWNLOAD_RESUMED, about, [], "{about}: download resumed at byte {at}");
 }
 
+/// What is remembered of revoked keys was damaged, all of it or one copy; `detail` says which.
+pub fn trust_damaged(detail: &str) {
+    tell!(warn, TRUST_DAMAGED, &About::default(), [], "{}", Line(detail));
+}
+
 /// It is known what an update costs, before its data is fetched; and how long that takes, if there is a limit or a
 /// measured rate.
 pub fn download_planned(about: &About<'_>, cost: Cost, seconds: Option<u64>) {

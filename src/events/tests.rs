@@ -115,6 +115,7 @@ fn tell_all() {
     repeats.refused(now, about, Origin::Method, why.failure.code(), &why.detail);
     repeats.env_one_copy_bad(now, about, "copy 1");
     state_recovered(about, "copy 2");
+    trust_damaged("what is known of revoked keys is lost: x");
     repeats.state_unwritable(now, about, "disk full");
     let mut hub = HubLines::default();
     hub.connected("hub.example");
