@@ -18,7 +18,7 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::model::{Bytes, Cost, Ended, Origin, Outcome, Reason, Rules, Slot, UpdateId, Version};
+use crate::model::{Bytes, Cost, Ended, Origin, Outcome, Reason, Rules, Seconds, Slot, UpdateId, Version};
 
 pub use hub::HubLines;
 pub use output::{Verbosity, init, journal_is_connected};
@@ -217,15 +217,22 @@ pub fn download_resumed(about: &About<'_>, at: u64) {
     tell!(info, DOWNLOAD_RESUMED, about, [], "{about}: download resumed at byte {at}");
 }
 
-/// It is known what an update costs, before its data is fetched.
-pub fn download_planned(about: &About<'_>, cost: Cost) {
+/// What is remembered of revoked keys was damaged, all of it or one copy; `detail` says which.
+pub fn trust_damaged(detail: &str) {
+    tell!(warn, TRUST_DAMAGED, &About::default(), [], "{}", Line(detail));
+}
+
+/// It is known what an update costs, before its data is fetched; and how long that takes, if there is a limit or a
+/// measured rate.
+pub fn download_planned(about: &About<'_>, cost: Cost, seconds: Option<u64>) {
     let Cost { fetch, write, full } = cost;
+    let time = seconds.map(|seconds| format!(" in some {}", Seconds(seconds))).unwrap_or_default();
     tell!(
         info,
         DOWNLOAD_PLANNED,
         about,
-        [FETCH_BYTES = fetch, WRITE_BYTES = write, FULL_BYTES = full],
-        "{about}: fetching {} of {}, writing {}",
+        [FETCH_BYTES = fetch, WRITE_BYTES = write, FULL_BYTES = full, FETCH_SECONDS = seconds],
+        "{about}: fetching {} of {}{time}, writing {}",
         Bytes(fetch),
         Bytes(full),
         Bytes(write)

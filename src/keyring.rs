@@ -135,7 +135,10 @@ fn read(path: &Path) -> Result<PublicKey, Fault> {
         },
         Err(error) => format!("{shown} cannot be read: {error}"),
     };
-    Err(Fault::new(what, "copy it anew, or remove it"))
+    Err(Fault::new(
+        what,
+        "copy it anew (removed, it is a key less: with none left unsigned images are taken)",
+    ))
 }
 
 #[cfg(test)]

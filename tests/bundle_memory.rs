@@ -119,7 +119,7 @@ fn deep_p137_a_bundle_is_installed_in_little_memory() {
         cancel: &cancel,
         rate: &rate,
         update: "one",
-        signed: Some(Signed { roots: &roots, trust: &trust, device, allowance: None, seed: Some(&seed) }),
+        signed: Some(Signed { roots: &roots, ledger: &trust, device, allowance: None, seed: Some(&seed) }),
     };
     let mut checkpoint = Generations::open(directory.path(), "download", image::CHECKPOINT_CAPACITY).unwrap();
     // The highest mark counts from here on.

@@ -2,6 +2,15 @@
 //!
 //! No loader reads it. It is there because it outlives the state directory, and is written with the commit that raises
 //! it, so that there is no moment in which one is true without the other.
+//!
+//! # Why going back does not lower it
+//!
+//! A loader may do a commit and say that it failed. Then the update is rolled back, and the floor here stays where the
+//! commit put it. That locks nobody out: a floor is asked when a bundle is to be installed, and never of a system that is
+//! there, so the old one boots, and may be gone back to. The same bundle may be tried again, being at the floor; so may all
+//! that are newer, and one with the signed permission. It is the index of a system that had proved well. A verb that sets it
+//! back would have to be told the old floor over a crash, and whoever could bring a commit to fail could have the floor
+//! written by it. If the commit was one that lowers, the record's floor, which no commit moved, is the higher and counts.
 
 /// The variable, a decimal number. Not there is as good as 0.
 pub(super) const FLOOR: &str = "twinboot_floor";

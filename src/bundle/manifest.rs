@@ -142,8 +142,9 @@ impl Manifest {
     pub const SCHEMA: u64 = 1;
     /// The longest image: 1 TiB.
     pub const MAX_SIZE: u64 = 1 << 40;
-    /// The longest page table: 64 MiB.
-    pub const MAX_TABLE: u64 = 64 << 20;
+    /// The longest page table: 4 MiB, which are 149,796 pages. Usual data has some 300 KiB a page, so that is an image of some
+    /// 40 GiB; the worst that can be made has 16 chunks a page. A device holds some 100 bytes for each.
+    pub const MAX_TABLE: u64 = 4 << 20;
     /// The shortest and the longest group.
     pub const GROUP: std::ops::RangeInclusive<u32> = 4096..=1 << 20;
     /// The longest prefix: 4 MiB.
@@ -250,7 +251,10 @@ impl Payload {
         let is_table = self.table.size <= Manifest::MAX_TABLE
             && pages.checked_mul(Entry::LEN as u64) == Some(self.table.size)
             && pages > 0;
-        within(is_table, "a page table must be of at most 64 MiB, 28 bytes a page")?;
+        within(
+            is_table,
+            "a page table must be of at most 4 MiB, 28 bytes a page: the image has too many pages",
+        )?;
         // At most 256 chunks a page, with 12 bytes in its key and 3 for the length of a group.
         let bodies = pages * (2 + Pager::LONGEST as u64 * 15);
         within(self.bodies <= bodies, "the page bodies are longer than they can be")?;

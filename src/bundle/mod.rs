@@ -91,7 +91,7 @@
 //! * `expires`, `min_twinboot` and `parts` may be left out; `parts` are the lengths of the partitions that the image is
 //!   divided among, for the device to compare with its own, and add up to `size`.
 //! * Just one payload, of kind `slot`: `size` up to 1 TiB, `sha256` of the image as it is installed. `group` is 4 KiB to
-//!   1 MiB, `prefix` up to 4 MiB, the table up to 64 MiB.
+//!   1 MiB, `prefix` up to 4 MiB, the table up to 4 MiB.
 //!
 //! # Chunks
 //!
@@ -145,8 +145,9 @@
 //!
 //! # Bounds
 //!
-//! A head takes at most 128 KiB; what it decodes into, some ten times as much. A table of n pages takes 56 n bytes; a
-//! body at most 8 KiB; a group `group` + `prefix` and what zstd needs, some 200 KiB. No length that is read makes anything be
+//! A head takes at most 128 KiB; what it decodes into, some ten times as much. A table of n pages takes 56 n bytes, and n is
+//! at most 149796: usual data of some 40 GiB, and of the worst 9 GiB (2.4 GiB, if cut by content). A body takes at most
+//! 8 KiB; a group `group` + `prefix` and what zstd needs, some 200 KiB. No length that is read makes anything be
 //! allocated beyond these.
 //!
 //! # Other formats
@@ -194,5 +195,5 @@ pub use refusal::Refusal;
 #[cfg(feature = "fleet")]
 pub use signing::SigningKey;
 pub use table::{Entry, Table};
-pub use trust::{Device, Opened, Trust, open};
+pub use trust::{Delegated, Device, Opened, Trust, delegated, open};
 pub use unpack::Unpacker;

@@ -65,7 +65,7 @@ impl Table {
         let mut pages = Vec::with_capacity(entries.len());
         for bytes in entries {
             let entry = read(bytes, image_at, body_at, data_at);
-            // 32-bit lengths, and at most 2^26 / 28 of them: the sums cannot overflow.
+            // 32-bit lengths, and at most 2^22 / 28 of them: the sums cannot overflow.
             image_at += u64::from(entry.image_len);
             body_at += u64::from(entry.body_len);
             data_at += u64::from(entry.data_len);

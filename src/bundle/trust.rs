@@ -56,23 +56,62 @@ pub struct Opened {
     pub notes: Vec<String>,
 }
 
-/// Whether the bundle with this head, just so many bytes, may be installed on this device.
+/// A bundle whose delegation holds. Nothing of its manifest was looked at.
+#[derive(Clone, Debug)]
+pub struct Delegated<'a> {
+    head: &'a [u8],
+    manifest: &'a [u8],
+    envelope: Sha256,
+    delegation: Delegation,
+    trust: Trust,
+}
+
+/// Whether enough root keys say who may sign, in the bundle with this head, and nothing newer is known.
+///
+/// What they say is to be remembered ([`Delegated::trust`]) before the rest of the bundle is judged, and whatever comes of
+/// that: else who can have a bundle refused could keep a revocation from a device. All that somebody who passes bundles on
+/// can do with it is to bring a word of the root keys that is newer, and true.
+///
+/// # Errors
+/// They do not, with the reason.
+pub fn delegated<'a>(head: &'a [u8], roots: &RootKeys, trust: &Trust) -> Result<Delegated<'a>, Refusal> {
+    let (delegation, manifest) = split_head(head)?;
+    let envelope = Sha256::of(delegation);
+    let (delegation, trust) = delegation_of(delegation, roots, trust)?;
+    Ok(Delegated { head, manifest, envelope, delegation, trust })
+}
+
+impl Delegated<'_> {
+    /// What to remember from now on.
+    pub fn trust(&self) -> &Trust {
+        &self.trust
+    }
+
+    /// Whether the bundle may be installed on this device.
+    ///
+    /// # Errors
+    /// It may not, with the reason.
+    pub fn open(self, device: &Device<'_>) -> Result<Opened, Refusal> {
+        let Self { head, manifest, envelope, delegation, trust } = self;
+        let mut notes = vec![];
+        let manifest = manifest_of(manifest, &delegation, &trust, device, &mut notes)?;
+        if manifest.delegation != envelope {
+            return Err(Refusal::signature("the manifest was signed along with another delegation"));
+        }
+        suits(&manifest, device, &mut notes)?;
+        Ok(Opened { manifest, head_len: head.len() as u64, id: Sha256::of(head), trust, notes })
+    }
+}
+
+/// Whether the bundle with this head, just so many bytes, may be installed on this device: [`delegated`] and
+/// [`Delegated::open`] at once, for who remembers nothing.
 ///
 /// Nothing of a document is parsed before its signatures hold.
 ///
 /// # Errors
 /// It may not, with the reason.
 pub fn open(head: &[u8], roots: &RootKeys, trust: &Trust, device: &Device<'_>) -> Result<Opened, Refusal> {
-    let mut notes = vec![];
-    let (delegation, manifest) = split_head(head)?;
-    let envelope = Sha256::of(delegation);
-    let (delegation, trust) = delegation_of(delegation, roots, trust)?;
-    let manifest = manifest_of(manifest, &delegation, &trust, device, &mut notes)?;
-    if manifest.delegation != envelope {
-        return Err(Refusal::signature("the manifest was signed along with another delegation"));
-    }
-    suits(&manifest, device, &mut notes)?;
-    Ok(Opened { manifest, head_len: head.len() as u64, id: Sha256::of(head), trust, notes })
+    delegated(head, roots, trust)?.open(device)
 }
 
 fn delegation_of(bytes: &[u8], roots: &RootKeys, trust: &Trust) -> Result<(Delegation, Trust), Refusal> {

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use serde_json::Value;
 
 use crate::config::{Config, Finding};
 use crate::control::client::{Client, Error};
@@ -249,7 +250,7 @@ pub fn main(
     inspect: impl FnOnce(&Config) -> Vec<Finding>,
     guard: impl FnOnce(&Path) -> ExitCode,
     examine: impl FnOnce(&Config, doctor::Consultation) -> Vec<doctor::Check>,
-    choose: impl FnOnce(&Config, &Path) -> Result<Chosen, String>,
+    choose: impl FnOnce(&Config, &Path, &Value) -> Result<Chosen, String>,
 ) -> ExitCode {
     let Arguments { config, command } = parse();
     match command {
@@ -280,7 +281,7 @@ pub fn main(
 fn client_command(
     command: &Command,
     path: &Path,
-    choose: impl FnOnce(&Config, &Path) -> Result<Chosen, String>,
+    choose: impl FnOnce(&Config, &Path, &Value) -> Result<Chosen, String>,
 ) -> ExitCode {
     let config = Config::understood(path);
     let exit = match command {

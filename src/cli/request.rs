@@ -24,7 +24,7 @@ pub(super) fn install(
     image: &Image,
     hold: bool,
     config: &Config,
-    choose: impl FnOnce(&Config, &Path) -> Result<Chosen, String>,
+    choose: impl FnOnce(&Config, &Path, &Value) -> Result<Chosen, String>,
 ) -> Exit {
     let request = match &image.from_medium {
         None => match wish(image, hold) {
@@ -32,10 +32,17 @@ pub(super) fn install(
             Err(message) => return usage(&message),
         },
         Some(medium) => {
+            // What this device has seen and committed to, only the daemon knows.
+            let status = match connect(config).and_then(|mut client| {
+                client.ask(&Request::Status).map_err(|error| unreachable(&error)).and_then(accepted)
+            }) {
+                Ok(response) => response.status.unwrap_or_default(),
+                Err(exit) => return exit,
+            };
             // Which bundles are for this device is in the configuration, and what is wrong with that is no detail here.
             let chosen = Config::load(&config.path)
                 .map_err(|error| error.to_string())
-                .and_then(|config| choose(&config, medium));
+                .and_then(|config| choose(&config, medium, &status));
             match chosen {
                 Ok(Chosen { artifact, told }) => {
                     told.iter().for_each(|line| say(&clean(line)));

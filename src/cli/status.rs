@@ -4,7 +4,7 @@ use super::output::{clean, say};
 use super::view::{View, bytes};
 use super::{Exit, accepted, connect, unreachable};
 use crate::config::Config;
-use crate::model::Request;
+use crate::model::{Request, Seconds};
 
 /// Asks for the status and prints it.
 pub(super) fn show(config: &Config, json: bool) -> Exit {
@@ -61,9 +61,12 @@ fn slot_parts(status: View<'_>, slot: &str) -> Option<String> {
 /// Whose signatures count, and what is too old.
 fn trust(status: View<'_>) -> Option<String> {
     let keys = status.0.pointer("/trust/keys")?.as_array()?.iter().filter_map(|key| key.as_str());
+    if let Some(problem) = status.text("/trust/problem") {
+        return Some(format!("{problem}; nothing that has to be signed is installed until then"));
+    }
     let keys: Vec<_> = keys.map(clean).collect();
     let (needed, epoch) = (status.number("/trust/threshold")?, status.number("/trust/epoch")?);
-    let floor = status.number("/trust/floor").unwrap_or(0);
+    let floor = status.number("/floor").unwrap_or(0);
     let (noun, keys) = (if keys.len() == 1 { "root key" } else { "root keys" }, keys.join(", "));
     Some(format!("{needed} of {noun} {keys}; epoch {epoch}, rollback index {floor} or higher"))
 }
@@ -108,7 +111,9 @@ fn costs(status: View<'_>) -> Option<String> {
         number("/progress/plan").or_else(|| number("/update/cost")).map(bytes)
     };
     let (fetch, full, write) = (of("fetch")?, of("full")?, of("write")?);
-    Some(format!("{fetch} to fetch of {full}, {write} to write"))
+    let seconds = status.number("/progress/plan_seconds").or_else(|| status.number("/update/cost_seconds"));
+    let takes = seconds.map(|seconds| format!(" in some {}", Seconds(seconds))).unwrap_or_default();
+    Some(format!("{fetch} to fetch of {full}{takes}, {write} to write"))
 }
 
 /// Who allowed switching over, and when.

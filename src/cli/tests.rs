@@ -109,14 +109,18 @@ fn installing(path: &Path, statuses: Vec<Value>) -> std::thread::JoinHandle<Requ
     let listener = UnixListener::bind(path).unwrap();
     std::thread::spawn(move || {
         let mut asked = None;
-        for answers in
-            [vec![Response::done("begun")], statuses.iter().cloned().map(Response::status).collect()]
-        {
+        // What it knows, which decides between bundles; what is asked for; and how that goes.
+        let knows = vec![Response::status(json!({"phase": "idle", "floor": 3}))];
+        let goes = statuses.iter().cloned().map(Response::status).collect();
+        for answers in [knows, vec![Response::done("begun")], goes] {
             let (stream, _) = listener.accept().unwrap();
             let mut reader = BufReader::new(stream);
             let mut line = Vec::new();
             reader.read_until(b'\n', &mut line).unwrap();
-            asked.get_or_insert(proto::parse(&line).unwrap());
+            let request = proto::parse(&line).unwrap();
+            if !request.only_asks() {
+                asked = Some(request);
+            }
             for answer in answers {
                 let _ = reader.get_ref().write_all(&answer.to_line());
             }
@@ -154,8 +158,8 @@ fn waiting_ends_when_the_file_is_not_needed_any_more_or_the_update_is_over() {
         };
         let chosen = Chosen { artifact: found.clone(), told: vec!["x.twb: this is the one".into()] };
         let config = Config::load(&config).unwrap();
-        let exit = request::install(&image, hold, &config, |_, medium| {
-            assert_eq!(medium, Path::new("/media"));
+        let exit = request::install(&image, hold, &config, |_, medium, status| {
+            assert_eq!((medium, &status["floor"]), (Path::new("/media"), &json!(3)));
             Ok(chosen)
         });
         assert_eq!(exit, wanted, "{last}");
@@ -168,7 +172,8 @@ fn waiting_ends_when_the_file_is_not_needed_any_more_or_the_update_is_over() {
     let Command::Install { image, hold } = arguments("install --from-medium /media").unwrap().command else {
         panic!()
     };
-    assert_eq!(request::install(&image, hold, &config, |_, _| Err("none".into())), Exit::Failed);
+    let nobody = request::install(&image, hold, &config, |_, _, _| panic!("nothing is known to choose by"));
+    assert_eq!(nobody, Exit::Unreachable);
 }
 
 fn downloading(percent: u64) -> Value {
@@ -207,7 +212,7 @@ fn the_status_is_a_block_to_read() {
          phase     idle\n\
          last      2.8.5 was rolled back at 2026-11-21T05:41:57.000Z: check  [31mx failed (health.failed)"
     );
-    let trusted = json!({"phase": "idle", "booted": "a", "trust": {"keys": ["aa", "bb"], "threshold": 2, "epoch": 3, "floor": 7}});
+    let trusted = json!({"phase": "idle", "booted": "a", "trust": {"keys": ["aa", "bb"], "threshold": 2, "epoch": 3}, "floor": 7});
     assert_eq!(
         block(&trusted),
         "running   slot a\nphase     idle\ntrust     2 of root keys aa, bb; epoch 3, rollback index 7 or higher"
@@ -238,6 +243,27 @@ fn the_status_is_a_block_to_read() {
     {
         assert!(block(&odd).contains("phase"), "{odd}");
     }
+}
+
+#[test]
+fn the_status_tells_how_long_fetching_takes_and_of_keys_that_cannot_be_used() {
+    let block = |status: &Value| status::block(View(status));
+    let cost = json!({"fetch": 3 << 20, "write": 12 << 20, "full": 112 << 20});
+    for timed in [
+        json!({"phase": "accepted", "update": {"cost": cost, "cost_seconds": 48}}),
+        json!({"phase": "downloading", "update": {}, "progress":
+            {"plan": cost, "plan_seconds": 48, "fetched": 1, "total": 1 << 30, "rate": 10}}),
+    ] {
+        let shown = block(&timed);
+        assert!(shown.contains("3.0 MiB to fetch of 112.0 MiB in some 48 s, 12.0 MiB to write"), "{shown}");
+        assert!(!shown.contains("left"), "bytes of the image are not to be fetched: {shown}");
+    }
+    let broken = json!({"phase": "idle", "trust": {"keys": [], "threshold": null, "problem": "the root keys x", "epoch": 0}});
+    assert!(
+        block(&broken).contains("trust     the root keys x; nothing that has to be signed"),
+        "{}",
+        block(&broken)
+    );
 }
 
 #[test]
@@ -365,7 +391,7 @@ fn a_daemon_that_is_not_there_or_does_not_come_back_is_exit_3() {
         .unwrap();
     for command in [Command::Cancel, Command::Status { json: false, watch: false }] {
         assert_eq!(
-            format!("{:?}", client_command(&command, &config, |_, _| Err("none".into()))),
+            format!("{:?}", client_command(&command, &config, |_, _, _| Err("none".into()))),
             format!("{:?}", ExitCode::from(3))
         );
     }

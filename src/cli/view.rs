@@ -94,7 +94,9 @@ impl View<'_> {
         let rate = self.number("/progress/rate").filter(|rate| *rate > 0);
         if let Some(rate) = rate {
             parts.push(format!("{}/s", bytes(rate)));
-            if let (Some(fetched), Some(total)) = (fetched, total) {
+            // Of a bundle they are bytes of the image, most of which nobody has to fetch.
+            let is_bundle = self.number("/progress/plan/fetch").is_some();
+            if let (Some(fetched), Some(total), false) = (fetched, total, is_bundle) {
                 parts.push(format!("{} left", time(total.saturating_sub(fetched) / rate)));
             }
         }

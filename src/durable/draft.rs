@@ -2,17 +2,26 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{AtFlags, CWD};
+
 use super::Error;
 
+/// Where the kernel shows the files that a process has open.
+const DESCRIPTORS: &str = "/proc/self/fd";
+
 /// A file that is being written. Until it is [kept](Draft::keep), what had its name is as it was; dropped before that,
-/// nothing is left of it. Only for files of the operator's: on a device [`Generations`](super::Generations) are used.
+/// nothing is left of it. It has no name at all meanwhile where the file system knows such files, so that nothing is left of
+/// a process that is killed, either, unless that is in the one moment between two names. Only for files of the operator's: on a device [`Generations`](super::Generations) are used.
 #[derive(Debug)]
 pub struct Draft {
     file: File,
     temporary: PathBuf,
+    /// It has the temporary name already.
+    is_named: bool,
     path: PathBuf,
 }
 
@@ -24,9 +33,14 @@ impl Draft {
     pub fn new(path: &Path, mode: u32) -> Result<Self, Error> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let temporary = path.with_file_name(format!(".{name}.{}.new", std::process::id()));
-        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(mode).open(&temporary);
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).mode(mode);
+        // By way of /proc it gets its name.
+        let unnamed = Path::new(DESCRIPTORS).is_dir().then(|| unnamed(&options, path)).and_then(Result::ok);
+        let is_named = unnamed.is_none();
+        let file = unnamed.map_or_else(|| options.create_new(true).open(&temporary), Ok);
         let fail = |source| Error { action: "creating", path: path.to_owned(), source };
-        Ok(Self { file: file.map_err(fail)?, temporary, path: path.to_owned() })
+        Ok(Self { file: file.map_err(fail)?, temporary, is_named, path: path.to_owned() })
     }
 
     /// Where its contents go.
@@ -38,20 +52,35 @@ impl Draft {
     ///
     /// # Errors
     /// If it cannot be flushed or named; then nothing is left of it.
-    pub fn keep(self) -> Result<(), Error> {
+    pub fn keep(mut self) -> Result<(), Error> {
         let named = self
             .file
             .sync_all()
+            .and_then(|()| self.name())
             .and_then(|()| fs::rename(&self.temporary, &self.path))
             .and_then(|()| File::open(directory(&self.path))?.sync_all());
         named.map_err(|source| Error { action: "writing", path: self.path.clone(), source })
+    }
+
+    /// Gives it its temporary name, since a name that is there can be taken by renaming alone.
+    fn name(&mut self) -> io::Result<()> {
+        if !self.is_named {
+            // Ours by its number, and left by a process that was killed.
+            let _ = fs::remove_file(&self.temporary);
+            let unnamed = format!("{DESCRIPTORS}/{}", self.file.as_raw_fd());
+            rustix::fs::linkat(CWD, unnamed, CWD, &self.temporary, AtFlags::SYMLINK_FOLLOW)?;
+            self.is_named = true;
+        }
+        Ok(())
     }
 }
 
 impl Drop for Draft {
     fn drop(&mut self) {
         // It has its name by now, or nobody wants it.
-        let _ = fs::remove_file(&self.temporary);
+        if self.is_named {
+            let _ = fs::remove_file(&self.temporary);
+        }
     }
 }
 
@@ -60,10 +89,9 @@ impl Drop for Draft {
 /// # Errors
 /// If it cannot be made.
 pub fn spool(path: &Path) -> Result<File, Error> {
-    let tmpfile = rustix::fs::OFlags::TMPFILE.bits() as i32;
     let mut options = OpenOptions::new();
     options.read(true).write(true).mode(0o600);
-    let unnamed = options.clone().custom_flags(tmpfile).open(directory(path)).or_else(|_| {
+    let unnamed = unnamed(&options, path).or_else(|_| {
         // Not every file system knows files without names.
         let temporary = path.with_file_name(format!(".{}.spool", std::process::id()));
         let file = options.create_new(true).open(&temporary)?;
@@ -77,6 +105,12 @@ pub fn spool(path: &Path) -> Result<File, Error> {
     })
 }
 
+/// A file without a name, beside `path`. Not every file system knows such files.
+fn unnamed(options: &OpenOptions, path: &Path) -> io::Result<File> {
+    let tmpfile = rustix::fs::OFlags::TMPFILE.bits() as i32;
+    options.clone().custom_flags(tmpfile).open(directory(path))
+}
+
 fn directory(path: &Path) -> &Path {
     path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
@@ -85,6 +119,7 @@ fn directory(path: &Path) -> &Path {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use std::io::{Read as _, Seek as _, Write as _};
+    use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
 
@@ -100,13 +135,18 @@ mod tests {
         fs::write(&path, "old").unwrap();
         let mut draft = Draft::new(&path, 0o644).unwrap();
         draft.file().write_all(b"half").unwrap();
+        // Killed now, nothing would be left.
+        assert_eq!(names(directory.path()), ["it"]);
         drop(draft);
         assert_eq!((fs::read(&path).unwrap(), names(directory.path())), (b"old".to_vec(), vec!["it".into()]));
         let mut draft = Draft::new(&path, 0o644).unwrap();
         draft.file().write_all(b"new").unwrap();
+        // By one that was killed in its last moment.
+        fs::write(&draft.temporary, "stale").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"old");
         draft.keep().unwrap();
         assert_eq!((fs::read(&path).unwrap(), names(directory.path())), (b"new".to_vec(), vec!["it".into()]));
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o700, 0o600);
         let error = Draft::new(&directory.path().join("missing/it"), 0o644).unwrap_err();
         assert!(error.to_string().starts_with("creating /"), "{error}");
     }

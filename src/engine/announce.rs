@@ -45,7 +45,7 @@ impl Engine {
         let planned = Some((job.intent.clone(), cost));
         if self.planned != planned {
             self.planned = planned;
-            events::download_planned(&self.about(), cost);
+            events::download_planned(&self.about(), cost, self.live.seconds(cost));
         }
     }
 

@@ -1,12 +1,11 @@
 //! The work *download*: what a fetch needs to know of this device, and what follows from how it ended.
 
-use std::sync::{Mutex, PoisonError};
-
 use super::Tools;
 use super::target::{Device, Seed};
 use super::tools::{Order, job};
-use super::trust::{self, Signing};
-use crate::bundle::{self, Trust};
+use super::trust::{Kept, Signing};
+use crate::bundle;
+use crate::health::{Check, UsableKeys};
 use crate::image::{self, Error};
 use crate::model::{Artifact, Failure, Reason, Slot};
 use crate::slots::SeedDevice;
@@ -17,6 +16,10 @@ impl Tools {
     pub(super) fn download(&mut self, order: &Order, slot: Slot) -> Result<Event, Reason> {
         let job = job(order)?;
         let artifact = artifact(job)?;
+        // Before anything is touched.
+        let signing = self.signing_of(job).cloned();
+        let roots =
+            signing.as_ref().map(|signing| signing.roots.as_ref().map_err(Clone::clone)).transpose()?;
         self.verified = None;
         // Before the first byte: a half-written slot must be nobody's fallback.
         let booted = order.facts.booted;
@@ -24,8 +27,7 @@ impl Tools {
         let mut target = Device(self.open(order, slot)?);
         let mut checkpoint = self.checkpoint()?;
         let update = format!("{} {}", job.intent.0, job.times.accepted.map_or(0, |time| time.0));
-        let known = trust::load(&self.state).0;
-        let trust = Mutex::new(known.clone());
+        let kept = Kept::open(&self.state);
         // What cannot be looked at is fetched.
         let seed = SeedDevice::open(&self.slots, booted).ok().map(Seed);
         let fetch = image::Fetch {
@@ -37,9 +39,9 @@ impl Tools {
             cancel: &order.cancel,
             rate: &order.rate,
             update: &update,
-            signed: self.signing_of(job).map(|signing| image::Signed {
-                roots: &signing.roots,
-                trust: &trust,
+            signed: signing.as_ref().zip(roots).map(|(signing, roots)| image::Signed {
+                roots,
+                ledger: &kept,
                 device: bundle::Device {
                     product: signing.product.as_deref(),
                     compatible: &signing.compatible,
@@ -52,7 +54,6 @@ impl Tools {
             }),
         };
         let written = image::write(&fetch, &mut target, &mut checkpoint);
-        self.remember(&known, &trust.into_inner().unwrap_or_else(PoisonError::into_inner));
         match written {
             Ok(image::Written { image, seal }) => {
                 target.has_root(&image)?;
@@ -63,6 +64,12 @@ impl Tools {
         }
     }
 
+    /// Whether the root keys can be used, if this device has any.
+    pub(super) fn keys_check(&self) -> Option<Box<dyn Check>> {
+        let fault = self.signing.as_ref()?.roots.as_ref().err()?;
+        Some(Box::new(UsableKeys::new(fault.detail.clone())))
+    }
+
     /// By whom the job's artifact must be signed. A factory's plain image is the integrator's own file, declared in a
     /// configuration that only root writes, as the root keys are. A factory's bundle is judged like any other, and if it
     /// is to be older than what was committed, it needs the signed permission for that.
@@ -70,15 +77,6 @@ impl Tools {
         let is_plain = job.plan.artifact().is_some_and(|artifact| !image::is_bundle(&artifact.location));
         let is_of_factory = matches!(job.plan, Plan::FactoryReset(_)) && is_plain;
         self.signing.as_ref().filter(|_| !is_of_factory)
-    }
-
-    /// Whatever becomes of the update: a key that was revoked stays so.
-    fn remember(&self, known: &Trust, now: &Trust) {
-        if now != known
-            && let Err(why) = trust::save(&self.state, now)
-        {
-            tracing::warn!(why, "what a bundle said of keys holds for this update only");
-        }
     }
 }
 

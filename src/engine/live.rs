@@ -10,10 +10,11 @@ use tokio::sync::watch;
 
 use super::tools::Tools;
 use super::trust::{self, Signing};
+use crate::bundle::{RootKeys, Trust};
 use crate::host::service;
 use crate::hub::{Commands, Report};
-use crate::image::Snapshot;
-use crate::model::{Reason, Slot};
+use crate::image::{RateLimit, Snapshot};
+use crate::model::{Cost, Reason, Slot};
 use crate::report::{Activity, Dialect, HubLink, Progress, Status, document};
 use crate::slots::SlotMap;
 use crate::update::{Facts, Gate, Phase, Record};
@@ -36,30 +37,49 @@ pub(super) struct Live {
     pub(super) hub_warning: String,
     pub(super) status: watch::Sender<Value>,
     dialects: Vec<Dialect>,
+    /// How fast may be fetched.
+    pub(super) limit: RateLimit,
     rate: Rate,
     told: Told,
 }
 
+/// So many revoked keys are named at most: a status is also the answer to a direct method, which has an end.
+const REVOKED_SHOWN: usize = 256;
+
 /// The root keys, and what is remembered of what they signed.
 struct Trusted {
     keys: Value,
-    threshold: usize,
+    threshold: Option<usize>,
+    /// Why the keys cannot be used.
+    problem: Option<String>,
     state: PathBuf,
-    /// The highest epoch of a delegation, as it was in this phase: it is only raised by a download.
-    epoch: (Option<Activity>, u64),
+    /// What is remembered, as it was in this phase: it only grows by a download.
+    known: (Option<Activity>, Trust),
 }
 
 impl Trusted {
     fn new(signing: &Signing, state: &Path) -> Self {
-        let keys = signing.roots.keys().keys().map(|id| Value::String(id.to_string())).collect();
-        Self { keys, threshold: signing.roots.threshold(), state: state.to_owned(), epoch: (None, 0) }
+        let roots = signing.roots.as_ref();
+        let ids = roots.into_iter().flat_map(|roots| roots.keys().keys());
+        Self {
+            keys: ids.map(|id| Value::String(id.to_string())).collect(),
+            threshold: roots.ok().map(RootKeys::threshold),
+            problem: roots.err().map(|fault| fault.detail.clone()),
+            state: state.to_owned(),
+            known: (None, Trust::default()),
+        }
     }
 
-    fn shown(&mut self, phase: Activity, floor: u64) -> Value {
-        if self.epoch.0 != Some(phase) {
-            self.epoch = (Some(phase), trust::load(&self.state).0.epoch);
+    fn shown(&mut self, phase: Activity) -> Value {
+        if self.known.0 != Some(phase) {
+            self.known = (Some(phase), trust::load(&self.state).0);
         }
-        json!({"keys": self.keys, "threshold": self.threshold, "epoch": self.epoch.1, "floor": floor})
+        let Trust { epoch, delegation, revoked } = &self.known.1;
+        let revoked: Vec<_> = revoked.iter().take(REVOKED_SHOWN).collect();
+        json!({
+            "keys": self.keys, "threshold": self.threshold, "problem": self.problem,
+            "epoch": epoch, "delegation": delegation, "revoked": revoked,
+        })
     }
 }
 
@@ -91,9 +111,16 @@ impl Live {
             hub_warning: String::new(),
             status,
             dialects,
+            limit: RateLimit::default(),
             rate: Rate::default(),
             told: Told::default(),
         }
+    }
+
+    /// How many seconds it takes to fetch what an update costs: at the limit; without one as fast as it went lately, if
+    /// anything did.
+    pub(super) fn seconds(&self, cost: Cost) -> Option<u64> {
+        cost.seconds(self.limit.get()).or_else(|| cost.seconds(self.rate.rate))
     }
 
     /// Shows these warnings about the way to the hub in place of those before; the ones that are new.
@@ -121,9 +148,13 @@ impl Live {
                 fetched_twice: now.fetched_twice,
                 rate: self.rate.of(if reading_back { now.verified } else { now.fetched }),
                 plan: now.plan,
+                plan_seconds: now.plan.and_then(|cost| self.seconds(cost)),
                 percent,
             }
         });
+        if let Some(job) = &mut status.update {
+            job.cost_seconds = job.cost.and_then(|cost| cost.seconds(self.limit.get()));
+        }
         status.hub = self.hub;
         status.blocked.clone_from(&self.blocked);
         let hub = Some(&self.hub_warning).filter(|warning| !warning.is_empty());
@@ -152,7 +183,7 @@ impl Live {
         let mut value =
             serde_json::to_value(&status).expect("a status has string keys and finite numbers only");
         value["slots"] = self.slots.clone();
-        let trust = self.trust.as_mut().map(|trust| trust.shown(status.phase, record.floor(facts)));
+        let trust = self.trust.as_mut().map(|trust| trust.shown(status.phase));
         value["trust"] = trust.unwrap_or_default();
         self.status.send_if_modified(|told| {
             let changed = *told != value;

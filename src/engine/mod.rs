@@ -203,7 +203,7 @@ impl Engine {
         live.warnings.extend(unreadable.clone());
         let distrust = tools.signing.as_ref().and_then(|_| trust::load(&tools.state).1);
         if let Some(lost) = &distrust {
-            tracing::warn!("{lost}");
+            events::trust_damaged(lost);
         }
         live.warnings.extend(distrust);
         let mut facts = facts::look_around(&host, view.as_ref().ok(), boot, booted, factory);
@@ -228,7 +228,7 @@ impl Engine {
             reached,
             configured: rules.clone(),
             rules,
-            rate: RateLimit::default(),
+            rate: live.limit.clone(),
             data_cap,
             verbosity,
             zone_warning: None,

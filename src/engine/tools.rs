@@ -255,6 +255,7 @@ impl Tools {
         }
         checks.extend(health::programs(&settings));
         checks.extend(self.units_check(job));
+        checks.extend(self.keys_check());
         if let Some(check) =
             health::Connected::new(self.health.hub, job.hub_reached, self.health.reached.clone())
         {

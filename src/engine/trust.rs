@@ -1,16 +1,19 @@
 //! Whom this device trusts, and what it remembers of that: the root keys come from the configuration, and what
 //! delegations that were accepted said outlives the update that brought them, in the file `trust` of the state directory.
 //!
-//! What is remembered only ever grows. It is saved as soon as a delegation was accepted, whatever becomes of the update: a
-//! key that was revoked stays so. If it cannot be read, it is as good as empty, and told: who could replace it could
+//! What is remembered only ever grows. It is saved as soon as a delegation was accepted, before anything else of the bundle
+//! is looked at and whatever becomes of it: a key that was revoked stays so. If it cannot be read, it is as good as empty, and told: who could replace it could
 //! replace the keys, too, and a device that takes no bundle any more would be lost to its owner.
 
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
 use crate::bundle::{RootKeys, Trust};
 use crate::durable::{Generations, Loaded};
+use crate::image;
+use crate::model::Reason;
 
 /// The file, in the state directory, and room for one generation in bytes: some thousand revoked keys.
 const FILE: &str = "trust";
@@ -21,8 +24,9 @@ const SCHEMA: u32 = 1;
 /// By whom bundles must be signed, and for what: `[trust]` of the configuration.
 #[derive(Clone, Debug)]
 pub struct Signing {
-    /// The root keys, and how many of them it takes. At least one.
-    pub roots: RootKeys,
+    /// The root keys, and how many of them it takes. At least one; or why they cannot be used, and what to do. Then nothing
+    /// that asks for a signature is installed: a file that cannot be read is no key less.
+    pub roots: Result<RootKeys, Reason>,
     /// The product that this is, if that is told.
     pub product: Option<String>,
     /// The names of its board; none: it has not been told.
@@ -52,6 +56,37 @@ pub(super) fn load(state: &Path) -> (Trust, Option<String>) {
             Ok(Document { schema, .. }) => lost(format!("{} has schema {schema}", path.display())),
             Err(error) => lost(error.to_string()),
         },
+    }
+}
+
+/// What is remembered, as the download of a bundle sees it and adds to it.
+#[derive(Debug)]
+pub(super) struct Kept<'a> {
+    state: &'a Path,
+    trust: Mutex<Trust>,
+}
+
+impl<'a> Kept<'a> {
+    /// What is remembered in the state directory `state`.
+    pub(super) fn open(state: &'a Path) -> Self {
+        Self { state, trust: Mutex::new(load(state).0) }
+    }
+}
+
+impl image::Ledger for Kept<'_> {
+    fn trust(&self) -> Trust {
+        image::Ledger::trust(&self.trust)
+    }
+
+    fn remember(&self, trust: &Trust) {
+        let mut known = self.trust.lock().unwrap_or_else(PoisonError::into_inner);
+        if *known == *trust {
+            return;
+        }
+        *known = trust.clone();
+        if let Err(why) = save(self.state, trust) {
+            tracing::warn!(why, "what a bundle said of keys holds for this update only");
+        }
     }
 }
 

@@ -47,6 +47,8 @@ pub const REQUEST_REFUSED: &str = "71f2be8a55f80f111178ee76fba9f7a5";
 pub const ENV_ONE_COPY_BAD: &str = "e1e30eb3af5b094c5e59d48ea80aa8bb";
 /// twinboot's own record was damaged and recovered.
 pub const STATE_RECOVERED: &str = "2c745531b078da530e3a90e6891eb2fa";
+/// What is remembered of keys was damaged.
+pub const TRUST_DAMAGED: &str = "dc0739f832d7d520dd47c0511b1916f3";
 /// twinboot cannot save its record.
 pub const STATE_UNWRITABLE: &str = "24e154b81da6430338efb6cbeffb15df";
 /// The hub is connected.
@@ -118,6 +120,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("REQUEST_REFUSED", REQUEST_REFUSED),
     ("ENV_ONE_COPY_BAD", ENV_ONE_COPY_BAD),
     ("STATE_RECOVERED", STATE_RECOVERED),
+    ("TRUST_DAMAGED", TRUST_DAMAGED),
     ("STATE_UNWRITABLE", STATE_UNWRITABLE),
     ("HUB_CONNECTED", HUB_CONNECTED),
     ("HUB_LOST", HUB_LOST),

@@ -99,7 +99,7 @@ fn tell_all() {
     update_accepted(about, Origin::Desired);
     transition(about, "applying", "rebooting", None);
     download_resumed(about, 4096);
-    download_planned(about, Cost { fetch: 3_100_000, write: 12_000_000, full: 112_000_000 });
+    download_planned(about, Cost { fetch: 3_100_000, write: 12_000_000, full: 112_000_000 }, Some(620));
     cost_allowed(about, 3_100_000);
     gate_waiting(about, "consent");
     hook_failed(about, "hook post-commit/10-migrate ended with exit status: 1");
@@ -115,6 +115,7 @@ fn tell_all() {
     repeats.refused(now, about, Origin::Method, why.failure.code(), &why.detail);
     repeats.env_one_copy_bad(now, about, "copy 1");
     state_recovered(about, "copy 2");
+    trust_damaged("what is known of revoked keys is lost: x");
     repeats.state_unwritable(now, about, "disk full");
     let mut hub = HubLines::default();
     hub.connected("hub.example");

@@ -2,11 +2,12 @@
 //!
 //! A list of [`Check`]s and [`judge`], which asks them until all are content, one fails, or the time after the boot
 //! is over. Programs in a directory ([`programs`]), a connection to the hub ([`Connected`]), the version
-//! ([`RightVersion`]). Nothing is committed or reverted here: the engine does that with the verdict. It may all run
+//! ([`RightVersion`]), root keys that can be used ([`UsableKeys`]). Nothing is committed or reverted here: the engine does that with the verdict. It may all run
 //! twice, because the daemon may be restarted in the middle; the time does not begin anew then.
 
 mod connected;
 mod directory;
+mod keys;
 mod program;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use crate::model::{Failure, Reason};
 
 pub use connected::{Connected, HubMode};
 pub use directory::{Settings, programs};
+pub use keys::UsableKeys;
 pub use units::SameUnits;
 pub use version::RightVersion;
 

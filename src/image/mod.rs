@@ -52,7 +52,7 @@ use checkpoint::{Journal, Point, Saved};
 use hash::Hasher;
 use source::Source;
 
-pub use bundle::{Seed, Signed, is_bundle};
+pub use bundle::{Ledger, Seed, Signed, is_bundle};
 pub use checkpoint::{CAPACITY as CHECKPOINT_CAPACITY, discard};
 pub use error::Error;
 pub use progress::{Cancel, Progress, Snapshot};

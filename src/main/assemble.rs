@@ -16,7 +16,6 @@ use twinboot::events;
 use twinboot::host::Host;
 use twinboot::hub::{self, Hub, Session};
 use twinboot::image::Net;
-use twinboot::keyring::{self, Keyring};
 use twinboot::model::{BootId, Slot, Timestamp};
 use twinboot::program::Runner;
 use twinboot::properties::Properties;
@@ -26,6 +25,7 @@ use twinboot::store::FileStore;
 
 use crate::programs::Runners;
 use crate::reach::Reach;
+use crate::settings::Keys;
 use crate::{loader, settings, way_out};
 
 /// How much is written to the journal, and how to change it.
@@ -45,7 +45,7 @@ pub(crate) struct Ready {
     floor: Timestamp,
     reach: Reach,
     net: Net,
-    keyring: Keyring,
+    keys: Keys,
 }
 
 /// Something that much can be done without.
@@ -106,7 +106,7 @@ impl Ready {
                 config.path.display()
             ),
         })?;
-        let keyring = settings::keyring(&config).map_err(|faults| unusable(&faults))?;
+        let keys = settings::keyring(&config);
         let boot = host.boot_id().map_err(|error| Waiting {
             what: format!("the kernel does not tell which boot this is: {}", error.reason().detail),
             remedy: "see that /proc is mounted".into(),
@@ -120,7 +120,7 @@ impl Ready {
             what: format!("{error:#}"),
             remedy: "see [tls] and [proxy] of the configuration".into(),
         })?;
-        Ok(Self { config, host, slots, booted, boot, floor, reach, net, keyring })
+        Ok(Self { config, host, slots, booted, boot, floor, reach, net, keys })
     }
 
     /// Has everything be read anew that the network side has read.
@@ -134,6 +134,7 @@ impl Ready {
         let (bootloader, lack) = bootloader(&self.config, inlet.runners.of(&self.config));
         lacks.extend(lack);
         lacks.extend(self.other_slot());
+        lacks.extend(self.root_keys());
         let (hub, session) = self.session(&mut lacks);
         let told = lacks.iter().filter(|lack| lack.teller == Teller::Us);
         let warnings = told.map(|lack| format!("{}: {}", lack.what.what, lack.what.remedy)).collect();
@@ -151,6 +152,19 @@ impl Ready {
         };
         let is_healed = Box::new(move || slots.check(other).is_ok());
         Some(Lack { what, teller: Teller::Us, is_healed })
+    }
+
+    /// Without one of its keys a device would take what it was told not to take, so it takes nothing that has to be
+    /// signed; but it is there, and says so. What is on trial is judged, and sent back if it stays like that.
+    fn root_keys(&self) -> Option<Lack> {
+        let (what, config) = (self.unusable_keys()?, self.config.clone());
+        let is_healed = Box::new(move || settings::keyring(&config).is_ok());
+        Some(Lack { what, teller: Teller::Us, is_healed })
+    }
+
+    /// Why the root keys cannot be used, if they cannot.
+    pub(crate) fn unusable_keys(&self) -> Option<Waiting> {
+        settings::unusable(&self.keys)
     }
 
     fn session(&self, lacks: &mut Vec<Lack>) -> (Hub, Session) {
@@ -172,7 +186,7 @@ impl Ready {
             let (host, floor) = (self.host.clone(), self.floor);
             move || host.wall_clock().filter(|now| *now >= hub::CLOCK_FLOOR).unwrap_or(floor)
         };
-        let vouching = settings::vouching(&self.config, &self.keyring);
+        let vouching = settings::vouching(&self.config, &self.keys);
         (hub, self.reach.session(port, (&self.config, vouching), clock))
     }
 
@@ -184,7 +198,7 @@ impl Ready {
         journal: &Journal,
         warnings: Vec<String>,
     ) -> Engine {
-        let Self { config, host, slots, booted, boot, net, keyring, .. } = self;
+        let Self { config, host, slots, booted, boot, net, keys, .. } = self;
         let (reached, is_reached) = watch::channel(false);
         let state = config.state.directory.clone();
         let timeout = config.factory_reset.timeout;
@@ -192,7 +206,7 @@ impl Ready {
             config.factory_reset.program.clone().map(|path| FactoryProgram { path, timeout });
         let runner = inlet.runners.of(&config);
         let tools = Tools {
-            signing: settings::signing(&config, &keyring),
+            signing: settings::signing(&config, &keys),
             bootloader,
             slots,
             host: host.clone(),
@@ -217,7 +231,7 @@ impl Ready {
             rules: settings::rules(&config, journal.verbose),
             verbosity: journal.verbosity.clone(),
             factory: settings::factory(&config.factory_reset),
-            vouching: settings::vouching(&config, &keyring),
+            vouching: settings::vouching(&config, &keys),
             dialects: settings::dialects(&config),
             properties: Properties::new(settings::properties(&config, runner)),
             telemetry: config.report.telemetry,
@@ -226,18 +240,6 @@ impl Ready {
         };
         Engine::new(parts, boot, booted)
     }
-}
-
-/// Without one of its keys a device would take what it was told not to take, or nothing at all any more: a new system
-/// like that must go back.
-fn unusable(faults: &[keyring::Fault]) -> Waiting {
-    let first = faults.first().cloned().unwrap_or_default();
-    let others = match faults.len() {
-        0 | 1 => String::new(),
-        n => format!(" (and {} more)", n - 1),
-    };
-    let what = format!("the root keys cannot be used: {}{others}", first.what);
-    Waiting { what, remedy: format!("{}; `twinboot check-config` shows all that is wrong", first.remedy) }
 }
 
 /// A device that cannot be updated must still be reached, and say why.

@@ -172,7 +172,7 @@ impl Daemon<'_> {
 
     /// Lets an engine turn until there is a reason to begin another one; `None` if it is to stop.
     async fn work(&mut self, ready: Ready, cause: Cause, inlet: Inlet) -> Option<(Left, (Ready, Cause))> {
-        let config = ready.config.clone();
+        let (config, has_keys) = (ready.config.clone(), ready.unusable_keys().is_none());
         self.door.fit(&config.control);
         if inlet.before.is_some() {
             ready.refresh().await;
@@ -183,7 +183,7 @@ impl Daemon<'_> {
             service::ready();
             cause.grant(about, &config);
         };
-        let next = next(&mut self.reloads, &mut self.repeats, self.launch, &config, &lacks);
+        let next = next(&mut self.reloads, &mut self.repeats, self.launch, (&config, has_keys), &lacks);
         let engine = engine.run(begun, self.stop.wanted(), next);
         let session = session.run();
         tokio::pin!(engine, session);
@@ -219,14 +219,14 @@ async fn next(
     reloads: &mut Reloads,
     repeats: &mut events::Repeats,
     launch: &Launch,
-    config: &Config,
+    (config, has_keys): (&Config, bool),
     lacks: &[Lack],
 ) -> (Ready, Cause) {
     loop {
         tokio::select! {
             asker = reloads.next() => {
                 service::reloading();
-                match read(launch) {
+                match read(launch).and_then(|ready| keeps_keys(ready, has_keys)) {
                     Ok(ready) => return (ready, Cause::Asked(asker)),
                     Err(waiting) => {
                         repeats.reload_refused(Host::new(None).since_boot(), &waiting.what, &waiting.remedy);
@@ -260,6 +260,14 @@ async fn healed(lacks: &[Lack]) {
 fn read(launch: &Launch) -> Result<Ready, Waiting> {
     let config = Config::load(&launch.config).map_err(|error| broken(&error))?;
     Ready::look(config, launch.net.as_deref())
+}
+
+/// Root keys that can be used are not given up for a file that cannot: it may be in the middle of being copied.
+fn keeps_keys(ready: Ready, has_keys: bool) -> Result<Ready, Waiting> {
+    match ready.unusable_keys().filter(|_| has_keys) {
+        Some(unusable) => Err(unusable),
+        None => Ok(ready),
+    }
 }
 
 fn broken(error: &config::Error) -> Waiting {

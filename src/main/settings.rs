@@ -9,9 +9,9 @@ use twinboot::engine::{Health, Signing};
 use twinboot::health::HubMode;
 use twinboot::hooks::Hooks;
 use twinboot::keyring::{self, Keyring};
-use twinboot::model::{Artifact, Factory, Location, LogLevel, Rules, Vouching};
+use twinboot::model::{Artifact, Factory, Failure, Location, LogLevel, Rules, Vouching};
 use twinboot::program::Runner;
-use twinboot::report::Dialect;
+use twinboot::report::{Dialect, Waiting};
 use twinboot::{hub, image, properties, slots};
 
 /// How to behave, as far as the hub may change it.
@@ -38,22 +38,52 @@ pub(crate) fn factory(reset: &config::FactoryReset) -> Factory {
     Factory { image, program: reset.program.is_some() }
 }
 
+/// The root keys, or what is wrong with them.
+pub(crate) type Keys = Result<Keyring, Vec<keyring::Fault>>;
+
 /// The root keys. Whoever names a directory for them means it to be there; the usual one may be missing.
-pub(crate) fn keyring(config: &Config) -> Result<Keyring, Vec<keyring::Fault>> {
+pub(crate) fn keyring(config: &Config) -> Keys {
     let config::Trust { keys, threshold, .. } = &config.trust;
     Keyring::load(keys, *threshold, *keys == config::Trust::default().keys)
 }
 
+/// Why the root keys cannot be used, and what to do about it.
+pub(crate) fn unusable(keys: &Keys) -> Option<Waiting> {
+    let faults = keys.as_ref().err()?;
+    let first = faults.first().cloned().unwrap_or_default();
+    let others = match faults.len() {
+        0 | 1 => String::new(),
+        n => format!(" (and {} more)", n - 1),
+    };
+    let what = format!("the root keys cannot be used: {}{others}", first.what);
+    Some(Waiting {
+        what,
+        remedy: format!("{}; `twinboot check-config` shows all that is wrong", first.remedy),
+    })
+}
+
+/// Whether signatures are asked for. Keys that cannot be used are keys: without one of them a device would take what it was
+/// told not to take.
+pub(crate) fn is_signed(keys: &Keys) -> bool {
+    keys.as_ref().map_or(true, |keyring| !keyring.roots().is_empty())
+}
+
 /// What must vouch for an image that is asked for.
-pub(crate) fn vouching(config: &Config, keyring: &Keyring) -> Vouching {
-    Vouching { signed: !keyring.roots().is_empty(), undigested: config.trust.allow_undigested }
+pub(crate) fn vouching(config: &Config, keys: &Keys) -> Vouching {
+    Vouching { signed: is_signed(keys), undigested: config.trust.allow_undigested }
 }
 
 /// By whom bundles must be signed, if anybody must.
-pub(crate) fn signing(config: &Config, keyring: &Keyring) -> Option<Signing> {
+pub(crate) fn signing(config: &Config, keys: &Keys) -> Option<Signing> {
     let config::Trust { product, compatible, .. } = config.trust.clone();
-    let roots = keyring.roots().clone();
-    (!roots.is_empty()).then_some(Signing { roots, product, compatible })
+    let roots = match (keys, unusable(keys)) {
+        (_, Some(Waiting { what, remedy })) => {
+            Err(Failure::KeysUnusable.because(format!("{what}: {remedy}")))
+        }
+        (Ok(keyring), None) => Ok(keyring.roots().clone()),
+        (Err(_), None) => return None,
+    };
+    is_signed(keys).then_some(Signing { roots, product, compatible })
 }
 
 /// Where the two slots are.

@@ -1,4 +1,4 @@
-//! A number of bytes, for people.
+//! A number of bytes, and how long they take, for people.
 
 use std::fmt;
 
@@ -24,9 +24,42 @@ impl fmt::Display for Bytes {
     }
 }
 
+/// A number of seconds as people read it who want to know how long to wait: no more exact than two units.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Seconds(pub u64);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (days, hours, minutes) = (self.0 / 86_400, self.0 / 3600 % 24, self.0 / 60 % 60);
+        match (days, hours, minutes) {
+            (0, 0, 0) => write!(f, "{} s", self.0),
+            (0, 0, 1..10) => write!(f, "{minutes} min {} s", self.0 % 60),
+            (0, 0, _) => write!(f, "{minutes} min"),
+            (0, _, _) => write!(f, "{hours} h {minutes} min"),
+            (_, _, _) => write!(f, "{days} d {hours} h"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn people_wait_no_more_exactly_than_two_units() {
+        for (seconds, text) in [
+            (0, "0 s"),
+            (59, "59 s"),
+            (60, "1 min 0 s"),
+            (599, "9 min 59 s"),
+            (600, "10 min"),
+            (3599, "59 min"),
+            (3660, "1 h 1 min"),
+            (90_000, "1 d 1 h"),
+        ] {
+            assert_eq!(Seconds(seconds).to_string(), text);
+        }
+    }
 
     #[test]
     fn people_read_three_digits() {

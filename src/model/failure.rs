@@ -71,6 +71,9 @@ pub enum Failure {
     /// The bundle is signed by a key that this device does not know, or that may not sign.
     #[serde(rename = "bundle.key")]
     BundleKey,
+    /// The root keys of this device cannot be used, so nothing can be judged.
+    #[serde(rename = "bundle.keys-unusable")]
+    KeysUnusable,
     /// The bundle is signed by a key that has been revoked, or vouched for by what has been replaced.
     #[serde(rename = "bundle.revoked")]
     BundleRevoked,
@@ -180,6 +183,7 @@ impl Failure {
             Self::BundleUnsigned => "bundle.unsigned",
             Self::BundleSignature => "bundle.signature",
             Self::BundleKey => "bundle.key",
+            Self::KeysUnusable => "bundle.keys-unusable",
             Self::BundleRevoked => "bundle.revoked",
             Self::BundleExpired => "bundle.expired",
             Self::BundleIncompatible => "bundle.incompatible",

@@ -20,7 +20,7 @@ mod window;
 mod zone;
 
 pub use artifact::{Artifact, Factory, Image, Location, Vouching};
-pub use byte_count::Bytes;
+pub use byte_count::{Bytes, Seconds};
 pub use digest::{BadDigest, Sha256};
 pub use failure::{Failure, Reason};
 pub use install::{Consent, Install, IntentId, Origin, Terms, UpdateId};

@@ -41,9 +41,25 @@ pub struct Cost {
     pub full: u64,
 }
 
+impl Cost {
+    /// How many seconds fetching takes in all, at so many bytes per second; nothing is known of it without a rate.
+    pub fn seconds(&self, rate: u64) -> Option<u64> {
+        (rate > 0).then(|| self.fetch.div_ceil(rate))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cost_takes_its_time() {
+        let cost = |fetch| Cost { fetch, write: 0, full: u64::MAX };
+        assert_eq!(
+            (cost(1001).seconds(1000), cost(0).seconds(1), cost(7).seconds(0)),
+            (Some(2), Some(0), None)
+        );
+    }
 
     #[test]
     fn p037_a_lower_index_needs_the_signed_permission() {

@@ -7,7 +7,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{Activity, Ending, JobView, LastView, Status};
-use crate::model::{Bytes, Cost, Failure, Reason, Times, Timestamp};
+use crate::model::{Bytes, Cost, Failure, Reason, Seconds, Times, Timestamp};
 
 /// Adds the object.
 pub(super) fn add(status: &Status, brief: bool, document: &mut Map<String, Value>) {
@@ -59,7 +59,8 @@ fn words(status: &Status) -> (&'static str, String, Option<Failure>) {
         Activity::Accepted => ("current", gate().unwrap_or_default(), None),
         Activity::Downloading => {
             let (word, text, code) = step("downloading", "Start downloading");
-            let plan = status.progress.and_then(|progress| progress.plan).map(planned).unwrap_or_default();
+            let plan = status.progress.and_then(|now| Some(planned(now.plan?, now.plan_seconds)));
+            let plan = plan.unwrap_or_default();
             (word, text + &plan, code)
         }
         Activity::Verifying => step("verifying", "Start verifying download"),
@@ -81,8 +82,9 @@ fn words(status: &Status) -> (&'static str, String, Option<Failure>) {
 }
 
 /// What a download costs, behind how far it is.
-fn planned(Cost { fetch, write, full }: Cost) -> String {
-    format!(", fetching {} of {}, writing {}", Bytes(fetch), Bytes(full), Bytes(write))
+fn planned(Cost { fetch, write, full }: Cost, seconds: Option<u64>) -> String {
+    let time = seconds.map(|seconds| format!(" in some {}", Seconds(seconds))).unwrap_or_default();
+    format!(", fetching {} of {}{time}, writing {}", Bytes(fetch), Bytes(full), Bytes(write))
 }
 
 /// The word while an update is being undone. What someone stopped is no error at any moment: roll-outs halt on

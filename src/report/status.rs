@@ -133,6 +133,8 @@ pub struct JobView {
     pub consent: Option<ConsentView>,
     /// What it costs, as long as somebody has to agree to that. Bytes.
     pub cost: Option<Cost>,
+    /// How many seconds it takes to fetch that at the limit that holds, if there is one.
+    pub cost_seconds: Option<u64>,
     /// The rollback index that it brings, if it is a signed bundle and is in its slot.
     pub rollback_index: Option<u64>,
     /// When what happened.
@@ -193,6 +195,8 @@ pub struct Progress {
     pub rate: u64,
     /// What a signed bundle costs, once that is known; then `fetched` and `total` are of the image.
     pub plan: Option<Cost>,
+    /// How many seconds it takes to fetch that, in all: at the limit that holds; without one as fast as it went lately.
+    pub plan_seconds: Option<u64>,
     /// Of the present work, 0 to 100, if known.
     pub percent: Option<u8>,
 }
@@ -263,6 +267,7 @@ impl JobView {
             undoing,
             consent: job.consent.map(|Consent { by, at }| ConsentView { by, at }),
             cost: job.cost,
+            cost_seconds: None,
             rollback_index: job.seal.as_ref().map(|seal| seal.rollback_index),
             times: job.times,
             accepted: job.times.accepted,

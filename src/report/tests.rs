@@ -407,9 +407,13 @@ fn what_a_bundle_costs_is_told_before_and_while_it_is_fetched() {
     assert_eq!(substatus(&status), format!("Start downloading{told}"));
     status.progress = Some(Progress { plan: Some(cost), percent: Some(40), ..Progress::default() });
     assert_eq!(substatus(&status), format!("40 %{told}"));
+    let timed = Progress { plan: Some(cost), plan_seconds: Some(3725), ..Progress::default() };
+    status.progress = Some(timed);
+    let told = ", fetching 3.1 MB of 112 MB in some 1 h 2 min, writing 12.0 MB";
+    assert_eq!(substatus(&status), format!("Start downloading{told}"));
 
     record.step(&now, None, Event::TooDear(cost)).unwrap();
-    let gate = Gate { wait: Wait::Cost { cost, allowed: 1_000_000 }, until: None };
+    let gate = Gate { wait: Wait::Cost { cost, allowed: 1_000_000, rate: 0 }, until: None };
     let status = Status::new(&record, &now, Some(gate));
     assert_eq!(status.update.as_ref().unwrap().cost, Some(cost));
     assert_eq!(

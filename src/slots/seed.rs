@@ -114,3 +114,83 @@ fn open(path: &Path, flags: OFlags) -> io::Result<File> {
 fn is_readable(file: &File) -> bool {
     read_direct(file, 0, &mut [0; 1], &mut Bounce::new()).is_ok()
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::os::unix::fs::FileExt as _;
+
+    use super::*;
+    use crate::slots::Settings;
+
+    const SIZES: [usize; 3] = [12_288, 4096, 20_480];
+
+    /// A slot of three partitions, and their bytes one behind the other.
+    fn slot(directory: &Path) -> (SlotMap, Vec<u8>) {
+        let bytes: Vec<u8> = (0..SIZES.iter().sum::<usize>()).map(|at| (at * 31 % 251) as u8).collect();
+        let (mut paths, mut begin) = (Vec::new(), 0);
+        for (index, size) in SIZES.into_iter().enumerate() {
+            let path = directory.join(format!("a{index}"));
+            std::fs::write(&path, &bytes[begin..begin + size]).unwrap();
+            begin += size;
+            paths.push(path);
+        }
+        let other: Vec<_> = (0..SIZES.len()).map(|index| directory.join(format!("b{index}"))).collect();
+        other.iter().for_each(|path| drop(File::create(path).unwrap()));
+        (SlotMap::new(Settings { a: paths, b: other, allow_files: true }), bytes)
+    }
+
+    /// Whatever is asked for, blocks and partitions begin where nobody who reads has to know.
+    #[test]
+    fn partitions_are_read_as_one_wherever_they_meet() {
+        let directory = tempfile::tempdir().unwrap();
+        let (map, bytes) = slot(directory.path());
+        let seed = SeedDevice::open(&map, Slot::A).unwrap();
+        assert_eq!(seed.size(), bytes.len() as u64);
+        for at in [0, 1, 511, 4095, 12_287, 12_288, 12_289, 16_383, 16_384, 36_000, 36_863, 36_864, 99_999] {
+            for len in [0, 1, 511, 4096, 4097, 9000, 36_864, 40_000] {
+                let mut buffer = vec![0xee; len];
+                let count = seed.read_at(at as u64, &mut buffer).unwrap();
+                let there = &bytes[at.min(bytes.len())..(at + len).min(bytes.len()).max(at.min(bytes.len()))];
+                assert_eq!((count, &buffer[..count]), (there.len(), there), "{len} bytes at {at}");
+                assert!(
+                    buffer[count..].iter().all(|byte| *byte == 0xee),
+                    "{len} bytes at {at}: no more than that"
+                );
+            }
+        }
+    }
+
+    /// The system that runs goes on writing there.
+    #[test]
+    fn what_changes_is_read_as_it_is_then() {
+        let directory = tempfile::tempdir().unwrap();
+        let (map, bytes) = slot(directory.path());
+        let seed = SeedDevice::open(&map, Slot::A).unwrap();
+        let read = || {
+            let mut buffer = vec![0; bytes.len()];
+            assert_eq!(seed.read_at(0, &mut buffer).unwrap(), buffer.len());
+            buffer
+        };
+        assert_eq!(read(), bytes);
+        let writer = OpenOptions::new().write(true).open(directory.path().join("a1")).unwrap();
+        writer.write_all_at(&[9; 100], 50).unwrap();
+        writer.sync_all().unwrap();
+        let mut changed = bytes.clone();
+        changed[SIZES[0] + 50..SIZES[0] + 150].fill(9);
+        assert_eq!(read(), changed);
+        // Cut off under us: fewer bytes, and none that were not there.
+        OpenOptions::new().write(true).open(directory.path().join("a1")).unwrap().set_len(0).unwrap();
+        let mut buffer = vec![0; bytes.len()];
+        assert_eq!(seed.read_at(0, &mut buffer).unwrap(), SIZES[0]);
+        assert_eq!(buffer[..SIZES[0]], bytes[..SIZES[0]]);
+    }
+
+    #[test]
+    fn a_slot_with_a_partition_that_is_not_there_is_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let (map, _) = slot(directory.path());
+        std::fs::remove_file(directory.path().join("a2")).unwrap();
+        assert!(SeedDevice::open(&map, Slot::A).is_err());
+    }
+}

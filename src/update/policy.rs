@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::job::Job;
 use super::state::{Plan, Stage};
-use crate::model::{Bytes, Cost, Rules, Timestamp, Window, Zone};
+use crate::model::{Bytes, Cost, Rules, Seconds, Timestamp, Window, Zone};
 
 /// What holds just now; the times are unknown while the clock is not to be trusted.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -35,6 +35,8 @@ pub enum Wait {
         cost: Cost,
         /// How many bytes it may fetch.
         allowed: u64,
+        /// How many bytes per second it may fetch; 0 is no limit.
+        rate: u64,
     },
     /// It was asked for in two steps, and nobody took the second one yet.
     Apply,
@@ -59,7 +61,8 @@ pub fn gate(stage: Stage, job: &Job, rules: &Rules, now: &Conditions) -> Option<
     if let (Stage::Download, Some(cost)) = (stage, job.cost) {
         let allowed = job.allowance(now.cap);
         let is_too_dear = allowed > 0 && cost.fetch > allowed;
-        return is_too_dear.then_some(Gate { wait: Wait::Cost { cost, allowed }, until: None });
+        return is_too_dear
+            .then_some(Gate { wait: Wait::Cost { cost, allowed, rate: rules.rate_limit }, until: None });
     }
     match (&job.plan, stage) {
         (Plan::GoBack | Plan::Rescue | Plan::FactoryReset(_), Stage::Download | Stage::Apply)
@@ -94,11 +97,13 @@ impl Job {
 impl fmt::Display for Gate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.wait {
-            Wait::Cost { cost, allowed } => {
+            Wait::Cost { cost, allowed, rate } => {
                 let [fetch, full, allowed] = [cost.fetch, cost.full, *allowed].map(Bytes);
+                let time = cost.seconds(*rate).map(|time| format!(" in some {}", Seconds(time)));
+                let time = time.unwrap_or_default();
                 write!(
                     f,
-                    "waiting for consent to fetch {fetch} of {full}, since download.data_cap allows {allowed} (twinboot apply, \
+                    "waiting for consent to fetch {fetch} of {full}{time}, since download.data_cap allows {allowed} (twinboot apply, \
                      method firmwareApply)"
                 )?;
             }
@@ -233,10 +238,10 @@ mod tests {
             let now = |cap| Conditions { time: Some(Timestamp(2)), minute: INSIDE, cap };
             let found =
                 |job: &Job, cap| gate(Stage::Download, job, &Rules::default(), &now(cap)).map(|it| it.wait);
-            assert_eq!(found(&job, 99), Some(Wait::Cost { cost, allowed: 99 }));
+            assert_eq!(found(&job, 99), Some(Wait::Cost { cost, allowed: 99, rate: 0 }));
             assert_eq!((found(&job, 100), found(&job, 0)), (None, None));
             job.cost_allowed = Some(90);
-            assert_eq!(found(&job, 10), Some(Wait::Cost { cost, allowed: 94 }));
+            assert_eq!(found(&job, 10), Some(Wait::Cost { cost, allowed: 94, rate: 0 }));
             job.cost_allowed = Some(100);
             assert_eq!(found(&job, 10), None);
         }
@@ -251,10 +256,21 @@ mod tests {
                 Wait::Cost {
                     cost: Cost { fetch: 31_200_000, write: 7, full: 112_000_000 },
                     allowed: 10_000_000,
+                    rate: 0,
                 },
                 None,
                 "waiting for consent to fetch 31.2 MB of 112 MB, since download.data_cap allows 10.0 MB (twinboot apply, \
                  method firmwareApply)",
+            ),
+            (
+                Wait::Cost {
+                    cost: Cost { fetch: 31_200_000, write: 7, full: 112_000_000 },
+                    allowed: 10_000_000,
+                    rate: 64 << 10,
+                },
+                None,
+                "waiting for consent to fetch 31.2 MB of 112 MB in some 7 min 57 s, since download.data_cap allows 10.0 MB \
+                 (twinboot apply, method firmwareApply)",
             ),
             (Wait::Apply, None, "ready, waiting to be applied (twinboot apply, method firmwareApply)"),
             (Wait::Consent, None, "waiting for consent (twinboot apply, method firmwareApply)"),

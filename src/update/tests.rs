@@ -556,7 +556,7 @@ fn consent_for_one_cost_is_none_for_a_dearer_one() {
     let mut record = Record::default();
     let dear = |fetch| Event::TooDear(Cost { fetch, ..COST });
     run(&mut record, &old, [wish("v2"), Event::Proceed, dear(100)]);
-    assert_eq!(waits(&record, 10), Some(Wait::Cost { cost: COST, allowed: 10 }));
+    assert_eq!(waits(&record, 10), Some(Wait::Cost { cost: COST, allowed: 10, rate: 0 }));
     assert_eq!(waits(&record, 100), None, "the cap was raised meanwhile");
     assert_eq!(waits(&record, 0), None, "or there is none any more");
     // Neither a restart nor a reload changes that, nor costs a step, nor does the hub's standing agreement.
@@ -570,7 +570,10 @@ fn consent_for_one_cost_is_none_for_a_dearer_one() {
     let job = record.state.job().unwrap();
     assert_eq!((job.allowance(10), job.allowance(1000), job.allowance(0)), (105, 1000, 0));
     run(&mut record, &old, [dear(106)]);
-    assert_eq!(waits(&record, 10), Some(Wait::Cost { cost: Cost { fetch: 106, ..COST }, allowed: 105 }));
+    assert_eq!(
+        waits(&record, 10),
+        Some(Wait::Cost { cost: Cost { fetch: 106, ..COST }, allowed: 105, rate: 0 })
+    );
     run(&mut record, &old, [Event::Apply(Origin::Local)]);
     assert_eq!(waits(&record, 10), None);
     // It was consent to the cost, and to nothing else.

@@ -125,7 +125,7 @@ fn install(handle: &tokio::runtime::Handle, arguments: &[String]) -> Result<(), 
         update: "bench",
         signed: Some(Signed {
             roots: &roots,
-            trust: &remembered,
+            ledger: &remembered,
             device,
             allowance: None,
             seed: seed.as_ref().map(|it| it as &dyn Seed),

@@ -8,6 +8,7 @@ mod damage;
 mod guard;
 mod hooks;
 mod interruptions;
+mod keys;
 mod limits;
 mod methods;
 mod missing;

@@ -7,7 +7,7 @@ use sha2::Digest as _;
 
 use super::pool::Pool;
 use super::squeeze::Squeezer;
-use crate::bundle::{Body, Chunk, Chunker, Chunking, Entry, Kind, Page, Pager, Payload, TableInfo};
+use crate::bundle::{Body, Chunk, Chunker, Chunking, Entry, Kind, Manifest, Page, Pager, Payload, TableInfo};
 use crate::bundle::{chunk_id, groups};
 use crate::model::Sha256;
 
@@ -221,10 +221,45 @@ fn squeeze(job: Job, packing: &Packing) -> io::Result<Packed> {
 impl Writer<'_> {
     fn write(&mut self, packed: Packed) -> io::Result<()> {
         self.table.extend_from_slice(&packed.entry.encode());
+        if self.table.len() as u64 > Manifest::MAX_TABLE {
+            let what = format!(
+                "the image has more than {} pages, for which no device has the memory: make it smaller, or leave more of it \
+                 zeros",
+                Manifest::MAX_TABLE / Entry::LEN as u64
+            );
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, what));
+        }
         self.bodies.write_all(&packed.body)?;
         self.data.write_all(&packed.data)?;
         self.lens.0 += packed.body.len() as u64;
         self.lens.1 += packed.data.len() as u64;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Before hours are spent on what no device takes.
+    #[test]
+    fn an_image_of_too_many_pages_is_refused_as_soon_as_that_is_known() {
+        let entry = Entry {
+            key: crate::bundle::PageKey([0; 16]),
+            image_at: 0,
+            image_len: 65_536,
+            body_at: 0,
+            body_len: 0,
+            data_at: 0,
+            data_len: 0,
+        };
+        let (mut bodies, mut data) = (io::sink(), io::sink());
+        let mut writer = Writer { bodies: &mut bodies, data: &mut data, table: vec![], lens: (0, 0) };
+        let mut write = || writer.write(Packed { entry, body: vec![], data: vec![] });
+        for page in 1..=149_796 {
+            write().unwrap_or_else(|error| panic!("page {page}: {error}"));
+        }
+        let refused = write().expect_err("one too many").to_string();
+        assert!(refused.contains("149796 pages"), "{refused}");
     }
 }

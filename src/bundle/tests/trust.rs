@@ -13,6 +13,49 @@ fn refused(result: Result<Opened, Refusal>, code: Failure, part: &str) {
     assert!(refusal.to_string().contains(part), "{refusal}");
 }
 
+/// A device would have to hold a table that it has no memory for.
+#[test]
+fn a_page_table_that_is_too_long_is_refused() {
+    let mut maker = Maker::small();
+    let table = |pages: u64| TableInfo { pages, size: pages * 28, sha256: Sha256::of(b"") };
+    maker.manifest.payloads[0].table = table(149_796);
+    maker.open(&Trust::default()).unwrap();
+    let good = String::from_utf8(maker.manifest.encode().unwrap()).unwrap();
+    maker.manifest.payloads[0].table = table(149_797);
+    assert!(maker.manifest.encode().unwrap_err().contains("at most 4 MiB"));
+    // Somebody else's tool may make one.
+    let longer = good.replace("149796", "149797").replace("4194288", "4194316");
+    let refusal = Manifest::parse(longer.as_bytes(), None).unwrap_err();
+    assert_eq!(refusal.failure(), Failure::BundleDamaged);
+    assert!(refusal.to_string().contains("at most 4 MiB"), "{refusal}");
+}
+
+/// A bundle that is refused brings its revocations all the same: else who spoils it keeps them from a device.
+#[test]
+fn a_delegation_that_holds_counts_whatever_the_rest_is_like() {
+    let mut maker = Maker::small();
+    let stolen = key();
+    maker.delegation.epoch = 5;
+    maker.delegation.revoked.insert(stolen.public().id());
+    maker.manifest.product = "kettle".into();
+    let (head, roots) = (maker.head(), maker.root_keys());
+    let mut spoilt = head.clone();
+    *spoilt.last_mut().unwrap() ^= 1;
+    for (head, failure) in [(&head, Failure::BundleIncompatible), (&spoilt, Failure::BundleSignature)] {
+        let delegated = super::super::delegated(head, &roots, &Trust::default()).unwrap();
+        let trust = delegated.trust().clone();
+        assert_eq!((trust.epoch, trust.revoked.contains(&stolen.public().id())), (5, true));
+        assert_eq!(delegated.open(&device()).unwrap_err().failure(), failure);
+        // And an older word of the root keys is none any more.
+        maker.delegation.epoch = 4;
+        refused(maker.open(&trust), Failure::BundleRevoked, "epoch 5");
+    }
+    // What the root keys did not sign says nothing.
+    let strangers = RootKeys::new(1, [*key().public()]);
+    let refusal = super::super::delegated(&head, &strangers, &Trust::default()).unwrap_err();
+    assert_eq!(refusal.failure(), Failure::BundleKey);
+}
+
 #[test]
 fn p027_a_good_bundle_is_accepted() {
     let maker = Maker::small();

@@ -2,9 +2,26 @@
 
 use crate::bundle::ChunkId;
 
-/// So many chunks are remembered of a slot at most: with 4 KiB each the data of 3 GiB, in 10 MB of memory. A chunk
-/// that finds no room is fetched if its page has changed, and costs nothing if it has not.
-pub(super) const MOST: usize = 768 << 10;
+/// So many bytes are there to look things up in, for the pages of the table and for the chunks of both slots together: an
+/// image of more pages has fewer chunks remembered. Beside this there are bodies of pages (8 MiB), a group with its prefix
+/// (5 MiB at most, 0.3 MiB as bundles are usually packed), what is not flushed yet (4 MiB), and the ranges that are to be
+/// fetched: usually less than 32 MiB together, and somewhat more in the worst corner of all of them.
+const BYTES: usize = 18 << 20;
+/// What a page takes: its entry, its state, what of it is written, its key.
+const PAGE: usize = size_of::<crate::bundle::Entry>() + 16 + 4 + 20;
+
+// The longest table leaves room for chunks, and is itself read in that room: the bytes of the file beside the entries.
+const _: () = {
+    let pages = crate::bundle::Manifest::MAX_TABLE as usize / crate::bundle::Entry::LEN;
+    assert!(pages * PAGE < BYTES);
+    assert!(pages * (size_of::<crate::bundle::Entry>() + crate::bundle::Entry::LEN) < BYTES);
+};
+
+/// How many chunks are remembered of each slot at most, beside a table of `pages`: with few pages the data of nearly 3 GiB
+/// of 4 KiB each. A chunk that finds no room is fetched if its page has changed, and costs nothing if it has not.
+pub(super) fn room(pages: usize) -> usize {
+    BYTES.saturating_sub(pages * PAGE) / (2 * size_of::<Entry>())
+}
 
 /// Id and place of a chunk, in 13 bytes: sorted they are sorted by id, and then by place.
 type Entry = [u8; 13];
@@ -27,9 +44,9 @@ fn place(entry: &Entry) -> u64 {
 }
 
 impl Index {
-    /// For about so many chunks.
-    pub(super) fn new(chunks: u64) -> Self {
-        Self { entries: Vec::with_capacity(usize::try_from(chunks).map_or(MOST, |chunks| chunks.min(MOST))) }
+    /// For about so many chunks, but not more than `most`.
+    pub(super) fn new(chunks: u64, most: usize) -> Self {
+        Self { entries: Vec::with_capacity(usize::try_from(chunks).map_or(most, |chunks| chunks.min(most))) }
     }
 
     /// Remembers that chunk `id` is at byte `at`, which is below 2^40, if there is room.
@@ -64,7 +81,7 @@ mod tests {
     #[test]
     fn chunks_are_found_where_they_are_and_further_back() {
         let id = |n: u8| ChunkId([n; 8]);
-        let mut index = Index::new(5);
+        let mut index = Index::new(5, 100);
         for (n, at) in [(7, 4096), (3, 0), (7, (1 << 40) - 1), (9, 8192), (9, 1 << 40), (8, 5)] {
             index.add(id(n), at);
         }
@@ -75,5 +92,19 @@ mod tests {
         assert_eq!(found, [Some(4096), Some((1 << 40) - 1), None, Some(8192), Some(5), Some((1 << 40) - 1)]);
         index.add(id(1), 1);
         assert_eq!(index.entries.len(), 5, "no more than there is room for");
+        assert_eq!(Index::new(u64::MAX, 7).entries.capacity(), 7);
+    }
+
+    /// What a device has is shared: the longest table leaves little for chunks, and no table the most.
+    #[test]
+    fn pages_and_chunks_share_what_memory_there_is() {
+        let pages = (crate::bundle::Manifest::MAX_TABLE / 28) as usize;
+        for pages in [0, 1000, 50_000, pages] {
+            let bytes = pages * PAGE + 2 * 13 * room(pages);
+            assert!((BYTES - 26..=BYTES).contains(&bytes), "{pages} pages: {bytes}");
+        }
+        assert!(room(0) > 700_000 && room(pages) > 100_000);
+        assert_eq!(room(usize::MAX / PAGE), 0);
+        assert!(size_of::<super::super::seeds::State>() <= 16, "as it is counted");
     }
 }

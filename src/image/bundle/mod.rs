@@ -27,12 +27,13 @@ mod reader;
 mod restore;
 mod seeds;
 
+use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
 use super::checkpoint::{Journal, Point, Saved};
 use super::source::Source;
 use super::{Error, Fetch, Target, Written};
-use crate::bundle::{Device, HEAD_FIXED, Manifest, Opened, RootKeys, Table, Trust, head_len, open};
+use crate::bundle::{Device, HEAD_FIXED, Manifest, Opened, RootKeys, Table, Trust, delegated, head_len};
 use crate::model::{Cost, Image, Location, Seal};
 
 use patch::Patch;
@@ -51,14 +52,33 @@ const FIRST: u64 = 8 << 10;
 pub struct Signed<'a> {
     /// Who may say who signs.
     pub roots: &'a RootKeys,
-    /// What is remembered of those. It is raised as soon as a bundle was accepted, whatever becomes of it.
-    pub trust: &'a Mutex<Trust>,
+    /// What is remembered of those.
+    pub ledger: &'a dyn Ledger,
     /// What a bundle is judged against.
     pub device: Device<'a>,
     /// How many bytes somebody allowed this update to fetch in all, beyond what the configuration allows.
     pub allowance: Option<u64>,
     /// The slot that runs.
     pub seed: Option<&'a dyn Seed>,
+}
+
+/// What is remembered of those who are trusted, beyond one update.
+pub trait Ledger: fmt::Debug {
+    /// As it is now.
+    fn trust(&self) -> Trust;
+    /// From now on it is this: saved before this returns, as far as it can be.
+    fn remember(&self, trust: &Trust);
+}
+
+/// For the life of a process.
+impl Ledger for Mutex<Trust> {
+    fn trust(&self) -> Trust {
+        self.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn remember(&self, trust: &Trust) {
+        *self.lock().unwrap_or_else(PoisonError::into_inner) = trust.clone();
+    }
 }
 
 /// Whether an artifact is a bundle: its name says so.
@@ -158,12 +178,13 @@ impl Install<'_, '_> {
         let missing = len.saturating_sub(HEAD_FIXED as u64) as usize;
         self.reader.read(HEAD_FIXED as u64, missing, &mut rest)?;
         head.extend_from_slice(&rest);
-        let trust = self.signed.trust.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let opened = open(&head, self.signed.roots, &trust, &self.signed.device)?;
+        let delegated = delegated(&head, self.signed.roots, &self.signed.ledger.trust())?;
+        // Before the rest is judged: a key that was revoked stays so, whatever becomes of this bundle.
+        self.signed.ledger.remember(delegated.trust());
+        let opened = delegated.open(&self.signed.device)?;
         for note in &opened.notes {
             tracing::info!("{note}");
         }
-        *self.signed.trust.lock().unwrap_or_else(PoisonError::into_inner) = opened.trust.clone();
         Ok(opened)
     }
 

@@ -11,6 +11,8 @@ use crate::model::Cost;
 /// So many bytes of page bodies are kept until they are needed. That is enough for an image of 3 GiB of which nothing
 /// is here; of a larger one the rest is fetched page by page, and the cost is told as if all of these were missing.
 const BODIES: u64 = 8 << 20;
+/// What it takes to keep one, beside its bytes.
+const KEPT: u64 = 64;
 
 /// What is to be fetched.
 pub(super) struct Plan {
@@ -68,8 +70,8 @@ impl Plan {
         for (index, entry) in table.iter().enumerate().filter(|(index, _)| wanted(&seeds.pages[*index])) {
             most += u64::from(entry.data_len);
             let len = u64::from(entry.body_len);
-            if kept + len <= BODIES {
-                kept += len;
+            if kept + len + KEPT <= BODIES {
+                kept += len + KEPT;
                 chosen.push(index);
                 ranges.add(layout.bodies.start + entry.body_at, len);
             } else {
@@ -85,7 +87,8 @@ impl Plan {
         reader.expect(ranges);
         let mut bodies = BTreeMap::new();
         for index in chosen {
-            let (entry, mut bytes) = (&table[index], Vec::new());
+            let entry = &table[index];
+            let mut bytes = Vec::with_capacity(entry.body_len as usize);
             reader.read(layout.bodies.start + entry.body_at, entry.body_len as usize, &mut bytes)?;
             bodies.insert(index, bytes);
         }

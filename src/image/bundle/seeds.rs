@@ -11,7 +11,7 @@ use std::io;
 use super::super::Error;
 use super::super::sink::CHUNK;
 use super::super::{Cancel, Target};
-use super::index::Index;
+use super::index::{self, Index};
 use crate::bundle::{Chunk, ChunkId, Chunker, Chunking, Entry, Page, PageKey, Pager, Payload, chunk_id};
 
 /// So many runs of zeros of the target are remembered; others are read once more.
@@ -77,9 +77,10 @@ impl Seeds {
         let chunks = |len: u64| len.div_ceil(3072);
         // Beyond the image's length lies nothing that it was made from, but for what the older one was longer.
         let booted_len = booted.map_or(0, |seed| seed.size().min(payload.size + payload.size / 4));
+        let room = index::room(table.len());
         let mut seeds = Self {
-            in_booted: Index::new(chunks(booted_len)),
-            in_target: Index::new(chunks(payload.size)),
+            in_booted: Index::new(chunks(booted_len), room),
+            in_target: Index::new(chunks(payload.size), room),
             zeros: Runs::default(),
             pages: vec![State::Missing; table.len()],
             writes: table.iter().map(|entry| entry.image_len).collect(),

@@ -68,7 +68,7 @@ pub(crate) fn examine(config: &Config, how: Consultation) -> Vec<Check> {
     let names = PerSlot { a: names(Slot::A), b: names(Slot::B) };
     found.push(slots::table(&fstab, &names));
     if let Ok(mut bootloader) = crate::loader::open(config) {
-        let is_signed = settings::keyring(config).is_ok_and(|keyring| !keyring.roots().is_empty());
+        let is_signed = settings::is_signed(&settings::keyring(config));
         let has_place = matches!(config.boot.loader, Loader::Uboot | Loader::Grub);
         let view = bootloader.view().ok().filter(|_| is_signed);
         found.extend(view.map(|view| loader::floor(&view, has_place)));

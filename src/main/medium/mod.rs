@@ -2,8 +2,9 @@
 //!
 //! A stick may be anybody's. Nothing on it is executed, no directory below the top is entered, no link is followed and no
 //! device is opened; of each file that is named like a bundle the head is read, at most 128 KiB, and it is believed once
-//! its signatures hold. What is chosen is then named to the daemon with its digest, and judged there all over again: with
-//! what was revoked, the rollback index of this device, and every byte. So this is a proposal, and needs no privilege.
+//! its signatures hold. What this device has committed to and seen revoked is asked of the daemon, as only that may read
+//! it, and a bundle that the daemon would refuse hides no older one that it would take. What is chosen is then named to the
+//! daemon with its digest, and judged there all over again, to every byte. So this is a proposal, and needs no privilege.
 
 use std::cmp::Reverse;
 use std::ffi::{OsStr, OsString};
@@ -12,6 +13,7 @@ use std::io::{self, Read as _};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
+use serde_json::Value;
 use twinboot::bundle::{self, Device, HEAD_FIXED, Opened, RootKeys, Trust};
 use twinboot::cli::Chosen;
 use twinboot::config::Config;
@@ -33,7 +35,8 @@ struct Candidate {
 }
 
 /// The bundle in `directory` with the highest rollback index, and of those the newest, that is for this device and whole.
-pub(crate) fn choose(config: &Config, directory: &Path) -> Result<Chosen, String> {
+/// `status` is the daemon's.
+pub(crate) fn choose(config: &Config, directory: &Path, status: &Value) -> Result<Chosen, String> {
     let keyring = settings::keyring(config).map_err(|faults| {
         let faults = faults.iter().map(|it| format!("{}: {}", it.what, it.remedy));
         faults.collect::<Vec<_>>().join("\n")
@@ -48,14 +51,24 @@ pub(crate) fn choose(config: &Config, directory: &Path) -> Result<Chosen, String
     let device = Device {
         product: config.trust.product.as_deref(),
         compatible: &config.trust.compatible,
-        floor: 0,
+        floor: status["floor"].as_u64().unwrap_or(0),
         now,
         twinboot: env!("CARGO_PKG_VERSION"),
     };
-    look(&directory, keyring.roots(), &device)
+    look(&directory, keyring.roots(), known(status), &device)
 }
 
-fn look(directory: &Path, roots: &RootKeys, device: &Device<'_>) -> Result<Chosen, String> {
+/// What the daemon remembers of those whom it trusts. Of what a daemon of another version does not tell, nothing is known.
+fn known(status: &Value) -> Trust {
+    let member = |name: &str| status["trust"][name].clone();
+    Trust {
+        epoch: member("epoch").as_u64().unwrap_or(0),
+        delegation: serde_json::from_value(member("delegation")).unwrap_or_default(),
+        revoked: serde_json::from_value(member("revoked")).unwrap_or_default(),
+    }
+}
+
+fn look(directory: &Path, roots: &RootKeys, mut trust: Trust, device: &Device<'_>) -> Result<Chosen, String> {
     let unreadable = |error: io::Error| format!("{} cannot be read: {error}", directory.display());
     let mut names = Vec::new();
     for (at, entry) in fs::read_dir(directory).map_err(unreadable)?.enumerate() {
@@ -70,12 +83,19 @@ fn look(directory: &Path, roots: &RootKeys, device: &Device<'_>) -> Result<Chose
     names.sort();
     let mut told = Vec::new();
     let mut candidates = Vec::new();
-    for name in names {
-        if told.len() + candidates.len() == MAX_BUNDLES {
-            told.push(format!("only {MAX_BUNDLES} bundles are looked at"));
-            break;
+    if names.len() > MAX_BUNDLES {
+        names.truncate(MAX_BUNDLES);
+        told.push(format!("only {MAX_BUNDLES} bundles are looked at"));
+    }
+    let heads: Vec<_> = names.into_iter().map(|name| (read(directory, &name), name)).collect();
+    // First what the root keys say in any of them: one may revoke who signed another.
+    for head in heads.iter().filter_map(|(head, _)| head.as_ref().ok()) {
+        if let Ok(delegated) = bundle::delegated(&head.bytes, roots, &trust) {
+            trust = delegated.trust().clone();
         }
-        match open(directory, &name, roots, device) {
+    }
+    for (head, name) in heads {
+        match head.and_then(|head| open(&head, roots, &trust, device)) {
             Ok(opened) => candidates.push(Candidate { name, opened }),
             Err(why) => told.push(format!("{}: passed over: {}", shown(&name), printable(&why))),
         }
@@ -101,8 +121,14 @@ fn look(directory: &Path, roots: &RootKeys, device: &Device<'_>) -> Result<Chose
     Ok(Chosen { artifact, told })
 }
 
-/// Reads the head of a file, and judges it.
-fn open(directory: &Path, name: &OsStr, roots: &RootKeys, device: &Device<'_>) -> Result<Opened, String> {
+/// The head of a file, and the length of all of it.
+struct Head {
+    bytes: Vec<u8>,
+    file_len: u64,
+}
+
+/// Reads the head of a file.
+fn read(directory: &Path, name: &OsStr) -> Result<Head, String> {
     // It goes into commands, journals and reports.
     let is_odd = |byte: &u8| !byte.is_ascii_alphanumeric() && !b"._-+~".contains(byte);
     let bytes = name.as_encoded_bytes();
@@ -131,11 +157,15 @@ fn open(directory: &Path, name: &OsStr, roots: &RootKeys, device: &Device<'_>) -
     // Two envelopes at most: the length was judged.
     head.resize(usize::try_from(len).unwrap_or(HEAD_FIXED), 0);
     read(&mut head[HEAD_FIXED..])?;
-    let opened =
-        bundle::open(&head, roots, &Trust::default(), device).map_err(|refusal| refusal.to_string())?;
+    Ok(Head { bytes: head, file_len: metadata.len() })
+}
+
+/// Judges the head of a file.
+fn open(head: &Head, roots: &RootKeys, trust: &Trust, device: &Device<'_>) -> Result<Opened, String> {
+    let opened = bundle::open(&head.bytes, roots, trust, device).map_err(|refusal| refusal.to_string())?;
     let total = opened.manifest.layout(opened.head_len).total;
-    if metadata.len() != total {
-        return Err(format!("it is {} bytes long, and has to be {total}: copy it anew", metadata.len()));
+    if head.file_len != total {
+        return Err(format!("it is {} bytes long, and has to be {total}: copy it anew", head.file_len));
     }
     Ok(opened)
 }

@@ -35,15 +35,28 @@ impl Stick {
         envelope.encode()
     }
 
-    /// A bundle of this version, of the gateway, with what makes it another one.
-    fn bundle(&self, version: &str, index: u64, change: impl FnOnce(&mut Manifest)) -> Vec<u8> {
-        let delegation = Delegation {
+    fn delegation(&self) -> Delegation {
+        Delegation {
             document: DelegationType::Delegation,
             schema: 1,
             epoch: 1,
             keys: vec![DelegatedKey { key: *self.signer.public(), not_after: None }],
             revoked: [].into(),
-        };
+        }
+    }
+
+    /// A bundle of this version, of the gateway, with what makes it another one.
+    fn bundle(&self, version: &str, index: u64, change: impl FnOnce(&mut Manifest)) -> Vec<u8> {
+        self.bundle_by(self.delegation(), version, index, change)
+    }
+
+    fn bundle_by(
+        &self,
+        delegation: Delegation,
+        version: &str,
+        index: u64,
+        change: impl FnOnce(&mut Manifest),
+    ) -> Vec<u8> {
         let delegation = Self::sealed(PayloadType::Delegation, delegation.encode().unwrap(), &self.root);
         let mut manifest = Manifest {
             document: ManifestType::Manifest,
@@ -81,17 +94,22 @@ impl Stick {
     }
 
     fn look(&self) -> Result<Chosen, String> {
+        self.look_as(0, Trust::default())
+    }
+
+    /// As a device that has committed to the index `floor`, and knows this of keys.
+    fn look_as(&self, floor: u64, trust: Trust) -> Result<Chosen, String> {
         let roots = RootKeys::new(1, [*self.root.public()]);
         let compatible = ["rev-b".to_owned(), "rev-c".to_owned()];
         let now = Some(Timestamp(5_000));
         let device = Device {
             product: Some("gateway"),
             compatible: &compatible,
-            floor: 0,
+            floor,
             now,
             twinboot: env!("CARGO_PKG_VERSION"),
         };
-        look(self.directory.path(), &roots, &device)
+        look(self.directory.path(), &roots, trust, &device)
     }
 
     /// The chosen file's name, and what is said.
@@ -202,7 +220,7 @@ fn a_medium_without_a_bundle_for_this_device_is_told_with_the_reasons() {
     let gone = stick.directory.path().join("gone");
     let roots = RootKeys::new(1, [*stick.root.public()]);
     let device = Device { product: None, compatible: &[], floor: 0, now: None, twinboot: "0.1.0" };
-    assert!(look(&gone, &roots, &device).unwrap_err().contains("cannot be read"));
+    assert!(look(&gone, &roots, Trust::default(), &device).unwrap_err().contains("cannot be read"));
 }
 
 /// A stick cannot have thousands of signatures checked.
@@ -218,4 +236,45 @@ fn only_so_many_files_are_looked_at() {
         fs::write(stick.path(&at.to_string()), "").unwrap();
     }
     assert!(stick.look().unwrap_err().contains("more than 4096 names"));
+}
+
+/// It would be refused, and the one that is taken would never be asked for.
+#[test]
+fn what_the_device_would_refuse_hides_nothing() {
+    let name = |chosen: Result<Chosen, String>| match chosen.unwrap().artifact.location {
+        Location::File(path) => path.file_name().unwrap().to_str().unwrap().to_owned(),
+        Location::Url(_) => panic!("a file"),
+    };
+    let mut stick = Stick::new();
+    // Below the floor, but for the signed permission.
+    stick.put("low.twb", "1.0.0", 4, |_| ());
+    stick.put("down.twb", "0.9.0", 2, |manifest| manifest.allow_downgrade = true);
+    assert_eq!(name(stick.look_as(4, Trust::default())), "low.twb");
+    assert_eq!(name(stick.look_as(5, Trust::default())), "down.twb");
+    // By a key that was revoked meanwhile, and the one that took its place.
+    stick.put("stolen.twb", "9.0.0", 9, |_| ());
+    let stolen = std::mem::replace(&mut stick.signer, SigningKey::generate().unwrap().0);
+    let again = Delegation { epoch: 2, revoked: [stolen.public().id()].into(), ..stick.delegation() };
+    let digest = Sha256::of(&again.encode().unwrap());
+    fs::write(stick.path("new.twb"), stick.bundle_by(again.clone(), "5.0.0", 5, |_| ())).unwrap();
+    fs::remove_file(stick.path("down.twb")).unwrap();
+    // The stick itself says so, in another bundle.
+    assert_eq!(name(stick.look()), "new.twb");
+    let told = stick.look().unwrap().told.join("\n");
+    assert!(told.contains("stolen.twb: passed over") && told.contains("epoch 2"), "{told}");
+    // And the daemon does, of an epoch, of a key, and of another delegation.
+    fs::remove_file(stick.path("new.twb")).unwrap();
+    assert_eq!(name(stick.look()), "stolen.twb");
+    let id = stolen.public().id();
+    let status = |trust: serde_json::Value| serde_json::json!({ "floor": 0, "trust": trust });
+    for (told, words) in [
+        (serde_json::json!({"epoch": 2, "delegation": digest, "revoked": []}), "epoch 2"),
+        (serde_json::json!({"epoch": 1, "delegation": null, "revoked": [id]}), "revoked"),
+        (serde_json::json!({"epoch": 1, "delegation": digest, "revoked": []}), "another delegation"),
+    ] {
+        let refused = stick.look_as(0, known(&status(told))).unwrap_err();
+        assert!(refused.contains(words), "{refused}");
+    }
+    // A daemon that says nothing knows nothing.
+    assert_eq!(known(&serde_json::Value::Null), Trust::default());
 }

@@ -57,7 +57,7 @@ impl Rig {
     pub(super) fn signed(&self) -> Signed<'_> {
         Signed {
             roots: &self.roots,
-            trust: &self.trust,
+            ledger: &self.trust,
             device: Device {
                 product: Some("gateway"),
                 compatible: &[],
