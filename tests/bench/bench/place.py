@@ -9,8 +9,6 @@ ROOT = Path(__file__).resolve().parents[3]
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 HOME = TARGET / "bench"
 HOME.mkdir(parents=True, exist_ok=True)
-# So that two runs make the same images.
-os.environ["SOURCE_DATE_EPOCH"] = "1750000000"
 os.environ["PATH"] += ":/usr/sbin:/sbin"
 
 
@@ -23,20 +21,26 @@ def say(text: str) -> None:
     print(f"-- {text}", flush=True)
 
 
-def run(*command: str | Path, cwd: Path = ROOT) -> str:
+def run(*command: str | Path, cwd: Path = ROOT, environment: dict[str, str] | None = None) -> str:
     """Runs a program to its end; what it says is shown if it fails."""
     done = subprocess.run([str(word) for word in command], cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, text=True, errors="replace", check=False)
+                          stderr=subprocess.STDOUT, text=True, errors="replace", check=False,
+                          env={**os.environ, **(environment or {})})
     if done.returncode:
         raise Trouble(f"{' '.join(map(str, command))}: exit status {done.returncode}\n{done.stdout[-2000:]}")
     return done.stdout
 
 
 def need(*pairs: str) -> None:
-    """Installs what is not there: PROGRAM=DEBIAN-PACKAGE."""
-    missing = [pair.split("=")[1] for pair in pairs if not shutil.which(pair.split("=")[0])]
+    """Installs what is not there: PROGRAM=DEBIAN-PACKAGE, or /FILE=DEBIAN-PACKAGE."""
+    missing = sorted({package for what, package in (pair.split("=") for pair in pairs) if not is_there(what)})
     if missing:
         say(f"installing by apt: {' '.join(missing)}")
         run("apt-get", "update", "-qq")
         run("env", "RUNLEVEL=1", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "-qq",
             "--no-install-recommends", *missing)
+
+
+def is_there(what: str) -> bool:
+    """Whether a program can be found, or a file is there."""
+    return Path(what).exists() if what.startswith("/") else shutil.which(what) is not None
