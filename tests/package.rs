@@ -70,6 +70,14 @@ fn a_medium_is_installed_from_only_where_somebody_wants_that() {
     let mut options: Vec<_> = options.split(',').collect();
     options.sort_unstable();
     assert_eq!(options, ["nodev", "noexec", "nosuid", "ro"]);
+    // A unit's mounts are its own otherwise, and gone with the command.
+    for command in ["/usr/bin/mount ", "/usr/bin/umount "] {
+        let line = unit.lines().find(|line| line.contains(command)).expect(command);
+        assert!(line.contains("+/usr/bin/nsenter --target 1 --mount -- "), "{line}");
+    }
+    // It is denied otherwise, whoever calls it: what a unit may do with devices holds all its processes.
+    assert!(mount.contains(" /dev/%I "), "{mount}");
+    assert!(unit.contains("\nDeviceAllow=/dev/%I r\n"));
     // The same kinds of file systems are asked for by the rule, and mounted by the unit.
     let kinds = mount.split(" -t ").nth(1).and_then(|it| it.split(' ').next()).expect("with kinds");
     assert!(

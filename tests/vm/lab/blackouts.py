@@ -27,12 +27,12 @@ class Blackouts:
 
     def play(self) -> None:
         """Until the power went as often as it shall."""
-        for image in itertools.cycle(self.step.images):
+        for number, image in enumerate(itertools.cycle(self.step.images)):
             if len(self.play_.cuts) >= self.step.number:
                 return
             self._since = self.machine.now()
             begun = self._since
-            self.play_.wish(image)
+            self.play_.wish(image, bundle=self.step.bundle and self.step.bundle + number)
             for phase in self.step.cuts:
                 if len(self.play_.cuts) == self.step.number or self._black_out(plan(phase, self.chance)):
                     break

@@ -17,7 +17,7 @@ BOARD = HERE / "board.toml"
 
 # Modules besides what is built into Debian's kernel for virtual machines (PCI, NVMe, ext4, GPT, serial console).
 MODULES = ("virtio_pci", "virtio_net", "virtio_console", "vfat", "nls_cp437", "nls_ascii", "autofs4", "loop",
-           "squashfs", "overlay")
+           "squashfs", "overlay", "virtio_scsi", "sd_mod")
 # Nobody waits for these, and each costs a second where a processor is emulated.
 MASKED = ("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer",
           "e2scrub_reap.service", "fstrim.timer", "auditd.service", "systemd-pcrphase.service",

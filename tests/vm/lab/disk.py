@@ -1,6 +1,7 @@
 """Images of root file systems, and the disk of a machine: environment, two slots, data. Nothing is ever mounted."""
 
 import hashlib
+import random
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ EXT4 = ("-t", "ext4", "-b", "4096", "-O", "^metadata_csum_seed,^orphan_file")
 
 # What images can be made of, and files of the host that can be put into them.
 SYSTEMS = frozenset({"debian", "gateway", "stub"})
-FILES = frozenset({"twinboot.deb", "hub-ca.crt", "connection-string"})
+FILES = frozenset({"twinboot.deb", "hub-ca.crt", "connection-string", "root.pem", "72-twinboot-medium.rules"})
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,10 @@ class Image:
     """Path, and which of FILES to put there."""
     without: tuple[str, ...] = ()
     """Paths of files that are removed."""
+    trusts: bool = False
+    """Whether it has the operator's root key, and so takes bundles that are signed and nothing else."""
+    news: int = 0
+    """MiB that no other image has, and that cannot be packed: what a bundle of it makes a device fetch."""
 
 
 def file_system(cache: Cache, name: str, archive: Path, room: int) -> Path:
@@ -64,6 +69,10 @@ def make_image(base: Path, image: Image, files: dict[str, Path], place: Path) ->
     commands = [f"rm {path}" for path in image.without]
     written = place.with_suffix(".files")
     written.mkdir()
+    if image.news:
+        news = written / "news"
+        news.write_bytes(random.Random(image.version).randbytes(image.news * MIB))
+        commands += _put(news, "/usr/share/news", "0100644")
     for number, (path, content, mode) in enumerate(
             [(path, content, "0100644") for path, content in changes]
             + [(path, content, "0100755") for path, content in image.programs.items()]):

@@ -9,6 +9,7 @@ import threading
 import time
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 from .cache import Cache
 from .machine import Unexpected
@@ -91,7 +92,7 @@ class Hub:
         # Whoever waits learns that it has ended.
         self._ready.set()
 
-    def _ask(self, method: str, path: str, body: object = None) -> dict:
+    def _ask(self, method: str, path: str, body: object = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"https://localhost:{self.service_port}{path}", data, method=method,
                                          headers={"Content-Type": "application/json"})
@@ -112,6 +113,14 @@ class Hub:
     def wish(self, firmware: dict[str, object]) -> None:
         """Sets the desired property `firmware`."""
         self._ask("PATCH", f"/emulator/devices/{DEVICE}/twin", {"properties": {"desired": {"firmware": firmware}}})
+
+    def sent(self, image: str, since: int) -> int:
+        """How many bytes of a file the image server has sent, its first `since` requests left out."""
+        return sum(one["bytes"] for one in self._ask("GET", "/emulator/images")[since:] if one["name"] == image)
+
+    def requests(self) -> int:
+        """How many requests the image server has had."""
+        return len(self._ask("GET", "/emulator/images"))
 
     def reported(self) -> dict:
         """What the device has reported."""

@@ -14,7 +14,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import monitor
 from .chain import Chain
+from .stick import Stick
 from .tool import tool
 from .volatile import BLOCK, SECTOR, Disk
 
@@ -46,6 +48,7 @@ class Machine:
         self._number = 0
         self._answers: queue.Queue[tuple[int, int, str] | Exception] = queue.Queue()
         self._control: socket.socket | None = None
+        self._stick: Stick | None = None
 
     def __enter__(self) -> "Machine":
         return self
@@ -95,7 +98,32 @@ class Machine:
             "-device", "virtio-serial-pci",
             "-device", "virtserialport,chardev=control,name=lab.control",
             "-device", "virtserialport,chardev=journal,name=lab.journal",
+            # Where sticks are plugged in, and who does it.
+            "-device", "virtio-scsi-pci,id=ports", "-qmp", f"unix:{sockets}/monitor,server=on,wait=off",
+            *(self._stick.arguments() if self._stick is not None else []),
         ]
+
+    # -- a stick
+
+    def plug(self, image: Path, rate: int) -> None:
+        """Puts a stick in that gives so many KiB in a second, or as many as it can; it stays in over power cuts."""
+        self._stick = Stick(image, rate)
+        self._change(self._stick.plugging())
+
+    def unplug(self) -> None:
+        """Pulls it out, if there is one."""
+        if self._stick is not None:
+            self._change(self._stick.pulling())
+        self._stick = None
+
+    def _change(self, commands: list[monitor.Command]) -> None:
+        """Of a machine that is on."""
+        if self._sockets is None:
+            return
+        try:
+            monitor.ask(f"{self._sockets.name}/monitor", commands)
+        except (monitor.Refused, OSError, ValueError) as error:
+            raise Unexpected(f"QEMU's monitor: {error}") from None
 
     def _atomic(self, offset: int) -> int:
         """What a disk writes whole. Where the loader's variables are, one that is worse than most."""

@@ -1,5 +1,6 @@
 """Plays a scenario: a disk, a hub and a machine of its own, then one step after the other."""
 
+import json
 import random
 import re
 import shutil
@@ -17,7 +18,10 @@ from .denials import denials, lost
 from .disk import make_disk, make_image, sha256
 from .hub import Hub
 from .machine import Machine, Moment, Rebooted, Unexpected
-from .scenario import Boots, Console, Cut, Cuts, Denied, Journal, Reported, Run, Scenario, Step, Truth, Wish
+from .operator import TRUST, Operator
+from .scenario import (Boots, Console, Cut, Cuts, Denied, Journal, Reported, Run, Scenario, Sent, Step, Stick, Truth,
+                       Wish)
+from .stick import make_stick
 from .tool import tool
 from .truth import booted, disagreement
 from .volatile import Trap
@@ -35,6 +39,8 @@ class Kit:
     files: dict[str, Path]
     """Where FILES are, but for the connection string, which each hub has of its own."""
     emulator: Path
+    fleet: Path
+    """The operator's tool."""
     hub_state: Path
 
 
@@ -48,6 +54,11 @@ class Play:
         self.cuts: list[str] = []
         """Each cut, in words."""
         self._slot = ""
+        self._operator: Operator | None = None
+        self._sent = 0
+        """How many requests the image server had had at the last wish."""
+        # By what they hold: the same one comes back.
+        self._sticks: dict[tuple[tuple[str, ...], ...], Path] = {}
         # What steps that read on have read.
         self._read = Moment(0, 0)
         shutil.rmtree(logs, ignore_errors=True)
@@ -103,11 +114,22 @@ class Play:
 
     def _image(self, name: str) -> Path:
         image, place = self.scenario.images[name], self.work / f"{name}.ext4"
+        if image.trusts:
+            image = replace(image, copies={"/etc/twinboot/keys.d/root.pem": "root.pem"} | image.copies,
+                            files={"/etc/twinboot/conf.d/45-trust.toml": TRUST} | image.files)
         if image.system == "gateway" and self.chain.configuration:
             image = replace(image, files={"/etc/twinboot/conf.d/40-boot.toml": self.chain.configuration} | image.files)
         files = self.kit.files | {"connection-string": self.work / "connection-string"}
+        if "root.pem" in image.copies.values():
+            files["root.pem"] = self.operator().root()
         make_image(self.kit.systems[image.system], image, files, place)
         return place
+
+    def operator(self) -> Operator:
+        """Who signs bundles for this machine."""
+        if self._operator is None:
+            self._operator = Operator(self.kit.fleet, self.work / "operator")
+        return self._operator
 
     # -- steps
 
@@ -131,6 +153,10 @@ class Play:
                 self._cut(step)
             case Cuts():
                 Blackouts(self, step).play()
+            case Sent():
+                self._share(step)
+            case Stick():
+                self._stick(step)
             case Denied():
                 self._denied(step)
 
@@ -185,20 +211,73 @@ class Play:
             raise Unexpected(wrong)
 
     def _wish(self, step: Wish) -> None:
-        self.wish(step.wish, step.job)
+        self.wish(step.wish, step.job, step.bundle)
 
-    def wish(self, name: str, job: str = "") -> None:
-        """The hub wants an image; the slot it goes to is empty, so that what was there cannot pass for it."""
+    def wish(self, name: str, job: str = "", bundle: int = 0) -> None:
+        """The hub wants an image, as a bundle with this rollback index if it is not 0; the slot it goes to is empty, so
+        that what was there cannot pass for it."""
+        firmware = self._bundle(name, bundle) if bundle else self._plain(name)
+        self.machine.wipe(f"rootfs-{'b' if self._slot == 'a' else 'a'}")
+        self._sent = self.hub.requests()
+        self.hub.wish(firmware | ({"jobId": job} if job else {}))
+
+    def _plain(self, name: str) -> dict[str, Any]:
+        """What the hub wants of an image as it is, which the image server has after this."""
         served = self.work / "served" / f"{name}.zst"
         if not served.exists():
             image = self._image(name)
             tool("zstd", "--quiet", "-3", "--threads=0", "-o", served, image)
             image.unlink()
-        self.machine.wipe(f"rootfs-{'b' if self._slot == 'a' else 'a'}")
-        firmware: dict[str, Any] = {
-            "fwVersion": self.scenario.images[name].version, "fwPackageURI": self.hub.address(served.name),
-            "fwPackageCheckValue": f"sha256:{sha256(served)}", "fwSize": served.stat().st_size}
-        self.hub.wish(firmware | ({"jobId": job} if job else {}))
+        return {"fwVersion": self.scenario.images[name].version, "fwPackageURI": self.hub.address(served.name),
+                "fwPackageCheckValue": f"sha256:{sha256(served)}", "fwSize": served.stat().st_size}
+
+    def _bundle(self, name: str, index: int) -> dict[str, Any]:
+        """The same of a signed bundle, as the operator's tool tells it."""
+        served, told = self.work / "served" / f"{name}-{index}.twb", self.work / f"{name}-{index}.json"
+        if not served.exists():
+            image = self._image(name)
+            firmware = self.operator().bundle(image, self.scenario.images[name].version, index, served,
+                                              self.hub.address(served.name))
+            told.write_text(json.dumps(firmware), encoding="utf-8")
+            image.unlink()
+        return dict(json.loads(told.read_text(encoding="utf-8")))
+
+    def _share(self, step: Sent) -> None:
+        bundles = sorted((self.work / "served").glob(f"{step.sent}-*.twb"))
+        if not bundles:
+            raise Unexpected("there is no bundle of it")
+        sent = sum(self.hub.sent(bundle.name, self._sent) for bundle in bundles)
+        share = sent / max(bundle.stat().st_size for bundle in bundles)
+        self.tell(f"    {sent} bytes were sent, {share:.1%}")
+        if not step.least <= share <= step.most:
+            raise Unexpected(f"{sent} bytes were sent of it, {share:.1%}")
+
+    def _stick(self, step: Stick) -> None:
+        self.machine.unplug()
+        if step.stick == "out":
+            return
+        holds = step.bundles, step.strangers, step.plain
+        if holds not in self._sticks:
+            self._sticks[holds] = self._made_stick(step, self.work / f"stick-{len(self._sticks)}")
+        self.machine.plug(self._sticks[holds], step.rate)
+
+    def _made_stick(self, step: Stick, stick: Path) -> Path:
+        versions = self.scenario.images
+        files = stick.with_suffix(".files")
+        files.mkdir()
+        signed = [(name, self.operator()) for name in step.bundles]
+        if step.strangers:
+            stranger = Operator(self.kit.fleet, stick.with_suffix(".stranger"))
+            signed += [(name, stranger) for name in step.strangers]
+        for index, (name, operator) in enumerate(signed, 1):
+            image = self._image(name)
+            operator.bundle(image, versions[name].version, index, files / f"{name}.twb")
+            image.unlink()
+        for name in step.plain:
+            self._image(name).rename(files / f"{name}.ext4")
+        make_stick(files, stick)
+        shutil.rmtree(files)
+        return stick
 
     def _reported(self, step: Reported) -> str | None:
         reported = self.hub.reported().get("firmware", {})

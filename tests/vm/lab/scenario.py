@@ -57,6 +57,8 @@ class Wish(Told):
     wish: str
     job: str = ""
     """`jobId`, if it is not empty."""
+    bundle: int = 0
+    """The rollback index of a signed bundle of it; none: the plain image."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,34 @@ class Cuts(Told):
     cuts: tuple[str, ...]
     images: tuple[str, ...]
     number: int
+    bundle: int = 0
+    """The rollback index of the first, where they are signed bundles; each has one that is higher. None: plain images."""
+
+
+@dataclass(frozen=True)
+class Sent(Told):
+    """`sent = "image"`: what the hub's image server has sent of this image's bundles since the last wish."""
+
+    sent: str
+    least: float = 0
+    """Parts of the file."""
+    most: float = 1
+
+
+@dataclass(frozen=True)
+class Stick(Told):
+    """`stick = "in"`: a stick with the label TWINBOOT is plugged in, or `out`: pulled. In a machine that is off it is
+    there when it starts. The one before is gone by then."""
+
+    stick: str
+    bundles: tuple[str, ...] = ()
+    """Images that it has as signed bundles, `NAME.twb`; their rollback indexes are those of their places here, from 1."""
+    strangers: tuple[str, ...] = ()
+    """The same, signed by somebody whom the device does not know."""
+    plain: tuple[str, ...] = ()
+    """Images that it has as they are."""
+    rate: int = 0
+    """How many KiB it gives in a second at most; 0: as many as it can."""
 
 
 @dataclass(frozen=True)
@@ -132,8 +162,8 @@ class Denied(Told):
     """Regular expressions for records as `denials` words them; each must be found, and each record match one."""
 
 
-Step = Boots | Run | Wish | Reported | Journal | Console | Truth | Cut | Cuts | Denied
-STEPS: tuple[type[Step], ...] = (Boots, Run, Wish, Reported, Journal, Console, Truth, Cut, Cuts, Denied)
+Step = Boots | Run | Wish | Reported | Journal | Console | Truth | Cut | Cuts | Sent | Stick | Denied
+STEPS: tuple[type[Step], ...] = (Boots, Run, Wish, Reported, Journal, Console, Truth, Cut, Cuts, Sent, Stick, Denied)
 
 
 @dataclass(frozen=True)
@@ -169,6 +199,12 @@ def load(path: Path) -> Scenario:
                 wanted |= set(step.images)
                 if unknown := set(step.cuts) - set(PHASES):
                     raise Mistake(f"phases are {sorted(PHASES)}, and not {unknown}")
+            elif isinstance(step, Sent):
+                wanted.add(step.sent)
+            elif isinstance(step, Stick):
+                wanted |= {*step.bundles, *step.strangers, *step.plain}
+                if step.stick not in ("in", "out"):
+                    raise Mistake(f"a stick is in or out: {step}")
             elif isinstance(step, Cut) and step.cut not in ("now", "write", "flush"):
                 raise Mistake(f"a cut is now, or at a write or flush: {step}")
         if not steps or wanted != set(images):
