@@ -189,7 +189,7 @@ checkpoint_every = 65536
 keys = "{root}/keys.d"
 
 [health]
-deadline = "1s"
+deadline = "30s"
 directory = "{root}/health.d"
 hub = "ignored"
 

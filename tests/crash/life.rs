@@ -205,7 +205,8 @@ impl<'a> Life<'a> {
         };
         let boxed = Boxed::start(self.directory.path(), &trouble).map_err(|error| error.to_string())?;
         self.is_fresh = true;
-        let mut reboots = false;
+        // A call fails in one run only: those after it must need no help.
+        let (mut reboots, mut fails) = (false, false);
         let mut deadline = Instant::now() + LIMIT;
         let (gone, settled) = loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -217,19 +218,19 @@ impl<'a> Life<'a> {
                 }
                 Some(Heard::Hit) => {
                     self.hit();
-                    deadline = Instant::now() + QUIET;
+                    (fails, deadline) = (true, Instant::now() + QUIET);
                 }
                 Some(Heard::Gone(gone)) => break (gone, false),
                 Some(Heard::Status(status)) if !reboots => {
                     if self.hear(&boxed, &status)? {
                         break (self.switch_off(boxed)?, true);
                     }
-                    if self.is_troubled {
+                    if fails {
                         deadline = Instant::now() + QUIET;
                     }
                 }
                 Some(Heard::Status(_)) => {}
-                None if self.is_troubled => {
+                None if fails => {
                     self.note("the power goes, since nothing happens");
                     // It may just have been on its way out.
                     reboots = true;
