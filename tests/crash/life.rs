@@ -315,7 +315,8 @@ impl<'a> Life<'a> {
                 (self.step, self.in_doubt) = (self.step + 1, false);
                 self.note(&format!("{} is wanted", self.images[image].version));
             }
-            return Ok(false);
+            // What has failed is not staged any more.
+            return Ok(self.step > 0 && is_idle && has_ended && self.is_troubled);
         }
         if self.step > 0 && is_idle && has_ended {
             // Whatever else was to be asked for on the way: it is too late for that.
