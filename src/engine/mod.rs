@@ -18,8 +18,8 @@
 //! # If the record cannot be saved
 //!
 //! Nothing new is begun; the request is refused, or kept and tried again. In the middle of an update no further work
-//! is begun until a later save succeeds; everybody is listened to and told meanwhile. Only on the way back from a
-//! trial, or to its commit, it goes on: see
+//! is begun until a later save succeeds; everybody is listened to and told meanwhile, also that a restart forgets what
+//! was asked for then. Only on the way back from a trial, or to its commit, it goes on: see
 //! [`State::may_act_unsaved`](crate::update::State::may_act_unsaved).
 
 mod announce;

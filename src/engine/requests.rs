@@ -69,7 +69,8 @@ impl Engine {
                     true => "Download started: its cost is agreed to",
                     false => "Apply started: switching over as soon as the image is ready",
                 };
-                self.start(Event::Apply(origin), words).await
+                let answer = self.ask(Event::Apply(origin)).await;
+                answer.map(|()| Granted::Begun(self.as_kept(words)))
             }
             Request::Confirm => {
                 self.start(Event::Confirm, "The system on trial is being made permanent").await
@@ -160,7 +161,17 @@ impl Engine {
     async fn cancel(&mut self) -> Answer {
         let busy = self.record.state.job().is_some();
         self.ask(Event::Cancel).await?;
-        Ok(Granted::Done(if busy { "Cancelled" } else { "No update is under way" }.to_owned()))
+        Ok(Granted::Done(if busy { self.as_kept("Cancelled") } else { "No update is under way".to_owned() }))
+    }
+
+    /// An update that cannot be saved can be cancelled or consented to all the same, and that is saved when the disk is
+    /// well again. If the power goes before, the update is where it was: whoever asked must know.
+    fn as_kept(&self, words: &str) -> String {
+        if self.unsaved {
+            format!("{words}, but not saved: the state directory cannot be written, and a restart forgets it")
+        } else {
+            words.to_owned()
+        }
     }
 
     async fn ask(&mut self, event: Event) -> Result<(), Refusal> {

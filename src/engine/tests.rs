@@ -24,7 +24,7 @@ use crate::health::HubMode;
 use crate::hooks::Hooks;
 use crate::hub::{self, Desired, HubEvent, Parsed, Port};
 use crate::image::{self, Direct, Net};
-use crate::model::{Answer, Artifact, BootId, Install, Location, Origin, Outcome, Request};
+use crate::model::{Answer, Artifact, BootId, Granted, Install, Location, Origin, Outcome, Request};
 use crate::program::Runner;
 use crate::properties;
 use crate::slots::{self, SlotMap};
@@ -313,7 +313,7 @@ async fn p085_an_unwritable_state_stops_the_update_and_not_the_daemon() {
     assert_eq!(device.store.record().unwrap().last.unwrap().outcome, Outcome::Succeeded);
 }
 
-/// Whatever holds up an update, it can be cancelled.
+/// Whatever holds up an update, it can be cancelled; and who asks is told what a restart would forget.
 #[tokio::test(start_paused = true)]
 async fn an_update_that_cannot_be_saved_can_be_cancelled() {
     let mut device = Device::new();
@@ -322,10 +322,19 @@ async fn an_update_that_cannot_be_saved_can_be_cancelled() {
     daemon.wish(device.desired("v2")).await;
     daemon.until_phase("staged").await;
     device.store.refuse(true);
-    assert!(daemon.ask(Request::Apply).await.is_ok());
-    assert!(daemon.ask(Request::Cancel).await.is_ok());
+    let is_told = |answer: Answer| match answer {
+        Ok(Granted::Begun(words) | Granted::Done(words)) => words.contains("a restart forgets it"),
+        Ok(Granted::Status(_) | Granted::Properties(_)) | Err(_) => false,
+    };
+    assert!(is_told(daemon.ask(Request::Apply).await));
+    assert!(is_told(daemon.ask(Request::Cancel).await));
     let status = daemon.until_ended().await;
     assert_eq!(status["last"]["code"], "request.cancelled");
+    daemon.stop().await;
+    daemon = device.start();
+    daemon.until_phase("staged").await;
+    device.store.refuse(false);
+    assert!(!is_told(daemon.ask(Request::Cancel).await), "now it is saved");
     daemon.stop().await;
 }
 

@@ -38,15 +38,20 @@ impl Slot {
 
 /// What was decided, and why if it is worth a word.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Decision {
-    pub(super) slot: Slot,
-    pub(super) note: String,
+pub struct Decision {
+    /// The slot that boots now.
+    pub slot: Slot,
+    /// Why, in words; empty if nothing is on trial.
+    pub note: String,
 }
 
 /// One power-on: counts the boot if a trial is armed, falls back if it was one too many, and chooses.
 ///
 /// Without any sound copy the variables compiled into the loader count; this board's boot slot A.
-pub(super) fn power_on(environment: &Environment) -> io::Result<Decision> {
+///
+/// # Errors
+/// If the environment cannot be written.
+pub fn power_on(environment: &Environment) -> io::Result<Decision> {
     let Some(mut variables) = environment.load() else {
         let note = "no environment is sound: the compiled-in one boots slot a".to_owned();
         return Ok(Decision { slot: Slot::A, note });
@@ -73,7 +78,7 @@ pub(super) fn power_on(environment: &Environment) -> io::Result<Decision> {
 }
 
 /// The slot that boots when nothing is on trial, or when the trial fails; `None` if no environment is sound.
-pub(super) fn default(environment: &Environment) -> Option<Slot> {
+pub fn default(environment: &Environment) -> Option<Slot> {
     let variables = environment.load()?;
     let slot = Slot::named(variables.text("slot"));
     Some(if variables.number("upgrade_available") == 0 { slot } else { slot.other() })

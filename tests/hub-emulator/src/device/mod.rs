@@ -14,7 +14,7 @@ pub mod env;
 mod firmware;
 mod journal;
 mod layout;
-mod loader;
+pub mod loader;
 mod secrets;
 mod sim;
 
