@@ -37,10 +37,10 @@ pub(super) fn until_taken(socket: &Path) -> Exit {
     follow_to(is_taken, socket, AWAY_LIMIT, &mut screen).unwrap_or(Exit::Failed)
 }
 
-/// The phases in which an update may still read its file. What is not known is none of them, or it would be waited for
-/// ever.
+/// Whether the image is in its slot. It is not in the phases in which an update may still read its file, nor while one
+/// that could not is undone. What is not known is none of them, or it would be waited for ever.
 fn is_taken(status: View<'_>) -> bool {
-    !["accepted", "downloading", "verifying", "waiting"].contains(&status.phase().as_str())
+    !["accepted", "downloading", "verifying", "waiting", "rolling-back"].contains(&status.phase().as_str())
 }
 
 /// What a followed update is shown on.
@@ -156,5 +156,26 @@ fn until_over(
         }
         viewer.moved(&status)?;
         answer = client.next_change();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_image_is_not_in_its_slot_while_the_update_that_lacked_it_is_undone() {
+        for (phase, is) in [
+            ("downloading", false),
+            ("verifying", false),
+            ("rolling-back", false),
+            ("staged", true),
+            ("rebooting", true),
+            ("something new", true),
+        ] {
+            assert_eq!(is_taken(View(&json!({"phase": phase}))), is, "{phase}");
+        }
     }
 }

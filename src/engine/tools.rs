@@ -101,6 +101,8 @@ pub(super) struct Order {
     pub job: Option<Job>,
     /// The slot the previous system is in.
     pub previous: Option<Slot>,
+    /// Whether the other slot is known to hold nothing that could be gone back to.
+    pub is_spoiled: bool,
     /// The lowest rollback index that is taken.
     pub floor: u64,
     /// Where we are.
@@ -117,7 +119,7 @@ impl Tools {
     /// Does the work, blocking, and says how it went. After a cancelled work nobody listens.
     pub(super) fn perform(&mut self, order: &Order) -> Word {
         let done = match order.work {
-            Work::Rest => self.look(&State::Idle, order.facts.booted).map(drop),
+            Work::Rest => self.look(&State::Idle, order.facts.booted, order.is_spoiled).map(drop),
             Work::Await(stage) => return self.ask_at_gate(order, stage),
             Work::Download(slot) => match self.download(order, slot) {
                 Ok(event) => return Word::Event(event),
@@ -139,20 +141,22 @@ impl Tools {
 
     /// The first look at the bootloader in this process. In a boot of the default system with nothing under way, it
     /// is also told that this boot was a good one: a loader that counts every boot down would otherwise run out.
+    /// `is_spoiled`: the record knows that the other slot holds nothing to go back to.
     ///
     /// # Errors
     /// If it cannot be asked, or told what it must be.
-    pub fn look(&mut self, state: &State, booted: Slot) -> Result<BootView, Reason> {
+    pub fn look(&mut self, state: &State, booted: Slot, is_spoiled: bool) -> Result<BootView, Reason> {
         let view = self.bootloader.view().map_err(|error| error.reason())?;
-        if self.is_no_trial(&view, state, booted) {
+        if self.is_no_trial(&view, state, booted, is_spoiled) {
             // Left alone, the loader itself would go there in a few boots; undone, as a trial that nobody knows is, at
             // the next one. Neither would ever come up.
             self.bootloader.commit(booted, None).map_err(|error| error.reason())?;
             let mut view = self.bootloader.view().map_err(|error| error.reason())?;
             view.warnings.push(format!(
-                "the bootloader had slot {booted} on trial, and slot {}, to go back to, is empty: slot {booted} stays; look for \
-                 who sets the bootloader's variables",
-                !booted
+                "the bootloader had slot {booted} on trial, and slot {}, to go back to, {}: slot {booted} stays; look for who \
+                 sets the bootloader's variables",
+                !booted,
+                if is_spoiled { "holds half an update" } else { "is empty" }
             ));
             return Ok(view);
         }
@@ -166,11 +170,11 @@ impl Tools {
     }
 
     /// Whether the bootloader's variables speak of a trial of the running system that can be none: whoever begins one runs
-    /// from the other slot, and that is empty. Somebody set them by hand.
-    fn is_no_trial(&self, view: &BootView, state: &State, booted: Slot) -> bool {
+    /// from the other slot, and that is empty, or holds what is left of an update. Somebody set them by hand.
+    fn is_no_trial(&self, view: &BootView, state: &State, booted: Slot, is_spoiled: bool) -> bool {
         let is_ours = state.job().is_some_and(|job| job.target == booted);
         let on_trial = view.trial == Some(booted) && view.default != booted;
-        on_trial && !is_ours && self.slots.is_blank(!booted).unwrap_or(false)
+        on_trial && !is_ours && (is_spoiled || self.slots.is_blank(!booted).unwrap_or(false))
     }
 
     /// What the bootloader says, for the status; `None` if it cannot be asked.

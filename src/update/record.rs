@@ -287,6 +287,19 @@ impl Record {
         }
     }
 
+    /// Whether `slot` holds nothing that could be gone back to, for all that is known: an update began to write it, and its
+    /// system was never the one that runs for good.
+    pub fn is_spoiled(&self, slot: Slot) -> bool {
+        let is_written =
+            |job: &Job| job.target == slot && job.plan.artifact().is_some() && job.phase != Phase::Accepted;
+        let has_failed = |last: &Ended| match last.outcome {
+            Outcome::RolledBack(_) | Outcome::Failed(_) => last.target == Some(slot),
+            Outcome::Succeeded | Outcome::UpToDate => false,
+        };
+        self.previous != Some(slot)
+            && (self.state.job().is_some_and(is_written) || self.last.as_ref().is_some_and(has_failed))
+    }
+
     /// The lowest rollback index that a signed bundle may have. The record may have been lost, and the bootloader's
     /// variables been made anew: the higher of the two counts.
     pub fn floor(&self, now: &Facts) -> u64 {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
 use crate::boot::fake::Fault;
+use crate::model::Sha256;
 
 impl Device {
     /// From now on one bit of slot B is another one when it is about to be read back, so many times.
@@ -173,6 +174,21 @@ async fn p113_a_trial_set_by_hand_is_not_undone_into_an_empty_slot() {
     daemon.wish(device.desired("v2")).await;
     daemon = device.reboot(daemon).await;
     assert_eq!(daemon.until_ended().await["last"]["outcome"], "succeeded");
+    daemon.stop().await;
+
+    // Nor into one with the half of an update in it.
+    let device = Device::new();
+    fs::write(device.path("b"), "a system".repeat(100_000)).unwrap();
+    let mut daemon = device.start();
+    let other = Artifact { sha256: Some(Sha256::of(b"another image")), ..device.image("v2") };
+    daemon.wish(Install::new(other, Origin::Desired, None)).await;
+    let status = daemon.until_ended().await;
+    assert_eq!(status["last"]["code"], "download.digest-mismatch", "{status:#}");
+    daemon.stop().await;
+    device.rom.set_trial(Slot::A);
+    let mut daemon = device.start();
+    daemon.until(|status| status["warnings"].to_string().contains("half an update")).await;
+    assert_eq!((device.rom.state().default, device.rom.state().trial), (Slot::A, None));
     daemon.stop().await;
 
     let mut device = Device::new();
