@@ -149,8 +149,8 @@ impl Tools {
         let view = self.bootloader.view().map_err(|error| error.reason())?;
         if self.is_no_trial(&view, state, booted, is_spoiled) {
             // Left alone, the loader itself would go there in a few boots; undone, as a trial that nobody knows is, at
-            // the next one. Neither would ever come up.
-            self.bootloader.commit(booted, None).map_err(|error| error.reason())?;
+            // the next one. Neither would ever come up. Nor is the other slot to be a fallback, as a commit would leave it.
+            self.bootloader.revert(booted).map_err(|error| error.reason())?;
             let mut view = self.bootloader.view().map_err(|error| error.reason())?;
             view.warnings.push(format!(
                 "the bootloader had slot {booted} on trial, and slot {}, to go back to, {}: slot {booted} stays; look for who \

@@ -126,7 +126,7 @@ impl Engine {
             work: key.1,
             job: self.record.state.job().cloned(),
             previous: self.record.previous,
-            is_spoiled: self.record.is_spoiled(!self.facts.booted),
+            is_spoiled: self.record.spoiled == Some(!self.facts.booted),
             floor: self.record.floor(&self.facts),
             facts: self.facts.clone(),
             progress: Progress::default(),

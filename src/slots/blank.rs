@@ -8,7 +8,8 @@ const BEGINNING: u64 = 1 << 20;
 
 impl SlotMap {
     /// Whether `slot` is as it came from the factory: each of its partitions begins with a megabyte of one and the same
-    /// byte. Such a slot boots nothing, and nothing that ran from it can have asked for anything.
+    /// byte. Such a slot boots nothing, and nothing that ran from it can have asked for anything. Of a partition that is
+    /// shorter than it should be, or has no length, nothing is known.
     ///
     /// # Errors
     /// If one of its partitions is missing, is none, or cannot be read.
@@ -20,8 +21,7 @@ impl SlotMap {
             let mut bytes = vec![0; size.min(BEGINNING) as usize];
             let read = device.read_at(begin, &mut bytes);
             let count = read.map_err(|source| Error::Open { slot, path: self.device(slot), source })?;
-            bytes.truncate(count);
-            if bytes.windows(2).any(|pair| pair[0] != pair[1]) {
+            if count == 0 || count < bytes.len() || bytes.windows(2).any(|pair| pair[0] != pair[1]) {
                 return Ok(false);
             }
             begin += size;
@@ -60,6 +60,8 @@ mod tests {
             assert!(!map.is_blank(Slot::B).unwrap(), "{name} {place}");
             fs::write(at(name), old).unwrap();
         }
+        fs::write(at("b"), "").unwrap();
+        assert!(!map.is_blank(Slot::B).unwrap(), "a card that is gone has no length");
         fs::remove_file(at("boot-b")).unwrap();
         assert!(map.is_blank(Slot::B).is_err(), "what cannot be read is not called blank");
     }

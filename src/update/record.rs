@@ -26,6 +26,9 @@ pub struct Record {
     pub versions: PerSlot<Option<Version>>,
     /// The slot whose system ran by default before the present one and has not been written since.
     pub previous: Option<Slot>,
+    /// The slot that an update began to write and whose system has not run by default since: nothing to go back to.
+    #[serde(default)]
+    pub spoiled: Option<Slot>,
     /// How the last update ended.
     pub last: Option<Ended>,
     /// When the machine came back from the last reboot that was asked for.
@@ -47,6 +50,7 @@ impl Default for Record {
             condemned: Vec::new(),
             versions: PerSlot::default(),
             previous: None,
+            spoiled: None,
             last: None,
             reboot_time: None,
             tuning: Tuning::default(),
@@ -101,6 +105,10 @@ impl Record {
     }
 
     fn started(&mut self, now: &Facts, at: Option<Timestamp>) {
+        if now.is_committed() {
+            // Whoever put it there, it runs for good.
+            self.spoiled = self.spoiled.filter(|slot| *slot != now.booted);
+        }
         let explained = self.state.job().is_some_and(|job| job.explains(now.booted));
         let stray = match (&self.state, now.trial) {
             // On a trial that the record does not know: it must not stay, whatever the record is about.
@@ -240,6 +248,7 @@ impl Record {
             // From here on the slot holds nothing one could go back to.
             let target = job.target;
             *self.versions.of_mut(target) = None;
+            self.spoiled = Some(target);
             if self.previous == Some(target) {
                 self.previous = None;
             }
@@ -282,22 +291,10 @@ impl Record {
     fn note_committed(&mut self, job: &Job) {
         *self.versions.of_mut(job.target) = job.version.clone();
         self.previous = Some(!job.target);
+        self.spoiled = self.spoiled.filter(|slot| *slot != job.target);
         if let Some(seal) = &job.seal {
             self.floor = seal.floor_after(self.floor);
         }
-    }
-
-    /// Whether `slot` holds nothing that could be gone back to, for all that is known: an update began to write it, and its
-    /// system was never the one that runs for good.
-    pub fn is_spoiled(&self, slot: Slot) -> bool {
-        let is_written =
-            |job: &Job| job.target == slot && job.plan.artifact().is_some() && job.phase != Phase::Accepted;
-        let has_failed = |last: &Ended| match last.outcome {
-            Outcome::RolledBack(_) | Outcome::Failed(_) => last.target == Some(slot),
-            Outcome::Succeeded | Outcome::UpToDate => false,
-        };
-        self.previous != Some(slot)
-            && (self.state.job().is_some_and(is_written) || self.last.as_ref().is_some_and(has_failed))
     }
 
     /// The lowest rollback index that a signed bundle may have. The record may have been lost, and the bootloader's

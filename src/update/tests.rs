@@ -494,6 +494,37 @@ fn on_trial(record: &mut Record, seal: Seal) {
     assert_eq!(record.state.work(), Work::CheckHealth);
 }
 
+/// What is half written stays so until it runs for good, whatever else ends meanwhile.
+#[test]
+fn a_slot_that_an_update_began_to_write_is_no_way_back() {
+    let old = facts("1", OLD);
+    let old = Facts { trial: None, ..old };
+    let mut record = Record::default();
+    run(&mut record, &old, [Event::Started, wish("v2")]);
+    assert_eq!(
+        (record.state.work(), record.spoiled),
+        (Work::Await(Stage::Download), None),
+        "nothing is written"
+    );
+    run(&mut record, &old, [Event::Proceed]);
+    assert_eq!((record.state.work(), record.spoiled), (Work::Download(NEW), Some(NEW)));
+    run(&mut record, &old, [failed(Failure::DownloadDigestMismatch), Event::Done]);
+    run(&mut record, &old, [wish("v1"), Event::Started]);
+    assert_eq!(record.last.as_ref().unwrap().outcome, Outcome::UpToDate);
+    assert_eq!(record.spoiled, Some(NEW), "withdrawn, it is half an update all the same");
+
+    let mut flashed = record.clone();
+    let booted = Facts { default: Some(NEW), trial: None, ..facts("2", NEW) };
+    run(&mut flashed, &booted, [Event::Started]);
+    assert_eq!(flashed.spoiled, None, "somebody put a system there, and it runs by default");
+
+    let mut record = Record::default();
+    on_trial(&mut record, seal("v2", 0));
+    assert_eq!(record.spoiled, Some(NEW));
+    run(&mut record, &facts("2", NEW), [Event::Done, Event::Done]);
+    assert_eq!((record.previous, record.spoiled), (Some(OLD), None), "committed");
+}
+
 #[test]
 fn p038_a_trial_that_is_rolled_back_leaves_the_floor_where_it_was() {
     let mut record = Record { floor: 5, ..Record::default() };

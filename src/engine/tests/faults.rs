@@ -169,6 +169,7 @@ async fn p113_a_trial_set_by_hand_is_not_undone_into_an_empty_slot() {
     let status = daemon.until(|status| status["warnings"].to_string().contains("is empty")).await;
     assert!(status["warnings"].to_string().contains("slot A on trial"), "{status:#}");
     assert_eq!((device.rom.state().default, device.rom.state().trial), (Slot::A, None));
+    assert!(!device.rom.is_bootable(Slot::B), "nor does the loader fall back to it");
     tokio::time::sleep(Duration::from_secs(600)).await;
     assert!(!device.path("reboot-requested").exists());
     daemon.wish(device.desired("v2")).await;
@@ -189,6 +190,7 @@ async fn p113_a_trial_set_by_hand_is_not_undone_into_an_empty_slot() {
     let mut daemon = device.start();
     daemon.until(|status| status["warnings"].to_string().contains("half an update")).await;
     assert_eq!((device.rom.state().default, device.rom.state().trial), (Slot::A, None));
+    assert!(!device.rom.is_bootable(Slot::B));
     daemon.stop().await;
 
     let mut device = Device::new();
