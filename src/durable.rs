@@ -18,10 +18,12 @@ mod draft;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt as _, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 pub use draft::{Draft, spool};
 use rustix::io::Errno;
@@ -70,8 +72,9 @@ impl Generations {
     ///
     /// # Errors
     /// If the file cannot be opened for writing, or made. A symbolic link in its place is never followed. A file that
-    /// others could read or write, or that belongs to somebody else, is made ours alone, and that is told: what is in it
-    /// has to prove itself anyway, and a device that comes back from a restored backup shall go on.
+    /// others could read or write, or that belongs to somebody else, is made ours alone where the file system has modes,
+    /// and that is told: what is in it has to prove itself anyway, and a device that comes back from a restored backup
+    /// shall go on.
     pub fn open(directory: &Path, name: &str, capacity: usize) -> Result<Self, Error> {
         let path = directory.join(name);
         let fail = |action| {
@@ -86,7 +89,9 @@ impl Generations {
             }
             Err(error) => return Err(fail("opening")(error)),
         };
-        guard(&file, &path);
+        if let Some(warning) = guard(&file, &path) {
+            tracing::warn!("{warning}");
+        }
         if file.metadata().map_err(fail("reading"))?.len() < 2 * capacity as u64 {
             // Cut short by something else than us. Make it whole again; what is left of it counts as damaged.
             allocate(&file, capacity).map_err(fail("extending"))?;
@@ -234,28 +239,40 @@ fn open_existing(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Makes the file ours alone again, should it have become anybody else's. What is in it may be a storage token.
-fn guard(file: &File, path: &Path) {
-    let Ok(metadata) = file.metadata() else { return };
+/// Makes the file ours alone again, should it have become anybody else's. What is in it may be a storage token. What to
+/// tell of it: where that cannot be done, such as on a file system without modes, once in this process.
+fn guard(file: &File, path: &Path) -> Option<String> {
+    static TOLD: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+    let metadata = file.metadata().ok()?;
     let us = rustix::process::geteuid();
     let (mode, owner) = (metadata.mode() & 0o7777, metadata.uid());
     let is_foreign = owner != us.as_raw();
     if mode & 0o077 == 0 && !is_foreign {
-        return;
+        return None;
     }
-    let path = path.display();
+    let (shown, us_id) = (path.display(), us.as_raw());
     let repaired = if is_foreign { rustix::fs::fchown(file, Some(us), None) } else { Ok(()) }
         .and_then(|()| rustix::fs::fchmod(file, rustix::fs::Mode::from_raw_mode(0o600)));
-    match repaired {
-        Ok(()) => {
-            tracing::warn!("{path} was open to others (mode {mode:04o}, user {owner}) and is not any more");
+    let why = match repaired {
+        // A file system without modes may agree and keep its own.
+        Ok(()) if file.metadata().is_ok_and(|now| now.mode() & 0o077 != 0 || now.uid() != us_id) => {
+            "its file system keeps its own".to_owned()
         }
-        Err(error) => tracing::warn!(
-            %error,
-            "{path} is open to others (mode {mode:04o}, user {owner}): run 'chown {us} {path}; chmod 600 {path}'",
-            us = us.as_raw(),
-        ),
-    }
+        Ok(()) => {
+            return Some(format!(
+                "{shown} was open to others (mode {mode:04o}, user {owner}) and is not any more"
+            ));
+        }
+        Err(error) => error.to_string(),
+    };
+    let is_first = TOLD.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned());
+    is_first.then(|| {
+        format!(
+            "{shown} is open to others (mode {mode:04o}, user {owner}), and cannot be closed to them: {why}. Run 'chown \
+             {us_id} {shown}; chmod 600 {shown}', or where the file system has no modes, such as vfat, mount it with \
+             uid={us_id},umask=077"
+        )
+    })
 }
 
 /// Makes the file whole before it gets its name, and the name durable.

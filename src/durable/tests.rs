@@ -137,6 +137,30 @@ fn p087_a_file_that_others_could_read_or_write_is_made_ours_alone_and_kept() {
     assert!(!nowhere.exists() && fs::symlink_metadata(&path).unwrap().is_symlink());
 }
 
+/// As on vfat: what no mode can be given to is told once, with what can be done about it, and used all the same.
+#[test]
+fn p087_what_cannot_be_made_ours_alone_is_told_once() {
+    let file = File::open("/proc/self/comm").unwrap();
+    assert_eq!(rustix::fs::fchmod(&file, rustix::fs::Mode::from_raw_mode(0o600)), Err(Errno::PERM));
+    let [path, other] = ["/state/record", "/state/download"].map(Path::new);
+    let warning = guard(&file, path).unwrap();
+    for part in ["/state/record is open to others (mode 0644", "chmod 600 /state/record", "umask=077"] {
+        assert!(warning.contains(part), "{part}: {warning}");
+    }
+    assert_eq!(guard(&file, path), None);
+    assert!(guard(&file, other).is_some_and(|warning| warning.starts_with("/state/download ")));
+    // What can be mended is told each time.
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("record");
+    fs::write(&path, b"").unwrap();
+    for _ in 0..2 {
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+        let warning = guard(&File::open(&path).unwrap(), &path).unwrap();
+        assert!(warning.ends_with("and is not any more"), "{warning}");
+    }
+    assert_eq!(guard(&File::open(&path).unwrap(), &path), None);
+}
+
 /// Where a file system cannot allocate, zeros are written, and nothing that is there is touched.
 #[test]
 fn a_file_is_filled_up_where_it_cannot_be_allocated() {

@@ -3,11 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use super::pace::{Mean, Rate};
 use super::tools::Tools;
 use super::trust::{self, Signing};
 use crate::bundle::{RootKeys, Trust};
@@ -40,6 +41,7 @@ pub(super) struct Live {
     /// How fast may be fetched.
     pub(super) limit: RateLimit,
     rate: Rate,
+    mean: Mean,
     told: Told,
 }
 
@@ -113,14 +115,14 @@ impl Live {
             dialects,
             limit: RateLimit::default(),
             rate: Rate::default(),
+            mean: Mean::default(),
             told: Told::default(),
         }
     }
 
-    /// How many seconds it takes to fetch what an update costs: at the limit; without one as fast as it went lately, if
-    /// anything did.
+    /// How many seconds it takes to fetch what an update costs: at the limit, or as fast as it goes if that is slower.
     pub(super) fn seconds(&self, cost: Cost) -> Option<u64> {
-        cost.seconds(self.limit.get()).or_else(|| cost.seconds(self.rate.rate))
+        self.mean.seconds(cost, self.limit.get())
     }
 
     /// Shows these warnings about the way to the hub in place of those before; the ones that are new.
@@ -138,7 +140,13 @@ impl Live {
         let len = record.state.job().and_then(|job| job.image.as_ref()).map(|image| image.len);
         let goes =
             record.state.job().is_some_and(|job| matches!(job.phase, Phase::Downloading | Phase::Verifying));
-        status.progress = work.filter(|_| goes).map(|now| {
+        let work = work.filter(|_| goes);
+        // When all is here no more comes.
+        if !reading_back {
+            let (plan, fetched) = work.as_ref().map_or((None, 0), |now| (now.plan, now.fetched));
+            self.mean.see(Instant::now(), plan, fetched);
+        }
+        status.progress = work.map(|now| {
             let (done, total) = if reading_back { (now.verified, len) } else { (now.position, now.total) };
             let percent = total.filter(|total| *total > 0).map(|total| (done.min(total) * 100 / total) as u8);
             Progress {
@@ -247,29 +255,4 @@ fn summary(status: &Status) -> String {
     });
     let warning = status.warnings.first().map_or(String::new(), |warning| format!("; {warning}"));
     format!("running {running} from slot {}{trial}{update}; {hub}{warning}", status.booted)
-}
-
-/// Bytes per second over the last few seconds.
-#[derive(Default)]
-struct Rate {
-    window: Option<(Instant, u64)>,
-    rate: u64,
-}
-
-impl Rate {
-    fn of(&mut self, bytes: u64) -> u64 {
-        const WINDOW: Duration = Duration::from_secs(3);
-        let now = Instant::now();
-        match self.window {
-            Some((since, before)) if bytes >= before => {
-                let passed = now.duration_since(since);
-                if passed >= WINDOW || (self.rate == 0 && passed >= Duration::from_millis(500)) {
-                    self.rate = ((bytes - before) as f64 / passed.as_secs_f64()) as u64;
-                    self.window = Some((now, bytes));
-                }
-            }
-            Some(_) | None => (self.window, self.rate) = (Some((now, bytes)), 0),
-        }
-        self.rate
-    }
 }

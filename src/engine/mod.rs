@@ -31,6 +31,7 @@ mod keep;
 mod leave;
 mod link;
 mod live;
+mod pace;
 mod requests;
 mod rest;
 mod rules;

@@ -29,6 +29,9 @@ const PROGRESS: u64 = 4096;
 /// A wait that lasts so much longer than it may was slept through.
 const OVERSLEPT: Duration = Duration::from_secs(1);
 
+/// So many waits in a row without a byte may be slept through. Whoever is frozen again and again oversleeps all of them.
+const OVERSLEEPS: u32 = 2;
+
 /// A source behind https.
 pub(in crate::image) struct Http<'a> {
     fetch: Fetch<'a>,
@@ -56,6 +59,8 @@ pub(in crate::image) struct Http<'a> {
     barren: u32,
     changes: u32,
     refusals: u32,
+    /// Waits in a row that were slept through, and without a byte.
+    overslept: u32,
     /// Parts were put together without a validator to hold them together.
     is_patchwork: bool,
     floor: Floor,
@@ -89,6 +94,7 @@ impl<'a> Http<'a> {
             barren: 0,
             changes: start.changes,
             refusals: 0,
+            overslept: 0,
             is_patchwork: false,
             floor: Floor::new(settings.minimum_rate, settings.minimum_rate_window),
             ceiling: Ceiling::default(),
@@ -291,7 +297,7 @@ impl<'a> Http<'a> {
         let (read, body) = read?;
         let waited = began.elapsed();
         // Whoever was frozen through the end of the wait did not listen: what came meanwhile is still to be read, and
-        // nobody was slow.
+        // nobody was slow. Whoever is frozen all the time would never hear of a server's silence, so that has an end.
         let overslept = waited > limit + OVERSLEPT;
         let waited = if overslept { Duration::ZERO } else { waited };
         let bytes = match &read {
@@ -302,6 +308,7 @@ impl<'a> Http<'a> {
             let (host, floor) = (self.host.clone(), self.fetch.settings.minimum_rate);
             return Err(Error::TooSlow { host, rate, floor });
         }
+        let in_a_row = std::mem::take(&mut self.overslept);
         match read {
             Ok(Ok(Some(bytes))) => {
                 self.body = Some(body);
@@ -309,8 +316,14 @@ impl<'a> Http<'a> {
             }
             Ok(Ok(None)) => Ok(None),
             Ok(Err(fault)) => Err(fault.error("receiving from", self.host.clone())),
-            Err(_) if limit < idle || overslept => {
-                // Only the window for the mean rate ended, and the mean is good; or it was not waited at all.
+            Err(_) if overslept && in_a_row < OVERSLEEPS && self.spent() < self.fetch.settings.time_limit => {
+                self.overslept = in_a_row + 1;
+                self.body = Some(body);
+                Ok(Some(Bytes::new()))
+            }
+            Err(_) if !overslept && limit < idle => {
+                // Only the window for the mean rate ended, and the mean is good.
+                self.overslept = in_a_row;
                 self.body = Some(body);
                 Ok(Some(Bytes::new()))
             }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::server::{Act, Script};
 use super::*;
 
-const SIZE: u64 = 4 << 20;
+pub(super) const SIZE: u64 = 4 << 20;
 
 /// A raw image of a megabyte and a bit.
 pub(super) fn bench() -> (Bench, Vec<u8>) {

@@ -6,6 +6,7 @@ mod answers;
 mod bundle;
 mod caps;
 mod disk;
+mod frozen;
 mod heads;
 mod http;
 mod names;
