@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufReader, Read as _};
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
@@ -25,6 +26,30 @@ pub(crate) struct Board {
     server: Child,
     pub(crate) port: u16,
     boots: u32,
+}
+
+/// A daemon that does not outlive a test that fails: it would hold the test's output, for which everybody waits.
+pub(crate) struct Daemon(Child);
+
+impl Deref for Daemon {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl DerefMut for Daemon {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 impl Board {
@@ -81,9 +106,9 @@ impl Board {
         command
     }
 
-    pub(crate) fn start(&self) -> Child {
+    pub(crate) fn start(&self) -> Daemon {
         let log = File::options().append(true).create(true).open(self.at("log")).unwrap();
-        let child = self.twinboot().args(["run", "--verbose"]).stderr(log).spawn().unwrap();
+        let daemon = Daemon(self.twinboot().args(["run", "--verbose"]).stderr(log).spawn().unwrap());
         let deadline = Instant::now() + Duration::from_secs(20);
         while !self.at("control.sock").exists()
             || !self.twinboot().arg("status").output().unwrap().status.success()
@@ -91,7 +116,7 @@ impl Board {
             assert!(Instant::now() < deadline, "no control socket: {}", self.log());
             std::thread::yield_now();
         }
-        child
+        daemon
     }
 
     pub(crate) fn log(&self) -> String {
