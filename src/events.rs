@@ -222,8 +222,8 @@ pub fn trust_damaged(detail: &str) {
     tell!(warn, TRUST_DAMAGED, &About::default(), [], "{}", Line(detail));
 }
 
-/// It is known what an update costs, before its data is fetched; and how long that takes, if there is a limit or a
-/// measured rate.
+/// It is known what an update costs, before its data is fetched; and how long that takes, if there is a limit, or a
+/// rate was measured already.
 pub fn download_planned(about: &About<'_>, cost: Cost, seconds: Option<u64>) {
     let Cost { fetch, write, full } = cost;
     let time = seconds.map(|seconds| format!(" in some {}", Seconds(seconds))).unwrap_or_default();

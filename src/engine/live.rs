@@ -1,9 +1,11 @@
 //! What is going on just now and is not worth remembering: progress, the hub's link, warnings. And how it is told:
 //! to the control socket whenever it changes, to the hub as a whole document, to the service manager as a line.
 
+mod pace;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -18,6 +20,7 @@ use crate::model::{Cost, Reason, Slot};
 use crate::report::{Activity, Dialect, HubLink, Progress, Status, document};
 use crate::slots::SlotMap;
 use crate::update::{Facts, Gate, Phase, Record};
+use pace::{Mean, Rate};
 
 /// The live part of the status, and who is told.
 pub(super) struct Live {
@@ -40,6 +43,7 @@ pub(super) struct Live {
     /// How fast may be fetched.
     pub(super) limit: RateLimit,
     rate: Rate,
+    mean: Mean,
     told: Told,
 }
 
@@ -113,14 +117,14 @@ impl Live {
             dialects,
             limit: RateLimit::default(),
             rate: Rate::default(),
+            mean: Mean::default(),
             told: Told::default(),
         }
     }
 
-    /// How many seconds it takes to fetch what an update costs: at the limit; without one as fast as it went lately, if
-    /// anything did.
+    /// How many seconds it takes to fetch what an update costs: at the limit, or as fast as it goes if that is slower.
     pub(super) fn seconds(&self, cost: Cost) -> Option<u64> {
-        cost.seconds(self.limit.get()).or_else(|| cost.seconds(self.rate.rate))
+        self.mean.seconds(cost, self.limit.get())
     }
 
     /// Shows these warnings about the way to the hub in place of those before; the ones that are new.
@@ -138,7 +142,13 @@ impl Live {
         let len = record.state.job().and_then(|job| job.image.as_ref()).map(|image| image.len);
         let goes =
             record.state.job().is_some_and(|job| matches!(job.phase, Phase::Downloading | Phase::Verifying));
-        status.progress = work.filter(|_| goes).map(|now| {
+        let work = work.filter(|_| goes);
+        // When all is here no more comes.
+        if !reading_back {
+            let (plan, fetched) = work.as_ref().map_or((None, 0), |now| (now.plan, now.fetched));
+            self.mean.see(Instant::now(), plan, fetched);
+        }
+        status.progress = work.map(|now| {
             let (done, total) = if reading_back { (now.verified, len) } else { (now.position, now.total) };
             let percent = total.filter(|total| *total > 0).map(|total| (done.min(total) * 100 / total) as u8);
             Progress {
@@ -247,29 +257,4 @@ fn summary(status: &Status) -> String {
     });
     let warning = status.warnings.first().map_or(String::new(), |warning| format!("; {warning}"));
     format!("running {running} from slot {}{trial}{update}; {hub}{warning}", status.booted)
-}
-
-/// Bytes per second over the last few seconds.
-#[derive(Default)]
-struct Rate {
-    window: Option<(Instant, u64)>,
-    rate: u64,
-}
-
-impl Rate {
-    fn of(&mut self, bytes: u64) -> u64 {
-        const WINDOW: Duration = Duration::from_secs(3);
-        let now = Instant::now();
-        match self.window {
-            Some((since, before)) if bytes >= before => {
-                let passed = now.duration_since(since);
-                if passed >= WINDOW || (self.rate == 0 && passed >= Duration::from_millis(500)) {
-                    self.rate = ((bytes - before) as f64 / passed.as_secs_f64()) as u64;
-                    self.window = Some((now, bytes));
-                }
-            }
-            Some(_) | None => (self.window, self.rate) = (Some((now, bytes)), 0),
-        }
-        self.rate
-    }
 }

@@ -195,7 +195,8 @@ pub struct Progress {
     pub rate: u64,
     /// What a signed bundle costs, once that is known; then `fetched` and `total` are of the image.
     pub plan: Option<Cost>,
-    /// How many seconds it takes to fetch that, in all: at the limit that holds; without one as fast as it went lately.
+    /// How many seconds it takes to fetch that, in all: at the limit that holds, or as fast as this download goes if
+    /// that is slower, which is known once some 100 kB of data have come.
     pub plan_seconds: Option<u64>,
     /// Of the present work, 0 to 100, if known.
     pub percent: Option<u8>,
