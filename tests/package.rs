@@ -75,6 +75,18 @@ fn a_medium_is_installed_from_only_where_somebody_wants_that() {
         let line = unit.lines().find(|line| line.contains(command)).expect(command);
         assert!(line.contains("+/usr/bin/nsenter --target 1 --mount -- "), "{line}");
     }
+    // A system that is put together from single packages has none of these by itself, and somebody has to say so.
+    let version = env!("CARGO_PKG_VERSION");
+    let recipe = read(&format!("packaging/yocto/recipes-core/twinboot/twinboot_{version}.bb"));
+    let recommends =
+        recipe.lines().find(|line| line.starts_with("RRECOMMENDS:${PN} = ")).expect("it recommends");
+    for program in ["mount", "nsenter", "umount"] {
+        assert!(unit.contains(&format!("/usr/bin/{program} ")), "{program}");
+        assert!(
+            recommends.split(['"', ' ']).any(|it| it == format!("util-linux-{program}")),
+            "{program}: {recommends}"
+        );
+    }
     // It is denied otherwise, whoever calls it: what a unit may do with devices holds all its processes.
     assert!(mount.contains(" /dev/%I "), "{mount}");
     assert!(unit.contains("\nDeviceAllow=/dev/%I r\n"));

@@ -44,4 +44,5 @@ do_install() {
 FILES:${PN} += "${systemd_system_unitdir} ${nonarch_libdir}/tmpfiles.d ${nonarch_libdir}/systemd/catalog"
 CONFFILES:${PN} = "${sysconfdir}/twinboot/twinboot.toml"
 
-RRECOMMENDS:${PN} = "ca-certificates"
+# Of util-linux what twinboot-medium@.service calls.
+RRECOMMENDS:${PN} = "ca-certificates util-linux-mount util-linux-nsenter util-linux-umount"
