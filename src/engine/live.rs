@@ -1,6 +1,8 @@
 //! What is going on just now and is not worth remembering: progress, the hub's link, warnings. And how it is told:
 //! to the control socket whenever it changes, to the hub as a whole document, to the service manager as a line.
 
+mod pace;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -19,6 +21,7 @@ use crate::model::{Cost, Reason, Slot};
 use crate::report::{Activity, Dialect, HubLink, Progress, Status, document};
 use crate::slots::SlotMap;
 use crate::update::{Facts, Gate, Phase, Record};
+use pace::{Mean, Rate};
 
 /// The live part of the status, and who is told.
 pub(super) struct Live {
