@@ -7,8 +7,8 @@
 //!
 //! Not here: what a key is ([`PublicKey`]) and what it vouches for ([`crate::bundle`]).
 
-use std::fs::File;
-use std::io::{ErrorKind, Read as _};
+use std::fs::{File, Metadata};
+use std::io::{self, ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
 use crate::bundle::{KeyId, PublicKey, RootKeys};
@@ -44,13 +44,21 @@ impl Fault {
 
 impl Keyring {
     /// Reads the keys in `directory`, of which `threshold` must sign. A directory that is not there has none, if it may be
-    /// absent: one that somebody named must be there, or a disk that is not mounted would take all keys away.
+    /// absent: one that somebody named must be there, or a disk that is not mounted would take all keys away. For the same
+    /// reason a link must lead somewhere: where there is one, somebody meant keys to be there.
     ///
     /// # Errors
     /// Everything that is wrong, each with what to do.
     pub fn load(directory: &Path, threshold: u32, may_be_absent: bool) -> Result<Self, Vec<Fault>> {
         let shown = directory.display();
-        let is_absent = directory.metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound);
+        let is_missing =
+            |looked: io::Result<Metadata>| looked.is_err_and(|it| it.kind() == ErrorKind::NotFound);
+        // Without a slash at its end, which would have the link itself be followed.
+        let is_absent = is_missing(directory.components().collect::<PathBuf>().symlink_metadata());
+        if !is_absent && is_missing(directory.metadata()) {
+            let what = format!("{shown} is a link to what is not there");
+            return Err(vec![Fault::new(what, "mount or make what it leads to, or remove the link")]);
+        }
         if is_absent && !may_be_absent {
             let what = format!("{shown}, which trust.keys names, is not there");
             return Err(vec![Fault::new(what, "make it, mount it, or take trust.keys out")]);

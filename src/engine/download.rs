@@ -1,22 +1,45 @@
 //! The work *download*: what a fetch needs to know of this device, and what follows from how it ended.
 
-use super::Tools;
 use super::target::{Device, Seed};
 use super::tools::{Order, job};
 use super::trust::{Kept, Signing};
+use super::{Engine, Tools};
 use crate::bundle;
 use crate::health::{Check, UsableKeys};
 use crate::image::{self, Error};
 use crate::model::{Artifact, Failure, Reason, Slot};
 use crate::slots::SeedDevice;
-use crate::update::{Event, Job, Plan};
+use crate::update::{Event, Gate, Job, Phase, Plan, Wait};
+
+impl Engine {
+    /// What a job that is to fetch something waits for, if the root keys that would have to judge it cannot be used. Nothing is
+    /// touched meanwhile: an update that ended for this would have given up the way back, and its wish with it. Keys that
+    /// can be used again begin another engine, so there is nothing to look for here.
+    pub(super) fn gate_of_keys(&self) -> Option<Gate> {
+        let job = self.record.state.job()?;
+        let fetches =
+            matches!(job.phase, Phase::Accepted | Phase::Downloading) && job.plan.artifact().is_some();
+        let why = self.unusable_keys.as_ref().filter(|_| fetches && asks_signature(job))?;
+        Some(Gate { wait: Wait::Keys(why.detail.clone()), until: None })
+    }
+
+    /// Whether a download that an earlier process began has to wait for root keys that can be used; tells it, then.
+    pub(super) fn download_waits(&mut self) -> bool {
+        let gate = self.gate_of_keys();
+        let waits = gate.is_some();
+        if waits {
+            self.show_gate(gate);
+        }
+        waits
+    }
+}
 
 impl Tools {
     /// Fetches the image into `slot`, or finds out that it is too dear.
     pub(super) fn download(&mut self, order: &Order, slot: Slot) -> Result<Event, Reason> {
         let job = job(order)?;
         let artifact = artifact(job)?;
-        // Before anything is touched.
+        // Before anything is touched. Without usable keys nothing gets here: it waits.
         let signing = self.signing_of(job).cloned();
         let roots =
             signing.as_ref().map(|signing| signing.roots.as_ref().map_err(Clone::clone)).transpose()?;
@@ -70,14 +93,18 @@ impl Tools {
         Some(Box::new(UsableKeys::new(fault.detail.clone())))
     }
 
-    /// By whom the job's artifact must be signed. A factory's plain image is the integrator's own file, declared in a
-    /// configuration that only root writes, as the root keys are. A factory's bundle is judged like any other, and if it
-    /// is to be older than what was committed, it needs the signed permission for that.
+    /// By whom the job's artifact must be signed.
     fn signing_of(&self, job: &Job) -> Option<&Signing> {
-        let is_plain = job.plan.artifact().is_some_and(|artifact| !image::is_bundle(&artifact.location));
-        let is_of_factory = matches!(job.plan, Plan::FactoryReset(_)) && is_plain;
-        self.signing.as_ref().filter(|_| !is_of_factory)
+        self.signing.as_ref().filter(|_| asks_signature(job))
     }
+}
+
+/// Whether the job's artifact must be signed on a device with root keys. A factory's plain image is the integrator's own file,
+/// declared in a configuration that only root writes, as the root keys are. A factory's bundle is judged like any other,
+/// and if it is to be older than what was committed, it needs the signed permission for that.
+fn asks_signature(job: &Job) -> bool {
+    let is_plain = job.plan.artifact().is_some_and(|artifact| !image::is_bundle(&artifact.location));
+    !(matches!(job.plan, Plan::FactoryReset(_)) && is_plain)
 }
 
 fn artifact(job: &Job) -> Result<&Artifact, Reason> {

@@ -144,6 +144,10 @@ impl Engine {
             let remedy = if is_undigested { "give --sha256" } else { "see [trust] of the configuration" };
             return Err(Refusal::from(&reason).remedy(remedy));
         }
+        // Whoever is there to ask is told at once; a wish of the hub waits for the keys.
+        if let Some(why) = self.unusable_keys.as_ref().filter(|_| artifact.location.is_bundle()) {
+            return Err(Refusal::new(Kind::Unready, why.failure.code(), why.detail.clone()));
+        }
         let (id, hold) = (install.id.clone(), install.terms.hold);
         self.ask(Event::Asked(install)).await?;
         let ended =

@@ -12,6 +12,7 @@ impl Engine {
     pub(super) fn pause(&self) -> Duration {
         const NOTHING_TO_WAIT_FOR: Duration = Duration::from_secs(3600);
         let own = match self.record.state.work() {
+            Work::Download(_) if self.live.gate.is_some() => GATE_TICK,
             Work::Download(_) | Work::Verify(_) => TICK,
             Work::Await(_) => GATE_TICK,
             Work::Rest

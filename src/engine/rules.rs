@@ -5,7 +5,7 @@ use super::Engine;
 use crate::events;
 use crate::hub::Pace;
 use crate::model::{Rules, Zone};
-use crate::update::{Conditions, Work, gate};
+use crate::update::{Conditions, Gate, Work, gate};
 
 impl Engine {
     /// Works out the rules anew and hands them to all who follow them: the session through the channel, a download
@@ -28,16 +28,21 @@ impl Engine {
         let mut rules = self.rules.clone();
         let now = self.conditions(&mut rules);
         let (Work::Await(stage), Some(job)) = (work, self.record.state.job()) else { return false };
-        let closed = gate(stage, job, &rules, &now);
+        let closed = gate(stage, job, &rules, &now).or_else(|| self.gate_of_keys());
         let is_closed = closed.is_some();
         let waits = closed.or_else(|| self.gate_of_hooks());
+        self.show_gate(waits);
+        is_closed
+    }
+
+    /// Tells what is waited for, if that is news.
+    pub(super) fn show_gate(&mut self, waits: Option<Gate>) {
         if let Some(gate) = &waits
             && self.live.gate.as_ref() != Some(gate)
         {
             events::gate_waiting(&self.about(), &gate.to_string());
         }
         self.live.gate = waits;
-        is_closed
     }
 
     /// What holds now. Where the time zone cannot be found out, the window is in UTC, and the operator is told: never

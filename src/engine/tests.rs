@@ -4,6 +4,7 @@
 
 mod faults;
 mod hooks;
+mod keys;
 mod overdue;
 mod policy;
 mod reload;
@@ -41,6 +42,7 @@ struct Device {
     booted: Slot,
     rules: Rules,
     factory: Factory,
+    signing: Option<Signing>,
     /// How long after a "not now" hooks are asked again.
     ask_again: Duration,
 }
@@ -65,7 +67,8 @@ impl Device {
         let (store, rom) = (FakeStore::default(), FakeBootloader::new(Slot::A, 2));
         let factory = Factory::default();
         let ask_again = Duration::from_secs(30);
-        Self { directory, store, rom, boots: 1, booted: Slot::A, rules: Rules::default(), factory, ask_again }
+        let (rules, signing) = (Rules::default(), None);
+        Self { directory, store, rom, boots: 1, booted: Slot::A, rules, factory, signing, ask_again }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -116,7 +119,7 @@ impl Device {
             rules: self.rules.clone(),
             verbosity: events::Verbosity::default(),
             factory: self.factory.clone(),
-            vouching: Vouching::default(),
+            vouching: Vouching { signed: self.signing.is_some(), ..Vouching::default() },
             dialects: vec![Dialect::Firmware],
             properties: Properties::new(properties::Settings {
                 root: self.directory.path().into(),
@@ -152,7 +155,7 @@ impl Device {
             units: None,
         };
         Tools {
-            signing: None,
+            signing: self.signing.clone(),
             bootloader: Box::new(self.rom.clone()),
             slots: SlotMap::new(slots),
             host,

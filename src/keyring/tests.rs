@@ -74,6 +74,24 @@ fn no_key_is_no_fault_but_a_directory_that_was_named_must_be_there() {
     assert!(faults[0].what.contains("is not there"), "{faults:?}");
 }
 
+/// It leads to a disk that is not mounted, say: the keys are there, and only not to be seen.
+#[test]
+fn a_link_to_a_directory_that_is_not_there_is_not_as_good_as_no_key() {
+    let elsewhere = Directory::with(&[("a.pem", A)]);
+    let beside = Directory::with(&[]);
+    let link = beside.path("keys.d");
+    symlink(elsewhere.path("."), &link).unwrap();
+    assert_eq!(Keyring::load(&link, 1, true).unwrap().roots().keys().len(), 1);
+    drop(elsewhere);
+    for (link, may_be_absent) in [(&link, true), (&link, false), (&link.join(""), true)] {
+        let faults = Keyring::load(link, 1, may_be_absent).unwrap_err();
+        assert!(faults[0].what.contains("is a link to what is not there"), "{faults:?}");
+        assert!(faults[0].remedy.contains("remove the link"), "{faults:?}");
+    }
+    fs::remove_file(&link).unwrap();
+    assert!(Keyring::load(&link, 1, true).unwrap().roots().is_empty());
+}
+
 /// A file that cannot be used is never as good as none: the others would be enough for an attacker, or nothing would.
 #[test]
 fn a_file_that_is_no_key_is_a_fault_whatever_the_others_are() {

@@ -157,14 +157,15 @@ impl Ready {
     /// Without one of its keys a device would take what it was told not to take, so it takes nothing that has to be
     /// signed; but it is there, and says so. What is on trial is judged, and sent back if it stays like that.
     fn root_keys(&self) -> Option<Lack> {
-        let (what, config) = (self.unusable_keys()?, self.config.clone());
-        let is_healed = Box::new(move || settings::keyring(&config).is_ok());
+        let (what, config) = (settings::unusable(&self.keys)?, self.config.clone());
+        // No keys at all is another device, not a mended one.
+        let is_healed = Box::new(move || settings::has_keys(&settings::keyring(&config)));
         Some(Lack { what, teller: Teller::Us, is_healed })
     }
 
-    /// Why the root keys cannot be used, if they cannot.
-    pub(crate) fn unusable_keys(&self) -> Option<Waiting> {
-        settings::unusable(&self.keys)
+    /// The root keys, or what is wrong with them.
+    pub(crate) fn keys(&self) -> &Keys {
+        &self.keys
     }
 
     fn session(&self, lacks: &mut Vec<Lack>) -> (Hub, Session) {

@@ -35,6 +35,7 @@ use crate::assemble::{Assembled, Inlet, Journal, Lack, Ready};
 use crate::door::Door;
 use crate::orders::{Asker, Reloads, Stop};
 use crate::programs::Runners;
+use crate::settings::{self, Keys};
 use crate::{overdue, stranded};
 
 /// How often what is missing is looked for.
@@ -172,7 +173,7 @@ impl Daemon<'_> {
 
     /// Lets an engine turn until there is a reason to begin another one; `None` if it is to stop.
     async fn work(&mut self, ready: Ready, cause: Cause, inlet: Inlet) -> Option<(Left, (Ready, Cause))> {
-        let (config, has_keys) = (ready.config.clone(), ready.unusable_keys().is_none());
+        let (config, keys) = (ready.config.clone(), ready.keys().clone());
         self.door.fit(&config.control);
         if inlet.before.is_some() {
             ready.refresh().await;
@@ -183,7 +184,7 @@ impl Daemon<'_> {
             service::ready();
             cause.grant(about, &config);
         };
-        let next = next(&mut self.reloads, &mut self.repeats, self.launch, (&config, has_keys), &lacks);
+        let next = next(&mut self.reloads, &mut self.repeats, self.launch, (&config, &keys), &lacks);
         let engine = engine.run(begun, self.stop.wanted(), next);
         let session = session.run();
         tokio::pin!(engine, session);
@@ -219,14 +220,14 @@ async fn next(
     reloads: &mut Reloads,
     repeats: &mut events::Repeats,
     launch: &Launch,
-    (config, has_keys): (&Config, bool),
+    (config, keys): (&Config, &Keys),
     lacks: &[Lack],
 ) -> (Ready, Cause) {
     loop {
         tokio::select! {
             asker = reloads.next() => {
                 service::reloading();
-                match read(launch).and_then(|ready| keeps_keys(ready, has_keys)) {
+                match read(launch).and_then(|ready| keeps_keys(ready, keys, true)) {
                     Ok(ready) => return (ready, Cause::Asked(asker)),
                     Err(waiting) => {
                         repeats.reload_refused(Host::new(None).since_boot(), &waiting.what, &waiting.remedy);
@@ -236,8 +237,12 @@ async fn next(
                 }
             }
             // By the configuration that is in force: the files may be in the middle of being edited.
-            () = healed(lacks) => if let Ok(ready) = Ready::look(config.clone(), launch.net.as_deref()) {
-                return (ready, Cause::Start);
+            () = healed(lacks) => {
+                let ready = Ready::look(config.clone(), launch.net.as_deref());
+                match ready.and_then(|ready| keeps_keys(ready, keys, false)) {
+                    Ok(ready) => return (ready, Cause::Start),
+                    Err(waiting) => repeats.waiting(Host::new(None).since_boot(), &waiting.what, &waiting.remedy),
+                }
             }
         }
     }
@@ -262,12 +267,9 @@ fn read(launch: &Launch) -> Result<Ready, Waiting> {
     Ready::look(config, launch.net.as_deref())
 }
 
-/// Root keys that can be used are not given up for a file that cannot: it may be in the middle of being copied.
-fn keeps_keys(ready: Ready, has_keys: bool) -> Result<Ready, Waiting> {
-    match ready.unusable_keys().filter(|_| has_keys) {
-        Some(unusable) => Err(unusable),
-        None => Ok(ready),
-    }
+/// What has root keys that may take the place of `old`.
+fn keeps_keys(ready: Ready, old: &Keys, is_asked: bool) -> Result<Ready, Waiting> {
+    settings::may_follow(ready.keys(), old, is_asked).map(|()| ready)
 }
 
 fn broken(error: &config::Error) -> Waiting {

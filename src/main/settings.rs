@@ -62,6 +62,27 @@ pub(crate) fn unusable(keys: &Keys) -> Option<Waiting> {
     })
 }
 
+/// Whether there are root keys that can be used.
+pub(crate) fn has_keys(keys: &Keys) -> bool {
+    keys.as_ref().is_ok_and(|keyring| !keyring.roots().is_empty())
+}
+
+/// Whether `new` may take the place of the root keys `old` that are in force; if not, why. Keys that can be used are not given
+/// up for a file that cannot: it may be in the middle of being copied. To do without signatures takes somebody who asks for
+/// it (`is_asked`): that the last file of a key is gone is not enough.
+pub(crate) fn may_follow(new: &Keys, old: &Keys, is_asked: bool) -> Result<(), Waiting> {
+    if let Some(unusable) = unusable(new).filter(|_| old.is_ok()) {
+        return Err(unusable);
+    }
+    if is_signed(old) && !is_signed(new) && !is_asked {
+        return Err(Waiting {
+            what: "the root keys are gone".into(),
+            remedy: "put them back; to do without, `twinboot reload`".into(),
+        });
+    }
+    Ok(())
+}
+
 /// Whether signatures are asked for. Keys that cannot be used are keys: without one of them a device would take what it was
 /// told not to take.
 pub(crate) fn is_signed(keys: &Keys) -> bool {
@@ -179,5 +200,50 @@ pub(crate) fn image(download: &config::Download) -> image::Settings {
         checkpoint_every: download.checkpoint_every,
         data_cap: download.data_cap,
         ..image::Settings::default()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    /// A public key that OpenSSL made (`openssl genpkey -algorithm ed25519 | openssl pkey -pubout`).
+    const KEY: &str = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAbFwAlRhm0cqT+itSDynMAfhj2Tgz53ZOmNgNzKjZuBs=\n-----END PUBLIC KEY-----\n";
+
+    /// With this in its file, or without a file.
+    fn keys(text: Option<&str>) -> Keys {
+        let directory = tempfile::tempdir().unwrap();
+        let mode = |path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        mode(directory.path().to_owned(), 0o755);
+        if let Some(text) = text {
+            fs::write(directory.path().join("root.pem"), text).unwrap();
+            mode(directory.path().join("root.pem"), 0o644);
+        }
+        Keyring::load(directory.path(), 1, false)
+    }
+
+    #[test]
+    fn keys_are_given_up_only_on_request_and_never_for_a_broken_file() {
+        let (good, broken, none) = (|| keys(Some(KEY)), || keys(Some("no key")), || keys(None));
+        assert_eq!([good(), broken(), none()].map(|it| has_keys(&it)), [true, false, false]);
+        assert_eq!([good(), broken(), none()].map(|it| is_signed(&it)), [true, true, false]);
+        for (old, new, by_itself, asked) in [
+            (good(), good(), true, true),
+            (good(), broken(), false, false),
+            (good(), none(), false, true),
+            (broken(), good(), true, true),
+            (broken(), broken(), true, true),
+            (broken(), none(), false, true),
+            (none(), good(), true, true),
+            (none(), broken(), false, false),
+            (none(), none(), true, true),
+        ] {
+            let found = [false, true].map(|is_asked| may_follow(&new, &old, is_asked).is_ok());
+            assert_eq!(found, [by_itself, asked], "{old:?} {new:?}");
+        }
     }
 }

@@ -43,7 +43,9 @@ fn listed(directory: &Path, judge: Judge) -> Result<Vec<Found>, String> {
     let unreadable = |error: io::Error| format!("{} cannot be read: {error}", directory.display());
     let real = match directory.canonicalize() {
         Ok(real) => real,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return absent(directory).map(|()| Vec::new());
+        }
         Err(error) => return Err(unreadable(error)),
     };
     let us = rustix::process::geteuid().as_raw();
@@ -61,6 +63,19 @@ fn listed(directory: &Path, judge: Judge) -> Result<Vec<Found>, String> {
     }
     found.sort_by(|(a, ..), (b, ..)| a.cmp(b));
     Ok(found.into_iter().map(|(path, name, result)| (name, result.map(|()| path))).collect())
+}
+
+/// Whether there is nothing at all of that name. A link that leads nowhere, as to a disk that is not mounted, is not as good as
+/// none: what somebody put there is only not to be seen.
+fn absent(directory: &Path) -> Result<(), String> {
+    // Without a slash at its end, which would have the link itself be followed.
+    match directory.components().collect::<PathBuf>().symlink_metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Ok(_) | Err(_) => Err(format!(
+            "{} is a link to what is not there: mount or make what it leads to, or remove the link",
+            directory.display()
+        )),
+    }
 }
 
 /// Whether the one program `path`, an absolute name, may be run.
@@ -167,6 +182,17 @@ mod tests {
             who_else(0, 0o100775, 0).as_deref(),
             Some("can be written by others (mode 775): chmod go-w")
         );
+    }
+
+    #[test]
+    fn only_a_directory_that_is_not_there_has_no_programs() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("health.d");
+        assert_eq!(list(&path), Ok(Vec::new()));
+        std::os::unix::fs::symlink(directory.path().join("not-mounted"), &path).unwrap();
+        for path in [path.clone(), path.join("")] {
+            assert!(list(&path).unwrap_err().contains("is a link to what is not there"));
+        }
     }
 
     #[test]

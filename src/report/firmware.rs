@@ -61,7 +61,7 @@ fn words(status: &Status) -> (&'static str, String, Option<Failure>) {
             let (word, text, code) = step("downloading", "Start downloading");
             let plan = status.progress.and_then(|now| Some(planned(now.plan?, now.plan_seconds)));
             let plan = plan.unwrap_or_default();
-            (word, text + &plan, code)
+            (word, gate().unwrap_or(text + &plan), code)
         }
         Activity::Verifying => step("verifying", "Start verifying download"),
         Activity::Staged => {

@@ -46,6 +46,9 @@ pub enum Wait {
     Clock(Window, Zone),
     /// It is not the right time of day.
     Window(Window, Zone),
+    /// The device's root keys cannot be used, so nothing that has to be signed can be judged; with the remedy. Asked when policy
+    /// waits for nothing, and not here.
+    Keys(String),
     /// A program of the integrator says that it is not the time. Asked when nothing else is waited for, and not here.
     Hook(String),
 }
@@ -121,6 +124,7 @@ impl fmt::Display for Gate {
             Wait::Window(window, zone) => {
                 write!(f, "waiting for the maintenance window {}", Daily(*window, zone))?;
             }
+            Wait::Keys(why) => write!(f, "waiting, since {why}")?,
             Wait::Hook(why) => write!(f, "waiting for {why}")?,
         }
         match self.until {
@@ -214,6 +218,7 @@ mod tests {
                 Some(Wait::Consent) => "consent",
                 Some(Wait::Clock(..)) => "clock",
                 Some(Wait::Window(..)) => "window",
+                Some(Wait::Keys(_)) => "keys",
                 Some(Wait::Hook(_)) => "hook",
             };
             assert_eq!(found, wanted, "{row:?}");
@@ -284,6 +289,7 @@ mod tests {
                 until,
                 "waiting for the maintenance window 02:00-04:30 Europe/Berlin, or until 2026-12-01T00:00:00Z",
             ),
+            (Wait::Keys("no: mend it".into()), None, "waiting, since no: mend it"),
             (Wait::Hook("hook pre-arm/10-idle: busy".into()), None, "waiting for hook pre-arm/10-idle: busy"),
             (Wait::Window(WINDOW, Zone::Utc), None, "waiting for the maintenance window 02:00-04:30 UTC"),
             (

@@ -88,10 +88,11 @@ fn look(directory: &Path, roots: &RootKeys, mut trust: Trust, device: &Device<'_
         told.push(format!("only {MAX_BUNDLES} bundles are looked at"));
     }
     let heads: Vec<_> = names.into_iter().map(|name| (read(directory, &name), name)).collect();
-    // First what the root keys say in any of them: one may revoke who signed another.
+    // First what the root keys say in any of those that could be installed: one may revoke who signed another. What they say
+    // in others the daemon does not get to know by this, so it would take what is refused here.
     for head in heads.iter().filter_map(|(head, _)| head.as_ref().ok()) {
-        if let Ok(delegated) = bundle::delegated(&head.bytes, roots, &trust) {
-            trust = delegated.trust().clone();
+        if let Ok(opened) = open(head, roots, &trust, device) {
+            trust = opened.trust;
         }
     }
     for (head, name) in heads {

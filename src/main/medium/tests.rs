@@ -262,6 +262,13 @@ fn what_the_device_would_refuse_hides_nothing() {
     assert_eq!(name(stick.look()), "new.twb");
     let told = stick.look().unwrap().told.join("\n");
     assert!(told.contains("stolen.twb: passed over") && told.contains("epoch 2"), "{told}");
+    // But not in one that is not installed anyway: another product's, or one that is cut off.
+    let toaster = stick.bundle_by(again.clone(), "5.0.0", 5, |manifest| manifest.product = "toaster".into());
+    let whole = stick.bundle_by(again, "5.0.0", 5, |_| ());
+    for bytes in [&toaster[..], &whole[..whole.len() - 1]] {
+        fs::write(stick.path("new.twb"), bytes).unwrap();
+        assert_eq!(name(stick.look()), "stolen.twb");
+    }
     // And the daemon does, of an epoch, of a key, and of another delegation.
     fs::remove_file(stick.path("new.twb")).unwrap();
     assert_eq!(name(stick.look()), "stolen.twb");
