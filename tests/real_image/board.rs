@@ -53,7 +53,7 @@ impl Drop for Daemon {
 }
 
 impl Board {
-    /// Its files are made below `parent`. What is in `served` is sent with `rate` MiB a second: slow enough for the daemon
+    /// Its files are made below `parent`. What is in `served` is sent with `rate` KiB a second: slow enough for the daemon
     /// to start many times before the end. It runs from slot A.
     pub(crate) fn new(parent: &Path, served: &Path, rate: u32) -> Self {
         let directory = tempfile::tempdir_in(parent).unwrap();

@@ -39,7 +39,7 @@ fn round_trip(kind: &str) {
     let images = pair();
     let [old, new] = ["v1", "v2"].map(|name| images.join(format!("{name}.{kind}")));
     let served = tempfile::tempdir_in(&images).unwrap();
-    let mut board = Board::new(&images, served.path(), 3);
+    let mut board = Board::new(&images, served.path(), 384);
     let bundle = Bundle::make(&board, served.path(), &new, &old);
     board.runs_in_a(&old);
     let began = Instant::now();
@@ -211,7 +211,8 @@ impl Board {
         .unwrap();
         fs::set_permissions(&check, fs::Permissions::from_mode(0o755)).unwrap();
         fs::write(self.at("machine/etc/os-release"), os_release(image)).unwrap();
-        // The server's own limit holds for each answer alone, and these are short. So slowly, a busy machine gets to kill it.
+        // So slowly, a busy machine gets to kill it. The server is slower still, or what it sent would wait in the kernel; but
+        // its limit holds for each answer alone, and most of them are short.
         let trust =
             "[trust]\nproduct = \"gateway\"\ncompatible = [\"rev-b\"]\n[download]\nrate_limit = \"400KiB\"\n";
         fs::write(self.at("conf.d/50-trust.toml"), trust).unwrap();

@@ -36,7 +36,7 @@ const MEMORY: u64 = 32 << 10;
 fn peers_a_debian_image_survives_twenty_kills() {
     let images = images();
     for packed in ["debian.ext4.zst", "debian.ext4.gz"] {
-        let board = Board::new(&images, &images, 3);
+        let board = Board::new(&images, &images, 3 << 10);
         let seed = std::env::var("SEED").map_or(7, |seed| seed.parse().unwrap());
         println!("{packed}: killing {KILLS} times, SEED={seed}");
         let twice = board.update_with_kills(&images, packed, seed);
@@ -57,7 +57,7 @@ fn peers_a_debian_image_survives_twenty_kills() {
 fn peers_a_debian_image_is_installed_in_little_memory() {
     let images = images();
     for packed in ["debian.ext4.zst", "debian.ext4.gz"] {
-        let board = Board::new(&images, &images, 30);
+        let board = Board::new(&images, &images, 30 << 10);
         let begun = Instant::now();
         let mut daemon = board.start();
         board.install(&images, packed);

@@ -19,7 +19,7 @@ pub(crate) fn nginx(directory: &Path, served: &Path, rate: u32) -> (Child, u16) 
     let config = format!(
         "daemon off; master_process off; pid {d}/nginx.pid; error_log {d}/error.log; user root;\n\
          events {{}}\nhttp {{\n log_format requests '$request_uri|$http_range|$body_bytes_sent';\n\
-         access_log {d}/access.log requests;\n limit_rate {rate}m;\n\
+         access_log {d}/access.log requests;\n limit_rate {rate}k;\n\
          client_body_temp_path {d}/t1; proxy_temp_path {d}/t2; fastcgi_temp_path {d}/t3; uwsgi_temp_path {d}/t4; scgi_temp_path {d}/t5;\n\
          server {{ listen 127.0.0.1:{port} ssl; ssl_certificate {d}/ca.pem; ssl_certificate_key {d}/key.pem; root {}; }}\n}}\n",
         served.display()
