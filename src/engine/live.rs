@@ -117,6 +117,11 @@ impl Live {
         }
     }
 
+    /// Why the root keys cannot be used, if there are some and they cannot.
+    pub(super) fn unusable_keys(&self) -> Option<&str> {
+        self.trust.as_ref()?.problem.as_deref()
+    }
+
     /// How many seconds it takes to fetch what an update costs: at the limit; without one as fast as it went lately, if
     /// anything did.
     pub(super) fn seconds(&self, cost: Cost) -> Option<u64> {
