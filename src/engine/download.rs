@@ -19,8 +19,8 @@ impl Engine {
         let job = self.record.state.job()?;
         let fetches =
             matches!(job.phase, Phase::Accepted | Phase::Downloading) && job.plan.artifact().is_some();
-        let why = self.unusable_keys.as_ref().filter(|_| fetches && asks_signature(job))?;
-        Some(Gate { wait: Wait::Keys(why.detail.clone()), until: None })
+        let why = self.live.unusable_keys().filter(|_| fetches && asks_signature(job))?;
+        Some(Gate { wait: Wait::Keys(why.to_owned()), until: None })
     }
 
     /// Whether a download that an earlier process began has to wait for root keys that can be used; tells it, then.

@@ -10,7 +10,6 @@ use std::time::Instant;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::pace::{Mean, Rate};
 use super::tools::Tools;
 use super::trust::{self, Signing};
 use crate::bundle::{RootKeys, Trust};
@@ -121,6 +120,11 @@ impl Live {
             mean: Mean::default(),
             told: Told::default(),
         }
+    }
+
+    /// Why the root keys cannot be used, if there are some and they cannot.
+    pub(super) fn unusable_keys(&self) -> Option<&str> {
+        self.trust.as_ref()?.problem.as_deref()
     }
 
     /// How many seconds it takes to fetch what an update costs: at the limit, or as fast as it goes if that is slower.

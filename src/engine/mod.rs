@@ -31,7 +31,6 @@ mod keep;
 mod leave;
 mod link;
 mod live;
-mod pace;
 mod requests;
 mod rest;
 mod rules;
@@ -60,7 +59,7 @@ use crate::events;
 use crate::host::Host;
 use crate::hub::{Hub, Tuned};
 use crate::image::RateLimit;
-use crate::model::{BootId, Cost, Factory, IntentId, Reason, Rules, Slot, Timestamp, Vouching};
+use crate::model::{BootId, Cost, Factory, IntentId, Rules, Slot, Timestamp, Vouching};
 use crate::properties::Properties;
 use crate::report::Dialect;
 use crate::store::{self, StateStore};
@@ -143,8 +142,6 @@ pub struct Engine {
     rate: RateLimit,
     /// How many bytes one update may fetch without being asked; 0 is no limit.
     data_cap: u64,
-    /// Why the root keys cannot be used, if there are some and they cannot. As long as this engine turns.
-    unusable_keys: Option<Reason>,
     verbosity: events::Verbosity,
     /// What is wrong with the time zone, as the status says.
     zone_warning: Option<String>,
@@ -218,7 +215,6 @@ impl Engine {
         }
         let hooked = Hooked::new(tools.hooks.clone());
         let data_cap = tools.image.data_cap;
-        let unusable_keys = tools.signing.as_ref().and_then(|signing| signing.roots.clone().err());
         let mut engine = Self {
             record,
             facts,
@@ -236,7 +232,6 @@ impl Engine {
             rules,
             rate: live.limit.clone(),
             data_cap,
-            unusable_keys,
             verbosity,
             zone_warning: None,
             vouching,
@@ -351,7 +346,6 @@ impl Engine {
                         return;
                     }
                 }
-                Work::Download(_) if self.download_waits() => return,
                 _ if self.worker.key().is_some() => return,
                 Work::Download(_)
                 | Work::Verify(_)

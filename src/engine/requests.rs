@@ -145,8 +145,8 @@ impl Engine {
             return Err(Refusal::from(&reason).remedy(remedy));
         }
         // Whoever is there to ask is told at once; a wish of the hub waits for the keys.
-        if let Some(why) = self.unusable_keys.as_ref().filter(|_| artifact.location.is_bundle()) {
-            return Err(Refusal::new(Kind::Unready, why.failure.code(), why.detail.clone()));
+        if let Some(why) = self.live.unusable_keys().filter(|_| artifact.location.is_bundle()) {
+            return Err(Refusal::new(Kind::Unready, Failure::KeysUnusable.code(), why.to_owned()));
         }
         let (id, hold) = (install.id.clone(), install.terms.hold);
         self.ask(Event::Asked(install)).await?;

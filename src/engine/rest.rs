@@ -29,6 +29,9 @@ impl Engine {
     }
 
     pub(super) fn is_resting(&mut self, key: &worker::Key) -> bool {
+        if matches!(key.1, Work::Download(_)) && self.download_waits() {
+            return true;
+        }
         self.resting.take_if(|(resting, until)| resting != key || *until <= Instant::now());
         self.resting.is_some()
     }

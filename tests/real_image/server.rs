@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 /// nginx with TLS, as fast as a good uplink and no faster: then what it sent is what arrived.
 ///
-/// Its files are in `directory`; it serves those of `served`, `rate` MiB a second of each.
+/// Its files are in `directory`; it serves those of `served`, `rate` KiB a second of each.
 pub(crate) fn nginx(directory: &Path, served: &Path, rate: u32) -> (Child, u16) {
     let key = rcgen::KeyPair::generate().unwrap();
     let certificate =
