@@ -198,9 +198,8 @@ impl Engine {
         let mut live = Live::new(status, dialects, warnings, &tools);
         let Beginning { record, unsaved, first, is_first } =
             Beginning::new(before, &mut *store, booted, &mut live);
-        let view = tools
-            .look(&record.state, booted, record.spoiled == Some(!booted))
-            .map_err(|error| error.to_string());
+        let is_spoiled = record.spoiled == Some(!booted);
+        let view = tools.look(&record.state, booted, is_spoiled).map_err(|error| error.to_string());
         let unreadable = view.as_ref().err().cloned();
         live.warnings.extend(unreadable.clone());
         let distrust = tools.signing.as_ref().and_then(|_| trust::load(&tools.state).1);
