@@ -5,6 +5,7 @@ use std::io::{self, Seek as _, SeekFrom};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{Advice, FallocateFlags, OFlags};
 use rustix::io::Errno;
@@ -17,6 +18,9 @@ use super::{Error, Found, Identity, identity, probe};
 const ALIGN: usize = 4096;
 /// Most bytes moved by one system call.
 const CHUNK: usize = 1 << 20;
+/// How long whoever holds the device is waited for, and how often it is tried meanwhile.
+const PATIENCE: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// A partition that is being written. The device stays exclusively ours until this is dropped: nobody can mount it.
 #[derive(Debug)]
@@ -179,8 +183,20 @@ pub(super) fn refuse_in_use(slot: Slot, path: &Path, number: u64, root: &Path) -
     Ok(())
 }
 
-/// Opens what was found and nothing else: the path may have been replaced since it was looked at.
+/// Opens what was found and nothing else: the path may have been replaced since it was looked at. Who holds it may be
+/// about to let go: udev looks into a device after every writer, and a program that this process starts shares all its
+/// open files until it is executed, also the slot that was closed a moment ago.
 fn open_exclusive(slot: Slot, found: &Found) -> Result<File, Error> {
+    let begun = Instant::now();
+    loop {
+        match try_open_exclusive(slot, found) {
+            Err(Error::Busy { .. }) if begun.elapsed() < PATIENCE => std::thread::sleep(PAUSE),
+            opened => return opened,
+        }
+    }
+}
+
+fn try_open_exclusive(slot: Slot, found: &Found) -> Result<File, Error> {
     let path = || found.path.clone();
     let is_device = matches!(found.identity, Identity::Block(_));
     // On a block device O_EXCL (without O_CREAT) is Linux' lock against mounts and other exclusive users.

@@ -157,6 +157,19 @@ fn an_open_target_is_ours_alone() {
     machine.open().unwrap();
 }
 
+/// As a program that was just started does, or udev.
+#[test]
+fn who_holds_a_target_for_a_moment_is_waited_for() {
+    let machine = Machine::new(4096);
+    let holder = machine.open().unwrap();
+    let letting_go = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        drop(holder);
+    });
+    machine.open().unwrap();
+    letting_go.join().unwrap();
+}
+
 #[test]
 fn p071_users_of_a_device_are_named() {
     let directory = tempfile::tempdir().unwrap();
