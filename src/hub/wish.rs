@@ -20,6 +20,8 @@ const MAX_JOB: usize = 128;
 const MAX_DEPTH: usize = 10;
 /// Largest request, in bytes of JSON: a twin section holds no larger one.
 const MAX_BYTES: usize = 32 * 1024;
+/// The member with the digest.
+const DIGEST: &str = "fwPackageCheckValue";
 /// Most unknown names that are told.
 const MAX_UNKNOWN: usize = 16;
 
@@ -36,7 +38,8 @@ pub enum Desired {
         reason: Reason,
         /// The version it names, if that much could be read.
         version: Option<Version>,
-        /// Stands for the whole property as it was sent: the same again is the same, and told once.
+        /// Stands for the whole property as it was sent: the same again is the same, and told once. That of the
+        /// installation, if nothing but a signature or a digest is missing.
         id: UpdateId,
     },
 }
@@ -58,11 +61,16 @@ pub fn desired(firmware: Option<&Value>, vouching: Vouching) -> Parsed {
     let version = firmware.get("fwVersion").and_then(Value::as_str).and_then(|text| text.parse().ok());
     let uri = &["fwPackageURI"];
     let rules = Rules { place: "firmware", uri, version_required: true, vouching, hold: false };
-    let (desired, unknown) = match rules.install(firmware, Origin::Desired) {
-        Ok(install) => (Desired::Wish(install), rules.unknown(firmware)),
-        Err(reason) => (Desired::Invalid { reason, version, id: fingerprint(firmware) }, Vec::new()),
-    };
-    Parsed { desired, unknown }
+    let refused =
+        |reason, id| Parsed { desired: Desired::Invalid { reason, version, id }, unknown: Vec::new() };
+    match rules.read(firmware, Origin::Desired) {
+        Ok(install) => match rules.judge(&install) {
+            Ok(()) => Parsed { desired: Desired::Wish(install), unknown: rules.unknown(firmware) },
+            // The same wish, whoever is asked: what was taken by other rules is not another one.
+            Err(reason) => refused(reason, install.id),
+        },
+        Err(reason) => refused(reason, fingerprint(firmware)),
+    }
 }
 
 /// A twin whose text cannot be read at all, told once for the same text.
@@ -93,6 +101,24 @@ pub(super) struct Rules {
 impl Rules {
     /// Reads `value` as a request of `origin`.
     pub(super) fn install(&self, value: &Value, origin: Origin) -> Result<Install, Reason> {
+        let install = self.read(value, origin)?;
+        self.judge(&install)?;
+        Ok(install)
+    }
+
+    /// Whether what must vouch for the bytes does.
+    fn judge(&self, install: &Install) -> Result<(), Reason> {
+        let Artifact { location, sha256, .. } = &install.artifact;
+        let judged = self.vouching.judge(location, sha256.is_some());
+        judged.map_err(|why| {
+            let lacks_digest = why.failure == Failure::RequestUnverifiable;
+            let named = || why.failure.because(format!("{} is missing: {}", self.named(DIGEST), why.detail));
+            if lacks_digest { named() } else { why }
+        })
+    }
+
+    /// Reads `value`, whoever vouches for it.
+    fn read(&self, value: &Value, origin: Origin) -> Result<Install, Reason> {
         if deeper_than(value, MAX_DEPTH) {
             return Err(invalid(format!("{} is nested deeper than {MAX_DEPTH} levels", self.what())));
         }
@@ -104,7 +130,7 @@ impl Rules {
         };
         let version = self.version(fields)?;
         let location = Location::Url(self.url(fields)?);
-        let sha256 = self.digest(fields, &location)?;
+        let sha256 = self.digest(fields)?;
         let size = self.size(fields)?;
         let job = self.text(fields, "jobId")?.filter(|job| !job.is_empty());
         if job.is_some_and(|job| job.len() > MAX_JOB) {
@@ -163,17 +189,9 @@ impl Rules {
         })
     }
 
-    fn digest(&self, fields: &Object, location: &Location) -> Result<Option<Sha256>, Reason> {
-        const NAME: &str = "fwPackageCheckValue";
-        let bad = |error| invalid(format!("{}: {error}", self.named(NAME)));
-        let digest = self.text(fields, NAME)?.map(|text| text.parse().map_err(bad)).transpose()?;
-        match self.vouching.judge(location, digest.is_some()) {
-            Ok(()) => Ok(digest),
-            Err(why) if why.failure == Failure::RequestUnverifiable => {
-                Err(why.failure.because(format!("{} is missing: {}", self.named(NAME), why.detail)))
-            }
-            Err(why) => Err(why),
-        }
+    fn digest(&self, fields: &Object) -> Result<Option<Sha256>, Reason> {
+        let bad = |error| invalid(format!("{}: {error}", self.named(DIGEST)));
+        self.text(fields, DIGEST)?.map(|text| text.parse().map_err(bad)).transpose()
     }
 
     fn size(&self, fields: &Object) -> Result<Option<u64>, Reason> {

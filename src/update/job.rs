@@ -51,6 +51,9 @@ pub struct Job {
     pub armed: bool,
     /// How many times the target was sent on trial.
     pub trials: u8,
+    /// The last trial was cut short, and nothing is known of the new system: not that it is ill, and not that it is well.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unjudged: bool,
     /// How many more times the target may be written anew after a read-back that differed.
     pub rewrites_left: u8,
     /// Every transition costs one; none left breaks the loop.
@@ -91,6 +94,7 @@ impl Job {
             hub_reached: false,
             armed: false,
             trials: 0,
+            unjudged: false,
             rewrites_left: Self::REWRITES,
             steps_left: Self::STEPS,
             times: Times::default(),
@@ -186,6 +190,11 @@ impl Job {
         }
     }
 
+    /// Whether the new system was tried, and not only for as long as the power held.
+    pub(super) fn was_tried(&self) -> bool {
+        self.trials > 0 && !self.unjudged
+    }
+
     /// Moves to `phase` and pays a step for it. Without steps left a loop becomes a rollback, and a rollback that
     /// loops becomes an end.
     pub(super) fn enter(&mut self, phase: Phase, at: Option<Timestamp>) -> Option<Outcome> {
@@ -217,9 +226,15 @@ impl Job {
             }
             Phase::Downloading => self.cost = None,
             // Also if the power went between arming and noting it: the machine is in the target all the same.
-            Phase::Rebooting { .. } | Phase::Confirming if was_arming => self.trials += 1,
+            Phase::Rebooting { .. } | Phase::Confirming if was_arming => {
+                self.trials += 1;
+                self.unjudged = false;
+            }
             // The trial may have written to its own root file system: it may have to be written anew.
-            Phase::Verifying if was_trial => self.rewrites_left = Self::REWRITES,
+            Phase::Verifying if was_trial => {
+                self.rewrites_left = Self::REWRITES;
+                self.unjudged = true;
+            }
             Phase::Accepted
             | Phase::Verifying
             | Phase::Staged

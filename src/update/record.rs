@@ -104,15 +104,19 @@ impl Record {
         now.version.as_ref().or(self.versions.of(now.booted).as_ref())
     }
 
+    /// Whether the running system is on a trial that the record does not know.
+    pub fn is_on_unknown_trial(&self, now: &Facts) -> bool {
+        now.trial == Some(now.booted) && !self.state.job().is_some_and(|job| job.explains(now.booted))
+    }
+
     fn started(&mut self, now: &Facts, at: Option<Timestamp>) {
         if now.is_committed() {
             // Whoever put it there, it runs for good.
             self.spoiled = self.spoiled.filter(|slot| *slot != now.booted);
         }
-        let explained = self.state.job().is_some_and(|job| job.explains(now.booted));
         let stray = match (&self.state, now.trial) {
-            // On a trial that the record does not know: it must not stay, whatever the record is about.
-            (_, Some(trial)) if trial == now.booted && !explained => Some(trial),
+            // It must not stay, whatever the record is about.
+            (_, Some(trial)) if self.is_on_unknown_trial(now) => Some(trial),
             // Armed for the next boot, and nobody remembers why.
             (State::Idle | State::Restarting { .. }, Some(trial)) => Some(trial),
             (State::Idle | State::Restarting { .. } | State::Busy(_), _) => None,
@@ -152,7 +156,9 @@ impl Record {
     }
 
     fn desired(&mut self, at: Option<Timestamp>, wish: Wish) {
-        if self.wanted.as_ref().is_some_and(|wanted| wanted.wish.id() == wish.id()) {
+        if self.wanted.as_ref().is_some_and(|wanted| wanted.covers(&wish))
+            || self.is_too_late_to_refuse(&wish)
+        {
             return;
         }
         if let (State::Busy(job), Wish::Install(install)) = (&mut self.state, &wish)
@@ -164,6 +170,7 @@ impl Record {
             .state
             .job()
             .map_or((false, false), |job| (job.id == *wish.id(), job.origin == Origin::Desired));
+        let same_job = same_job && matches!(wish, Wish::Install(_));
         // Whatever a wish that makes no sense was meant to be, it is not the one before it: a system that was
         // withdrawn with a slip of the pen must not be switched over to. What somebody else asked for is not its affair.
         let replaces = matches!(wish, Wish::Install(_)) || by_desired;
@@ -175,10 +182,17 @@ impl Record {
         }
     }
 
+    /// A configuration that came with the very system on trial, or while that was being armed, may ask for what the wish does
+    /// not have, such as a signature. That system was taken by the rules of its time, and the trial decides.
+    fn is_too_late_to_refuse(&self, wish: &Wish) -> bool {
+        let is_refused = matches!(wish, Wish::Invalid { .. });
+        is_refused && self.state.job().is_some_and(|job| job.id == *wish.id() && !job.is_supersedable())
+    }
+
     /// The wish is newer than the cancel that its own job is giving way to: that end shall not be the wish's.
     fn outlive_cancel(&mut self) {
         if let State::Busy(job) = &mut self.state
-            && job.trials == 0
+            && !job.was_tried()
             && let Phase::RollingBack { why } = &mut job.phase
             && why.failure == Failure::Cancelled
         {

@@ -344,6 +344,6 @@ impl Job {
 
     /// The running system is the old one and the bootloader says so: was anything tried?
     pub(super) fn undone(&self, why: &Reason) -> Outcome {
-        if self.trials == 0 { Outcome::Failed(why.clone()) } else { Outcome::RolledBack(why.clone()) }
+        if self.was_tried() { Outcome::RolledBack(why.clone()) } else { Outcome::Failed(why.clone()) }
     }
 }

@@ -1,6 +1,8 @@
 //! The table, cell by cell: what every event leads to in every phase.
 #![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
+mod verdict;
+
 use super::*;
 use crate::model::*;
 

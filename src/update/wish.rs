@@ -13,6 +13,16 @@ pub struct Wanted {
     pub settled: bool,
 }
 
+impl Wanted {
+    /// Whether `wish` is nothing new. What was installed does not become wrong when the rules become stricter; what was
+    /// refused is looked at again when they become looser.
+    pub fn covers(&self, wish: &Wish) -> bool {
+        let is_one_kind = std::mem::discriminant(&self.wish) == std::mem::discriminant(wish);
+        let is_over = self.settled && matches!(self.wish, Wish::Install(_));
+        self.wish.id() == wish.id() && (is_one_kind || is_over)
+    }
+}
+
 /// What the desired property says.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -21,7 +31,8 @@ pub enum Wish {
     Install(Install),
     /// It makes no sense, for this reason.
     Invalid {
-        /// Names exactly this nonsense, so that it is reported once.
+        /// Names exactly this, so that it is reported once. The id that it would have as an installation, if it is well formed
+        /// and only nothing vouches for the bytes.
         id: UpdateId,
         /// The version it spoke of, if that could be read.
         version: Option<Version>,

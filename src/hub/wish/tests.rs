@@ -44,6 +44,17 @@ fn the_tutorials_object_is_a_wish() {
     assert!(unknown.is_empty());
 }
 
+/// Whoever has to vouch for it: rules that change do not make another wish of it.
+#[test]
+fn a_wish_that_only_lacks_a_voucher_is_the_same_wish() {
+    let bundle = with("fwPackageURI", json!("https://h/fw.twb"));
+    for (firmware, takes, refuses) in [(good(), STRICT, SIGNED), (bundle, SIGNED, STRICT)] {
+        let Desired::Wish(taken) = desired(Some(&firmware), takes).desired else { panic!() };
+        let Desired::Invalid { id, .. } = desired(Some(&firmware), refuses).desired else { panic!() };
+        assert_eq!(id, taken.id);
+    }
+}
+
 #[test]
 fn none_and_null_are_absent() {
     assert_eq!(desired(None, STRICT).desired, Desired::Absent);
