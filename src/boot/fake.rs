@@ -44,6 +44,8 @@ struct Board {
     faults: Vec<(usize, Fault)>,
     is_unproved: bool,
     argument: Option<String>,
+    /// Boots that the default has left, where the loader counts those too.
+    left: Option<u32>,
 }
 
 /// A shareable handle on one simulated board.
@@ -65,6 +67,7 @@ impl FakeBootloader {
             faults: Vec::new(),
             is_unproved: false,
             argument: None,
+            left: None,
         })))
     }
 
@@ -87,6 +90,13 @@ impl FakeBootloader {
     /// From now on a trial begins with a reboot that has this argument.
     pub fn set_reboot_argument(&self, argument: &str) {
         self.board().argument = Some(argument.to_owned());
+    }
+
+    /// From now on the loader takes a boot off whatever it boots, and turns to the other slot when none is left, as RAUC's
+    /// scripts do: each boot that went well must be told to it.
+    pub fn count_every_boot(&self) {
+        let mut board = self.board();
+        board.left = Some(board.tries);
     }
 
     /// Puts a trial there that nobody armed through the port, as somebody at a console might.
@@ -138,6 +148,14 @@ impl FakeBootloader {
                 return Some(slot);
             }
         }
+        match board.left {
+            None => {}
+            Some(0) => {
+                board.default = !board.default;
+                board.left = Some(board.tries - 1);
+            }
+            Some(left) => board.left = Some(left - 1),
+        }
         bootable(board.default).then_some(board.default)
     }
 }
@@ -164,7 +182,8 @@ impl Board {
             return Err(Error::Unreadable("the fake environment is unreadable".to_owned()));
         }
         let wanted = (default, trial, is_bootable, floor);
-        let is_in_effect = (self.default, self.trial, self.is_bootable, self.floor) == wanted;
+        let is_full = self.left.is_none_or(|left| left == self.tries);
+        let is_in_effect = is_full && (self.default, self.trial, self.is_bootable, self.floor) == wanted;
         if is_in_effect && !self.is_unproved {
             return Ok(());
         }
@@ -172,6 +191,7 @@ impl Board {
         let fault = self.faults.iter().find(|(at, _)| *at == self.writes).map(|(_, fault)| *fault);
         self.is_unproved = fault.is_some();
         if fault != Some(Fault::Lost) {
+            self.left = self.left.map(|_| self.tries);
             (self.default, self.trial, self.is_bootable, self.floor) = wanted;
         }
         match fault {

@@ -44,8 +44,11 @@ impl Tools {
         let roots =
             signing.as_ref().map(|signing| signing.roots.as_ref().map_err(Clone::clone)).transpose()?;
         self.verified = None;
-        // Before the first byte: a half-written slot must be nobody's fallback.
         let booted = order.facts.booted;
+        if order.facts.default.is_none() {
+            self.refuse_unknown_trial(order)?;
+        }
+        // Before the first byte: a half-written slot must be nobody's fallback.
         self.tell_bootloader(order, |bootloader| bootloader.revert(booted))?;
         let mut target = Device(self.open(order, slot)?);
         let mut checkpoint = self.checkpoint()?;
@@ -85,6 +88,19 @@ impl Tools {
             Err(Error::Cost { cost, .. }) => Ok(Event::TooDear(cost)),
             Err(error) => Err(error.reason()),
         }
+    }
+
+    /// The bootloader could not be asked when this process began: the running system may be on a trial that the record does
+    /// not know, and the slot to be written the only good one. The engine, which then sees it too, ends that trial first.
+    fn refuse_unknown_trial(&mut self, order: &Order) -> Result<(), Reason> {
+        let booted = order.facts.booted;
+        self.tell_bootloader(order, |bootloader| bootloader.view().map(drop))?;
+        let view = self.look(order.job.as_ref(), booted, order.is_spoiled)?;
+        if view.trial == Some(booted) {
+            let why = format!("slot {booted} runs on trial, and nobody remembers why");
+            return Err(Failure::RecordLost.because(why));
+        }
+        Ok(())
     }
 
     /// Whether the root keys can be used, if this device has any.

@@ -36,6 +36,8 @@ pub struct Carried {
     record: Record,
     /// The slot we run from, as it was called.
     booted: Slot,
+    /// What the bootloader says, it never saw.
+    is_blind: bool,
 }
 
 /// Where an engine begins.
@@ -59,14 +61,15 @@ impl Beginning {
         booted: Slot,
         live: &mut Live,
     ) -> Self {
-        let Some(Carried { record, booted: called }) = before else {
+        let Some(Carried { record, booted: called, is_blind }) = before else {
             let record = recover(store, booted, live);
             return Self { record, unsaved: false, first: Event::Started, is_first: true };
         };
         let is_saved = matches!(store.load(), Loaded::Found(found, _) if *found == record);
         let unsaved = !is_saved && record != Record::default();
-        // Where the slots are called otherwise now, it is found out anew where we are.
-        let first = if called == booted { Event::Reloaded } else { Event::Started };
+        // Where the slots are called otherwise now, or nobody could ask the bootloader, it is found out anew where we are.
+        let is_known = called == booted && !is_blind;
+        let first = if is_known { Event::Reloaded } else { Event::Started };
         Self { record, unsaved, first, is_first: false }
     }
 }
@@ -107,7 +110,8 @@ impl Engine {
             hub.commands.flush(FLUSH_LIMIT).await;
         }
         end(self.hub).await;
-        let carried = Carried { record: self.record, booted: self.facts.booted };
+        let is_blind = self.view.is_none();
+        let carried = Carried { record: self.record, booted: self.facts.booted, is_blind };
         Left { carried, control: self.control }
     }
 }

@@ -199,7 +199,7 @@ impl Engine {
         let Beginning { record, unsaved, first, is_first } =
             Beginning::new(before, &mut *store, booted, &mut live);
         let is_spoiled = record.spoiled == Some(!booted);
-        let view = tools.look(&record.state, booted, is_spoiled).map_err(|error| error.to_string());
+        let view = tools.look(record.state.job(), booted, is_spoiled).map_err(|error| error.to_string());
         let unreadable = view.as_ref().err().cloned();
         live.warnings.extend(unreadable.clone());
         let distrust = tools.signing.as_ref().and_then(|_| trust::load(&tools.state).1);
@@ -364,7 +364,8 @@ impl Engine {
         self.see(view);
         self.complain(complaints);
         self.announce_cost(plan);
-        if is_first && self.view.is_some() && self.record.state == State::Idle {
+        let is_open = self.record.state == State::Idle || self.record.is_on_unknown_trial(&self.facts);
+        if is_first && self.view.is_some() && is_open {
             // What could not be seen at the start may call for something.
             let _ = self.take(Event::Started).await;
             return;

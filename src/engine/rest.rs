@@ -25,7 +25,9 @@ impl Engine {
         };
         let save = (self.unsaved || self.postponed.is_some()).then_some(SAVE_PAUSE);
         let rest = self.resting.as_ref().map(|(_, until)| until.saturating_duration_since(Instant::now()));
-        [save, rest, self.hooks_rest()].into_iter().flatten().fold(own, Duration::min)
+        // Those that are being asked just now will say so.
+        let hooks = self.hooks_rest().filter(|_| self.worker.key().is_none());
+        [save, rest, hooks].into_iter().flatten().fold(own, Duration::min)
     }
 
     pub(super) fn is_resting(&mut self, key: &worker::Key) -> bool {

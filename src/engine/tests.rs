@@ -2,6 +2,7 @@
 //! that really chooses, and a hub that is the test. Time stands still unless nothing else can happen.
 #![allow(clippy::unwrap_used)]
 
+mod boots;
 mod faults;
 mod hooks;
 mod keys;
@@ -432,6 +433,43 @@ async fn p094_a_trial_is_found_once_the_bootloader_can_be_asked() {
     device.rom.set_unreadable(false);
     daemon = device.reboot(daemon).await;
     daemon.until(|status| status["phase"] == "idle" && !has_warnings(status)).await;
+    assert_eq!((device.booted, device.rom.state().trial), (Slot::A, None));
+    daemon.stop().await;
+}
+
+/// Whatever is wished for in the meantime, and whoever makes the bootloader answer: the slot that would be written is the
+/// only good one.
+#[tokio::test(start_paused = true)]
+async fn p094_a_wish_does_not_overtake_the_look_for_a_trial() {
+    let mut device = Device::new();
+    device.rom.set_trial(Slot::B);
+    device.power_cycle();
+    device.rom.set_unreadable(true);
+    let mut daemon = device.start();
+    device.hook("pre-download/10-busy", "exit 75");
+    daemon.wish(device.desired("v2")).await;
+    daemon.until(|status| status["gate"].as_str().is_some_and(|gate| gate.contains("10-busy"))).await;
+    device.rom.set_unreadable(false);
+    device.hook("pre-download/10-busy", "exit 0");
+    tokio::time::sleep(device.ask_again).await;
+    daemon = device.reboot(daemon).await;
+    assert_eq!((device.booted, device.rom.state().trial), (Slot::A, None));
+    let good = "factory".repeat(100_000);
+    assert_eq!(fs::read(device.path("a")).unwrap(), good.as_bytes());
+    // Now it has its turn.
+    daemon = device.reboot(daemon).await;
+    daemon.until(|status| status["last"]["version"] == "v2" && status["phase"] == "idle").await;
+    assert_eq!((device.booted, device.rom.state().default), (Slot::B, Slot::B));
+    daemon.stop().await;
+    // The same where the bootloader's own files come late, which begins another engine.
+    device = Device::new();
+    device.rom.set_trial(Slot::B);
+    device.power_cycle();
+    device.rom.set_unreadable(true);
+    let daemon = device.start();
+    device.rom.set_unreadable(false);
+    let daemon = device.reload(daemon).await;
+    let daemon = device.reboot(daemon).await;
     assert_eq!((device.booted, device.rom.state().trial), (Slot::A, None));
     daemon.stop().await;
 }

@@ -23,7 +23,7 @@ use crate::model::{Failure, Reason, Slot, TargetSlot, VerifiedSlot};
 use crate::program::{Keep, Purpose, Runner, Task, is_trusted};
 use crate::slots::{SlotMap, TargetDevice};
 use crate::store::overdue;
-use crate::update::{Event, Facts, Job, Phase, Plan, State, Work};
+use crate::update::{Event, Facts, Job, Phase, Plan, Work};
 
 /// A write to the bootloader is tried so often before it counts as failed; a lock may be held, a device may be busy.
 const BOOT_ATTEMPTS: u32 = 3;
@@ -119,7 +119,7 @@ impl Tools {
     /// Does the work, blocking, and says how it went. After a cancelled work nobody listens.
     pub(super) fn perform(&mut self, order: &Order) -> Word {
         let done = match order.work {
-            Work::Rest => self.look(&State::Idle, order.facts.booted, order.is_spoiled).map(drop),
+            Work::Rest => self.look(None, order.facts.booted, order.is_spoiled).map(drop),
             Work::Await(stage) => return self.ask_at_gate(order, stage),
             Work::Download(slot) => match self.download(order, slot) {
                 Ok(event) => return Word::Event(event),
@@ -139,15 +139,15 @@ impl Tools {
         })
     }
 
-    /// The first look at the bootloader in this process. In a boot of the default system with nothing under way, it
-    /// is also told that this boot was a good one: a loader that counts every boot down would otherwise run out.
-    /// `is_spoiled`: the record knows that the other slot holds nothing to go back to.
+    /// The first look at the bootloader in this process. In a boot of the default system, whatever is under way for the
+    /// other slot, it is also told that this boot was a good one: a loader that counts every boot down would otherwise
+    /// run out. `is_spoiled`: the record knows that the other slot holds nothing to go back to.
     ///
     /// # Errors
     /// If it cannot be asked, or told what it must be.
-    pub fn look(&mut self, state: &State, booted: Slot, is_spoiled: bool) -> Result<BootView, Reason> {
+    pub fn look(&mut self, job: Option<&Job>, booted: Slot, is_spoiled: bool) -> Result<BootView, Reason> {
         let view = self.bootloader.view().map_err(|error| error.reason())?;
-        if self.is_no_trial(&view, state, booted, is_spoiled) {
+        if self.is_no_trial(&view, job, booted, is_spoiled) {
             // Left alone, the loader itself would go there in a few boots; undone, as a trial that nobody knows is, at
             // the next one. Neither would ever come up. Nor is the other slot to be a fallback, as a commit would leave it.
             self.bootloader.revert(booted).map_err(|error| error.reason())?;
@@ -160,7 +160,7 @@ impl Tools {
             ));
             return Ok(view);
         }
-        if *state == State::Idle && view.trial.is_none() && view.default == booted {
+        if view.trial.is_none() && view.default == booted {
             if let Err(error) = self.bootloader.commit(booted, None) {
                 tracing::warn!(%error, "the bootloader could not be told of a good boot");
             }
@@ -171,8 +171,8 @@ impl Tools {
 
     /// Whether the bootloader's variables speak of a trial of the running system that can be none: whoever begins one runs
     /// from the other slot, and that is empty, or holds what is left of an update. Somebody set them by hand.
-    fn is_no_trial(&self, view: &BootView, state: &State, booted: Slot, is_spoiled: bool) -> bool {
-        let is_ours = state.job().is_some_and(|job| job.target == booted);
+    fn is_no_trial(&self, view: &BootView, job: Option<&Job>, booted: Slot, is_spoiled: bool) -> bool {
+        let is_ours = job.is_some_and(|job| job.target == booted);
         let on_trial = view.trial == Some(booted) && view.default != booted;
         on_trial && !is_ours && (is_spoiled || self.slots.is_blank(!booted).unwrap_or(false))
     }

@@ -8,7 +8,7 @@ use super::*;
 impl Device {
     /// Written by another process: had this one the file open for writing while a neighbouring test forks, running
     /// it would fail with "text file busy". Each notes that it ran.
-    fn hook(&self, name: &str, script: &str) {
+    pub(super) fn hook(&self, name: &str, script: &str) {
         let path = self.path("hooks.d").join(name);
         let directory = path.parent().unwrap();
         fs::create_dir_all(directory).unwrap();
@@ -237,4 +237,36 @@ async fn a_new_system_that_is_not_ready_is_asked_again() {
     fs::write(device.path("ready"), "").unwrap();
     assert_eq!(daemon.until_ended().await["last"]["outcome"], "succeeded");
     daemon.stop().await;
+}
+
+/// By the real clock, since the test's would stand still. Asked again, a hook that takes its time is waited for asleep.
+#[tokio::test]
+async fn the_engine_sleeps_while_a_hook_is_asked_again() {
+    let mut device = Device::new();
+    device.ask_again = Duration::from_millis(50);
+    let (first, second) = (device.path("first"), device.path("second"));
+    let (one, two) = (first.display(), second.display());
+    let script = format!("test -e {one} || {{ : > {one}; exit 75; }}; : > {two}; sleep 2; exit 75");
+    device.hook("pre-arm/10-slow", &script);
+    let daemon = device.start();
+    daemon.wish(device.desired("v2")).await;
+    for _ in 0..60_000 {
+        if second.exists() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(second.exists(), "the hook was not asked again");
+    let before = pauses();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let pauses = pauses() - before;
+    assert!(pauses < 100, "{pauses} pauses in a second");
+    daemon.stop().await;
+}
+
+/// How often this thread, which the engine runs on, went to sleep.
+fn pauses() -> u64 {
+    let status = fs::read_to_string("/proc/thread-self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    line.unwrap().trim().parse().unwrap()
 }
