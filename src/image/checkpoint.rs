@@ -6,14 +6,15 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use serde::{Deserialize, Serialize};
 
+use crate::bundle::Device;
 use crate::durable::{Generations, Loaded};
 use crate::model::{Image, Location, Seal, Sha256};
 
-use super::Fetch;
 use super::chain::Position;
 use super::decode::State;
 use super::hash::Hasher;
 use super::source::{Source, Validator};
+use super::{Fetch, Signed};
 
 /// The room that [`Generations`] needs for a checkpoint, in bytes.
 pub const CAPACITY: usize = 8 << 10;
@@ -66,8 +67,20 @@ struct Document {
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Written {
-    Half { offset: u64, fetched: Packed, len: u64, image: Packed, decoder: State },
-    Whole { image: Image, seal: Option<Seal> },
+    Half {
+        offset: u64,
+        fetched: Packed,
+        len: u64,
+        image: Packed,
+        decoder: State,
+    },
+    Whole {
+        image: Image,
+        seal: Option<Seal>,
+        /// By whom it was judged.
+        #[serde(default)]
+        judges: Option<Sha256>,
+    },
     Nothing,
 }
 
@@ -102,6 +115,7 @@ pub(super) struct Journal<'a> {
     job: Sha256,
     every: u64,
     update: &'a str,
+    signed: Option<Signed<'a>>,
     has_digest: bool,
     is_capped: bool,
     /// The tally that is saved.
@@ -119,6 +133,7 @@ impl<'a> Journal<'a> {
             job: job(fetch),
             every: fetch.settings.checkpoint_every,
             update: fetch.update,
+            signed: fetch.signed,
             has_digest: fetch.artifact.sha256.is_some(),
             is_capped: fetch.settings.data_cap > 0,
             tally: 0,
@@ -152,7 +167,11 @@ impl<'a> Journal<'a> {
             Written::Nothing => Point::Nothing,
             // Without a digest the same address may lead to something else by the next update.
             Written::Whole { .. } if document.update != self.update && !self.has_digest => Point::Nothing,
-            Written::Whole { image, seal } => Point::Whole(Box::new(super::Written { image, seal })),
+            // By now its signatures might not do.
+            Written::Whole { judges, .. } if judges != self.judges() => Point::Nothing,
+            Written::Whole { image, seal, judges: _ } => {
+                Point::Whole(Box::new(super::Written { image, seal }))
+            }
             Written::Half { offset, fetched, len, image, decoder } => {
                 self.offset = offset;
                 let (fetched, image) = (Hasher::restore(&fetched.0)?, Hasher::restore(&image.0)?);
@@ -167,6 +186,16 @@ impl<'a> Journal<'a> {
             changes: document.changes,
             tally: self.tally,
         })
+    }
+
+    /// Names those by whom a bundle is judged now, and what it is judged against, but for the time: as long as that is the
+    /// same, so is the verdict.
+    fn judges(&self) -> Option<Sha256> {
+        let Signed { roots, ledger, device, .. } = self.signed.as_ref()?;
+        let (keys, trust) = (roots.keys().keys().collect::<Vec<_>>(), ledger.trust());
+        let Device { product, compatible, floor, now: _, twinboot: _ } = device;
+        let all = (roots.threshold(), keys, trust, product, compatible, floor);
+        Some(Sha256::of(format!("{all:?}").as_bytes()))
     }
 
     /// Whether a boundary at `offset` should be saved.
@@ -211,7 +240,9 @@ impl<'a> Journal<'a> {
             update: self.update.to_owned(),
             tally: source.tally(),
             point: match point {
-                Point::Whole(written) => Written::Whole { image: written.image, seal: written.seal },
+                Point::Whole(written) => {
+                    Written::Whole { image: written.image, seal: written.seal, judges: self.judges() }
+                }
                 Point::Nothing => Written::Nothing,
                 Point::Half(position) => Written::Half {
                     offset,

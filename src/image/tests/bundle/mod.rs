@@ -10,7 +10,7 @@ pub(crate) mod writer;
 use std::sync::Mutex;
 
 use super::*;
-use crate::bundle::{Chunking, Device, RootKeys, Trust};
+use crate::bundle::{Chunking, Device, RootKeys, SigningKey, Trust};
 use crate::model::{Cost, Seal};
 use writer::{Maker, sections};
 
@@ -166,6 +166,25 @@ fn a_bundle_tells_what_was_written() {
     let requests = bench.server.requests();
     assert_eq!((bench.write().unwrap(), bench.server.requests()), (written, requests));
     assert_eq!(bench.rig.as_ref().unwrap().trust.lock().unwrap().epoch, 7, "who may sign is remembered");
+}
+
+/// What is there already is judged anew when those who judge have changed, and fetched no second time.
+#[test]
+fn a_bundle_that_is_there_is_judged_by_who_is_trusted_now() {
+    let (new, maker) = (image(1_000_000), Maker::new());
+    let mut bench = rig_by(&maker, &[], &new);
+    let before = bench.succeeds(&new).fetched;
+    let rig = bench.rig.as_ref().unwrap();
+    let stranger = SigningKey::generate().unwrap().0;
+    rig.trust.lock().unwrap().revoked.insert(stranger.public().id());
+    let fetched = bench.succeeds(&new).fetched - before;
+    assert!(fetched < 16 << 10, "{fetched} of {before}"); // Head and table.
+    rig.trust.lock().unwrap().revoked.insert(maker.signer.public().id());
+    assert_eq!(bench.fails().0, Failure::BundleRevoked);
+    rig.trust.lock().unwrap().revoked.clear();
+    bench.succeeds(&new);
+    bench.rig.as_mut().unwrap().roots = RootKeys::new(1, [*stranger.public()]);
+    assert_eq!(bench.fails().0, Failure::BundleKey);
 }
 
 #[test]
