@@ -161,7 +161,7 @@ pub(crate) struct Create {
     /// Until when it may be installed, in UTC, such as 2027-11-21T00:00Z; otherwise for ever
     #[arg(long, value_name = "TIME")]
     pub(crate) expires: Option<Timestamp>,
-    /// Permit to install it although its rollback index is lower than what a device has committed
+    /// Let it be installed although its rollback index is lower than what a device has committed
     #[arg(long)]
     pub(crate) allow_downgrade: bool,
     /// The oldest twinboot that can install it
