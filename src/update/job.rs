@@ -217,7 +217,9 @@ impl Job {
             }
             Phase::Downloading => self.cost = None,
             // Also if the power went between arming and noting it: the machine is in the target all the same.
-            Phase::Rebooting { .. } | Phase::Confirming if was_arming => self.trials += 1,
+            Phase::Rebooting { .. } | Phase::Confirming if was_arming => {
+                self.trials = self.trials.saturating_add(1);
+            }
             // The trial may have written to its own root file system: it may have to be written anew.
             Phase::Verifying if was_trial => self.rewrites_left = Self::REWRITES,
             Phase::Accepted
