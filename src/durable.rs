@@ -30,6 +30,8 @@ use rustix::io::Errno;
 
 const MAGIC: &[u8; 8] = b"twinboot";
 const HEAD: usize = 24;
+/// No generation has this number: nobody ever saved so often, and it could not be counted on from.
+const END: u64 = u64::MAX;
 
 /// Two alternating versions of a payload in one file.
 #[derive(Debug)]
@@ -148,6 +150,11 @@ impl Generations {
             return Err(fail("writing")(io::Error::new(io::ErrorKind::FileTooLarge, text)));
         }
         let (half, sequence) = self.newest.map_or((0, 1), |(half, sequence)| (1 - half, sequence + 1));
+        if sequence == END {
+            return Err(fail("writing")(io::Error::other(
+                "its generations are counted to the end; remove it",
+            )));
+        }
         let bytes = encode(sequence, payload);
         self.file.write_all_at(&bytes, half * self.capacity as u64).map_err(fail("writing"))?;
         self.file.sync_data().map_err(fail("flushing"))?;
@@ -220,6 +227,9 @@ fn decode(bytes: &[u8]) -> Half {
     let (sequence, len, crc) = (number(8..16), number(16..20), number(20..24));
     if head[..8] != *MAGIC {
         return Half::Damaged("not ours".into());
+    }
+    if sequence == END {
+        return Half::Damaged("sequence out of range".into());
     }
     let Some(payload) = usize::try_from(len).ok().and_then(|len| rest.get(..len)) else {
         return Half::Damaged("length out of range".into());

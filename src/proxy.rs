@@ -70,8 +70,12 @@ impl fmt::Display for Address {
     }
 }
 
+/// Whether this can be the name of a host. One that is written out to the root ends with a dot.
 fn is_name(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
+    let is_label = |label: &str| {
+        !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+    };
+    text.strip_suffix('.').unwrap_or(text).split('.').all(is_label)
 }
 
 /// `host:port` as a request names it.
@@ -101,7 +105,11 @@ impl std::str::FromStr for Exception {
             return bits.map(|bits| Self::Range(address, bits)).ok_or(WANTED);
         }
         let name = text.strip_prefix("*.").or_else(|| text.strip_prefix('.')).unwrap_or(text);
-        if is_name(name) { Ok(Self::Domain(name.to_ascii_lowercase())) } else { Err(WANTED) }
+        if is_name(name) {
+            Ok(Self::Domain(name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()))
+        } else {
+            Err(WANTED)
+        }
     }
 }
 

@@ -118,13 +118,23 @@ fn addresses_are_plain() {
 fn exceptions_are_names_with_all_below_them_addresses_and_ranges() {
     let proxy = proxy(
         None,
-        &["example.com", ".Local", "*.corp", "10.0.0.0/8", "192.0.2.7", "fd00::/8", "0.0.0.0/32"],
+        &[
+            "example.com",
+            ".Local",
+            "*.corp",
+            "rooted.example.",
+            "10.0.0.0/8",
+            "192.0.2.7",
+            "fd00::/8",
+            "0.0.0.0/32",
+        ],
     );
     for host in [
         "example.com",
         "a.Example.com",
         "x.local",
         "a.corp",
+        "a.rooted.example",
         "10.255.0.1",
         "192.0.2.7",
         "fd12::1",
@@ -144,7 +154,20 @@ fn exceptions_are_names_with_all_below_them_addresses_and_ranges() {
     ] {
         assert!(proxy.serves(host), "{host}");
     }
-    for text in ["", "10.0.0.0/33", "10.0.0.0/x", "a b", "https://x", "fd00::/129"] {
+    for text in [
+        "",
+        "10.0.0.0/33",
+        "10.0.0.0/x",
+        "a b",
+        "https://x",
+        "fd00::/129",
+        "*..corp",
+        "..corp",
+        "a..corp",
+        "corp..",
+        ".",
+        "*.",
+    ] {
         assert!(text.parse::<Exception>().is_err(), "{text}");
     }
     let all: Exception = "0.0.0.0/0".parse().unwrap();

@@ -31,6 +31,9 @@ pub struct Body {
 }
 
 impl Body {
+    /// No body is longer, in bytes: a number, and for each chunk at most 12 bytes of the key and 3 for a group's length.
+    pub const LONGEST: u32 = 2 + Pager::LONGEST as u32 * 15;
+
     /// Reads the body of the page `entry`.
     ///
     /// # Errors

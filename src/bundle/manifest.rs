@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use super::body::Body;
 use super::chunk::Chunking;
 use super::json;
 use super::page::Pager;
@@ -255,9 +256,10 @@ impl Payload {
             is_table,
             "a page table must be of at most 4 MiB, 28 bytes a page: the image has too many pages",
         )?;
-        // At most 256 chunks a page, with 12 bytes in its key and 3 for the length of a group.
-        let bodies = pages * (2 + Pager::LONGEST as u64 * 15);
-        within(self.bodies <= bodies, "the page bodies are longer than they can be")?;
+        within(
+            self.bodies <= pages * u64::from(Body::LONGEST),
+            "the page bodies are longer than they can be",
+        )?;
         within(self.data <= self.size, "the data is longer than the image")
     }
 }

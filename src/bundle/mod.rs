@@ -146,9 +146,9 @@
 //! # Bounds
 //!
 //! A head takes at most 128 KiB; what it decodes into, some ten times as much. A table of n pages takes 56 n bytes, and n is
-//! at most 149796: usual data of some 40 GiB, and of the worst 9 GiB (2.4 GiB, if cut by content). A body takes at most
-//! 8 KiB; a group `group` + `prefix` and what zstd needs, some 200 KiB. No length that is read makes anything be
-//! allocated beyond these.
+//! at most 149796: usual data of some 40 GiB, and of the worst 9 GiB (2.4 GiB, if cut by content). A body has at most
+//! 3842 bytes, and takes 8 KiB; a group `group` + `prefix` and what zstd needs, some 200 KiB. No length that is read makes
+//! anything be allocated beyond these.
 //!
 //! # Other formats
 //!

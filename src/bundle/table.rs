@@ -1,5 +1,6 @@
 //! The page table: what the image is made of, page by page, in 28 bytes each.
 
+use super::body::Body;
 use super::manifest::Payload;
 use super::page::PageKey;
 use super::refusal::Refusal;
@@ -70,7 +71,8 @@ impl Table {
             body_at += u64::from(entry.body_len);
             data_at += u64::from(entry.data_len);
             let is_empty = entry.image_len == 0 || (entry.body_len == 0) != (entry.data_len == 0);
-            if is_empty || entry.image_len > payload.longest_page() || entry.data_len > entry.image_len {
+            let is_long = entry.image_len > payload.longest_page() || entry.body_len > Body::LONGEST;
+            if is_empty || is_long || entry.data_len > entry.image_len {
                 return Err(Refusal::damaged("the page table has a page that cannot be"));
             }
             pages.push(entry);

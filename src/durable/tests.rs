@@ -81,6 +81,39 @@ fn p081_garbage_is_damage_and_the_next_save_heals_it() {
     }
 }
 
+/// Whole, and yet nobody can have written it: there is no number after it, so that saving used to panic.
+#[test]
+fn p081_the_last_number_there_is_counts_as_damage() {
+    let directory = tempfile::tempdir().unwrap();
+    open(&directory).save(b"older").unwrap();
+    let path = directory.path().join("record");
+    let mut bytes = fs::read(&path).unwrap();
+    for (sequence, is_found) in [(u64::MAX, false), (u64::MAX - 1, true)] {
+        let last = encode(sequence, b"the last");
+        bytes[CAPACITY..CAPACITY + last.len()].copy_from_slice(&last);
+        fs::write(&path, &bytes).unwrap();
+        let mut generations = open(&directory);
+        match generations.load() {
+            Loaded::Found { payload, damaged: None } if is_found => assert_eq!(payload, b"the last"),
+            Loaded::Found { payload, damaged: Some(why) } if !is_found => {
+                assert_eq!(
+                    (payload.as_slice(), why.as_str()),
+                    (&b"older"[..], "generation 1: sequence out of range")
+                );
+            }
+            other => panic!("{sequence}: {other:?}"),
+        }
+        if is_found {
+            // What could not be read again is not written, and that is said.
+            generations.save(b"lost").unwrap_err();
+            assert_eq!(open(&directory).load(), found(b"the last"));
+        } else {
+            generations.save(b"healed").unwrap();
+            assert_eq!(open(&directory).load(), found(b"healed"));
+        }
+    }
+}
+
 /// Every truncation of the file, whichever half is the newer one: what it still holds whole is found, and it is whole
 /// again after the next save.
 #[test]

@@ -30,6 +30,9 @@
 pub mod access;
 pub mod backoff;
 pub mod credential;
+#[cfg(feature = "fakes")]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod identity;
 pub mod keyfile;
 pub mod memory;

@@ -32,6 +32,9 @@ mod chain;
 mod checkpoint;
 mod decode;
 mod error;
+#[cfg(feature = "fakes")]
+#[doc(hidden)]
+pub mod fuzz;
 mod hash;
 mod progress;
 mod rate;

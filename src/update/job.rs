@@ -227,7 +227,7 @@ impl Job {
             Phase::Downloading => self.cost = None,
             // Also if the power went between arming and noting it: the machine is in the target all the same.
             Phase::Rebooting { .. } | Phase::Confirming if was_arming => {
-                self.trials += 1;
+                self.trials = self.trials.saturating_add(1);
                 self.unjudged = false;
             }
             // The trial may have written to its own root file system: it may have to be written anew.

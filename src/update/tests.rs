@@ -648,3 +648,14 @@ fn what_the_guard_said_of_another_trial_counts_for_nothing() {
         assert_eq!(after(stale), Phase::Verifying);
     }
 }
+
+/// No such record is ours, and yet it may lie there: it must not end the process at every start.
+#[test]
+fn p081_a_stored_count_of_trials_at_its_end_is_survived() {
+    let mut stored = record(Phase::Applying, u8::MAX);
+    stored.step(&facts("later", NEW), None, Event::Started).unwrap();
+    let job = stored.state.job().unwrap();
+    assert_eq!((&job.phase, job.trials), (&Phase::Confirming, u8::MAX));
+    stored.step(&facts("back", OLD), None, Event::Started).unwrap();
+    assert!(matches!(stored.state.job().unwrap().phase, Phase::RollingBack { .. }));
+}

@@ -72,7 +72,7 @@ impl Block {
     }
 
     /// What can be read of a block that GRUB cannot use: nothing more is known to be in it.
-    pub(super) fn salvage(bytes: &[u8]) -> Self {
+    pub fn salvage(bytes: &[u8]) -> Self {
         let text = bytes.strip_prefix(SIGNATURE).unwrap_or_default();
         let ends = text.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n');
         ends.map(|(at, _)| Self::lines(&text[..=at])).find_map(Result::ok).unwrap_or_default()
@@ -100,7 +100,7 @@ impl Block {
     }
 
     /// Sets a variable. Its place is given by [`encode`](Self::encode).
-    pub(super) fn set(&mut self, name: &str, value: &str) {
+    pub fn set(&mut self, name: &str, value: &str) {
         self.lines.retain(|line| variable(line).is_none_or(|(found, _)| found != name.as_bytes()));
         self.lines.push(format!("{name}={value}").into_bytes());
     }
@@ -110,7 +110,7 @@ impl Block {
     ///
     /// # Errors
     /// If it does not fit.
-    pub(super) fn encode(&self, first: &[String]) -> Result<Vec<u8>, Full> {
+    pub fn encode(&self, first: &[String]) -> Result<Vec<u8>, Full> {
         let ours = first.iter().filter_map(|name| {
             let value = self.get(name)?;
             Some([name.as_bytes(), b"=", value].concat())
@@ -154,7 +154,7 @@ impl Block {
     ///
     /// # Errors
     /// If it does not fit.
-    pub(super) fn steps(&self, before: &[u8], wanted: &Self, first: &[String]) -> Result<Vec<Vec<u8>>, Full> {
+    pub fn steps(&self, before: &[u8], wanted: &Self, first: &[String]) -> Result<Vec<Vec<u8>>, Full> {
         let (tidy, wanted) = (self.encode(first)?, wanted.encode(first)?);
         let join = |one: &[u8], two: &[u8]| [&one[..SECTOR], &two[SECTOR..]].concat();
         let mut steps = vec![join(&tidy, before), tidy.clone(), join(&tidy, &wanted)];

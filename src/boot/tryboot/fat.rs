@@ -12,7 +12,7 @@ const DELETED: u8 = 0xe5;
 const LARGEST: u64 = 2 << 20;
 
 /// Reads so many bytes from a position.
-pub(super) trait ReadAt {
+pub trait ReadAt {
     /// Fills `buffer` from `offset` on.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
 }
@@ -43,7 +43,7 @@ enum Root {
 ///
 /// # Errors
 /// If it cannot be read, or is no FAT file system.
-pub(super) fn root_names(device: &impl ReadAt) -> io::Result<Vec<String>> {
+pub fn root_names(device: &impl ReadAt) -> io::Result<Vec<String>> {
     let volume = volume(device)?;
     let mut names = Vec::new();
     match volume.root {

@@ -32,7 +32,8 @@
 //! for something else. And a target in whose boot partition an EEPROM update lies.
 
 pub mod autoboot;
-mod fat;
+#[doc(hidden)]
+pub mod fat;
 mod firmware;
 
 use std::path::PathBuf;

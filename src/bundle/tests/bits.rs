@@ -97,6 +97,23 @@ fn p029_every_single_bit_of_table_and_bodies_counts() {
     }
 }
 
+/// Whoever signs a table by mistake must not have a device make room for hundreds of megabytes.
+#[test]
+fn a_body_longer_than_any_can_be_is_refused_before_it_is_fetched() {
+    let packed = pack(&image(5, 700_000), Chunking::Aligned, 16_384, 65_536);
+    let pages = Table::parse(&packed.table, &packed.payload).unwrap().pages().to_vec();
+    let at = pages.iter().position(|it| !it.is_zero()).unwrap();
+    for (body_len, is_good) in [(Body::LONGEST, true), (Body::LONGEST + 1, false), (u32::MAX, false)] {
+        let mut changed = pages.clone();
+        changed[at].body_len = body_len;
+        let table: Vec<u8> = changed.iter().flat_map(Entry::encode).collect();
+        let bodies = changed.iter().map(|it| u64::from(it.body_len)).sum();
+        let info = TableInfo { sha256: Sha256::of(&table), ..packed.payload.table };
+        let parsed = Table::parse(&table, &Payload { bodies, table: info, ..packed.payload.clone() });
+        assert_eq!(parsed.is_ok(), is_good, "{body_len}: {parsed:?}");
+    }
+}
+
 /// Compressed data has bits that mean nothing. What matters: no other image comes of it.
 #[test]
 fn p029_a_changed_bit_of_the_data_never_makes_another_image() {

@@ -3,6 +3,9 @@
 pub(super) mod answer;
 mod client;
 mod file;
+#[cfg(feature = "fakes")]
+#[doc(hidden)]
+pub(super) mod fuzz;
 mod get;
 mod http;
 mod pace;
