@@ -4,6 +4,7 @@ use super::bench::Layout;
 use super::case::{Case, Written, take_turns};
 use super::keep::{Keeper, Payloads, Records, Words};
 use super::loaders::{Kind, Loader};
+use super::slot;
 
 pub(super) const KIB: u64 = 1 << 10;
 pub(super) const MIB: u64 = 1 << 20;
@@ -40,9 +41,15 @@ macro_rules! bare {
 }
 
 /// What a campaign looks into.
-pub(super) static CASES: [Case; 8] = [
+pub(super) static CASES: [Case; 9] = [
     on_ext4("state-4k", &[12 * MIB], 4096),
     on_ext4("state-1k", &[6 * MIB], 1024),
+    Case {
+        name: "slot",
+        layout: slot::LAYOUT,
+        write: |_, bench, dice| slot::write_images(bench, 12, true, dice),
+        cuts: 2000,
+    },
     bare!("uboot", &[64 * KIB], true, Kind::UBootDisk, None, 5000),
     bare!("uboot-lossy", &[64 * KIB], true, Kind::UBootDisk, Some(4), 4000),
     bare!("uboot-two-disks", &[64 * KIB, 64 * KIB], true, Kind::UBootDisks, None, 5000),

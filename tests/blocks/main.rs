@@ -20,6 +20,7 @@ mod keep;
 mod loaders;
 mod log;
 mod plants;
+mod slot;
 
 use campaign::{judged, named, run, written};
 use cases::CASES;

@@ -12,6 +12,7 @@ use super::cases::{KIB, MIB};
 use super::dice::Dice;
 use super::keep::{Keeper, NOTHING, Payloads, Place, Turn};
 use super::loaders::{COPY, Kind, Loader};
+use super::slot;
 
 /// What is done wrong.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -21,6 +22,8 @@ enum Wrong {
     NoFlush,
     /// Both generations are written before the flush.
     BothGenerations,
+    /// A checkpoint is saved of what was not flushed in the slot.
+    NoSlotFlush,
     /// A file gets its name, and its directory is not flushed.
     NoDirectoryFlush,
     /// Both copies of an environment are written before the flush.
@@ -194,10 +197,17 @@ macro_rules! plant {
     };
 }
 
-const PLANTS: [Plant; 5] = [
+const PLANTS: [Plant; 6] = [
     plant!(NoFlush, Generations, STATE, None, "must be one of"),
     plant!(BothGenerations, Generations, STATE, None, "damaged: "),
     plant!(NoDirectoryFlush, Renamed, STATE, None, "older; it must be one of"),
+    Plant {
+        wrong: Wrong::NoSlotFlush,
+        layout: slot::LAYOUT,
+        write: |_, bench, dice| slot::write_images(bench, 2, false, dice),
+        right: |_, bench, dice| slot::write_images(bench, 2, true, dice),
+        seen: "the slot holds",
+    },
     plant!(BothCopies, Copies, ENVIRONMENT, None, "no U-Boot environment"),
     plant!(CachedReadBack, Copies, ENVIRONMENT, Some(LOSES), "older; it must be one of"),
 ];
