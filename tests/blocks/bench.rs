@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 
-use super::disks::{Disks, Loop, Mounted, make_ext4};
+use super::disks::{Disks, Loop, make_ext4};
 use super::keep::{Place, make_state};
 
 /// What disks there are.
@@ -65,7 +65,7 @@ impl Bench {
         let (root, beside) = (self.mountpoint(), self.disks.beside().to_owned());
         let place = Place { root: root.clone(), devices: devices.collect(), beside };
         let _mounted = match self.layout.ext4 {
-            Some(_) => Some(Mounted::new(self.loops[0].path(), &root)?),
+            Some(_) => Some(self.disks.mount(&self.loops[0], &root)?),
             None => None,
         };
         Ok(work(&place))
@@ -76,6 +76,6 @@ impl Bench {
         for (disk, image) in images.iter().enumerate() {
             self.disks.fill(disk, image)?;
         }
-        self.loops.iter().try_for_each(Loop::forget)
+        self.loops.iter().try_for_each(|device| self.disks.forget(device))
     }
 }

@@ -9,7 +9,7 @@ use std::time::Instant;
 use super::bench::Bench;
 use super::case::{Case, Written};
 use super::dice::{self, Dice};
-use super::log::{Cut, Player, What};
+use super::log::{Cut, Flushes, Player, What};
 
 /// More are counted, and not shown.
 const SHOWN: usize = 3;
@@ -17,9 +17,19 @@ const SHOWN: usize = 3;
 /// What came of a case.
 #[derive(Debug, Default)]
 pub(super) struct Found {
+    /// For people.
+    line: String,
     /// States that differ, or that come after other promises.
     pub(super) states: usize,
     pub(super) violations: Vec<String>,
+}
+
+impl Found {
+    /// Prints what was found, or the beginning of it.
+    pub(super) fn tell(&self) {
+        println!("{}", self.line);
+        self.violations.iter().take(SHOWN).for_each(|violation| println!("{violation}"));
+    }
 }
 
 /// Writes what the case has to write: the same, by the same seed.
@@ -84,8 +94,16 @@ pub(super) fn judged(
     Some(format!("BLOCKS_SEED={seed} BLOCKS={}\n  {why}{}", name(case, cut), story.concat()))
 }
 
+/// The head of the table of what was found.
+pub(super) fn head() {
+    println!(
+        "{:16} {:>6} {:>6} {:>6} {:>6} {:>10}",
+        "case", "writes", "zeros", "flush", "states", "violations"
+    );
+}
+
 /// Looks into so many cuts; what is the same is looked into once.
-pub(super) fn run(case: &Case, count: usize) -> Found {
+pub(super) fn run(case: &Case, count: usize, flushes: Flushes) -> Found {
     let begin = Instant::now();
     let written = written(case);
     let cuts = drawn(&written, count, &mut Dice::new(dice::of(case.name)));
@@ -96,7 +114,7 @@ pub(super) fn run(case: &Case, count: usize) -> Found {
         for _ in 0..at_once {
             scope.spawn(|| {
                 let bench = Bench::to_read(case.layout).expect("disks and loop devices");
-                let mut player = Player::new(&written.log, &written.before);
+                let mut player = Player::new(&written.log, &written.before, flushes);
                 // A player goes forward alone, so whoever takes the next cut takes a later one.
                 while let Some(cut) = cuts.get(next.fetch_add(1, Ordering::Relaxed)) {
                     player.go(cut.at);
@@ -114,13 +132,15 @@ pub(super) fn run(case: &Case, count: usize) -> Found {
     let mut violations = violations.into_inner().expect("nobody has panicked");
     violations.sort_unstable_by_key(String::len);
     let states = seen.into_inner().expect("nobody has panicked").len();
-    let (ops, seed) = (written.log.ops.len(), dice::seed());
-    println!(
-        "{:16} {ops:6} ops {states:6} states {:4} violations, seed {seed}, {:.0?}",
+    let count = |is: fn(&What) -> bool| written.log.ops.iter().filter(|op| is(&op.what)).count();
+    let line = format!(
+        "{:16} {:6} {:6} {:6} {states:6} {:10}  {:.0?}",
         case.name,
+        count(|what| matches!(what, What::Write(_))),
+        count(|what| *what == What::Zero),
+        count(|what| *what == What::Flush),
         violations.len(),
         begin.elapsed()
     );
-    violations.iter().take(SHOWN).for_each(|violation| println!("{violation}"));
-    Found { states, violations }
+    Found { line, states, violations }
 }

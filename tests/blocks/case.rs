@@ -129,7 +129,7 @@ impl Judge for Promises {
     fn judge(&self, place: &Place, at: usize, dice: &mut Dice) -> Result<(), String> {
         for (keeper, promises) in &self.keepers {
             let done = promises.iter().rposition(|promise| promise.done <= at).unwrap_or_default();
-            let begun = promises[done + 1..].iter().find(|promise| promise.began <= at);
+            let begun = promises[done + 1..].iter().find(|promise| promise.began < at);
             let mut allowed = vec![&promises[done].found];
             allowed.extend(begun.iter().flat_map(|begun| [&begun.found].into_iter().chain(&begun.meanwhile)));
             let found = keeper.look(place);

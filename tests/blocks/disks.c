@@ -5,19 +5,27 @@
  * Each FILE, which must be there, becomes a file system of a single file, that disk (FUSE, spoken plainly): what is written
  * to it comes here at once, past any cache of the kernel's. A loop device on top makes a block device of it.
  *
- * On standard output: one line with the numbers of our descriptors of the log, of struct control, and of each disk's bytes,
- * to be opened below /proc. We end with standard input, and are to be run in a namespace of mounts that ends with us.
+ * On standard output: one line with our process, and the numbers of its descriptors of the log, of struct control, and of
+ * each disk's bytes, to be opened below /proc. Then a line for each line on standard input, 0 or what is wrong:
+ *
+ *   mount DEVICE DIRECTORY    as ext4
+ *   umount DIRECTORY
+ *   forget DEVICE             what the kernel remembers of it
+ *
+ * We end with standard input, and are to be run in a namespace of mounts that ends with us.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <linux/fs.h>
 #include <linux/fuse.h>
 #include <poll.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -216,16 +224,62 @@ static void serve(int index)
     }
 }
 
+static int forget(const char *device)
+{
+    int file = open(device, O_RDONLY | O_CLOEXEC);
+    int failed = file < 0 || ioctl(file, BLKFLSBUF, 0);
+    int error = errno;
+    if (file >= 0)
+        close(file);
+    errno = error;
+    return failed;
+}
+
+/* In a process of its own: whoever waits for a disk cannot be one. */
+static int obey(void)
+{
+    char line[1024], first[500], second[500];
+    while (fgets(line, sizeof line, stdin)) {
+        int failed = 1;
+        errno = EINVAL;
+        if (sscanf(line, "mount %499s %499s", first, second) == 2)
+            failed = mount(first, second, "ext4", 0, NULL);
+        else if (sscanf(line, "umount %499s", first) == 1)
+            failed = umount2(first, 0);
+        else if (sscanf(line, "forget %499s", first) == 1)
+            failed = forget(first);
+        printf("%s\n", failed ? strerror(errno) : "0");
+        fflush(stdout);
+    }
+    return 0;
+}
+
 int main(int count, char **arguments)
 {
-    struct pollfd wait[MOST_DISKS + 1] = { { .fd = STDIN_FILENO, .events = POLLIN } };
+    struct pollfd wait[MOST_DISKS + 1];
+    int alive[2], ready[2];
+    char byte;
     count--;
     if (count < 1 || count > MOST_DISKS)
         return 2;
+    if (pipe2(alive, O_CLOEXEC) || pipe2(ready, O_CLOEXEC))
+        fail("pipe");
+    pid_t disks_process = fork();
+    if (disks_process < 0)
+        fail("fork");
+    if (disks_process) {
+        close(alive[0]);
+        close(ready[1]);
+        /* Its line comes first. */
+        return read(ready[0], &byte, 1) == 1 ? obey() : 1;
+    }
+    /* The other one's end is ours. */
+    close(alive[1]);
+    wait[0] = (struct pollfd){ .fd = alive[0], .events = POLLIN };
     log_file = memory("log", 0);
     int shared = memory("control", PAGE);
     control = mapped(shared, PAGE);
-    printf("%d %d", log_file, shared);
+    printf("%d %d %d", getpid(), log_file, shared);
     for (int i = 0; i < count; i++) {
         begin(&disks[i], arguments[i + 1]);
         wait[i + 1] = (struct pollfd){ .fd = disks[i].fuse, .events = POLLIN };
@@ -233,6 +287,8 @@ int main(int count, char **arguments)
     }
     printf("\n");
     fflush(stdout);
+    if (write(ready[1], "", 1) != 1)
+        fail("ready");
     for (;;) {
         if (poll(wait, count + 1, -1) < 0 && errno != EINTR)
             fail("poll");

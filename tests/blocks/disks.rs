@@ -2,11 +2,11 @@
 //! file systems on these.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead as _, BufReader};
+use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::LazyLock;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -39,13 +39,17 @@ pub(super) fn is_apart(name: &str) -> bool {
         .args(["--mount", "--fork", "--kill-child=SIGKILL"])
         .arg(std::env::current_exe().expect("a test program"));
     child.args(["--exact", name, "--include-ignored", "--nocapture"]).env(APART, "1");
-    let output = child.output().expect("unshare is there");
-    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    println!("{said}");
-    assert!(
-        output.status.success() && said.contains("1 passed"),
-        "{name} failed in its own namespace of mounts"
-    );
+    let mut child = child.stdout(Stdio::piped()).spawn().expect("unshare is there");
+    let mut has_passed = false;
+    for line in BufReader::new(child.stdout.take().expect("it is piped")).lines().map_while(Result::ok) {
+        has_passed |= line.contains("1 passed");
+        // Its own summary would be counted as another test's.
+        if !["", "running 1 test"].contains(&line.as_str()) && !line.starts_with("test ") {
+            println!("{line}");
+        }
+    }
+    let status = child.wait().expect("it is ours");
+    assert!(status.success() && has_passed, "{name} failed in its own namespace of mounts");
     false
 }
 
@@ -63,6 +67,7 @@ pub(super) fn run(program: &str, arguments: &[&str]) -> io::Result<()> {
 #[derive(Debug)]
 pub(super) struct Disks {
     child: Child,
+    commands: Mutex<(Option<ChildStdin>, BufReader<ChildStdout>)>,
     directory: TempDir,
     /// How far the log is, as it is seen from outside.
     log: PathBuf,
@@ -83,17 +88,43 @@ impl Disks {
         command.current_dir(&directory).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn()?;
         let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("it is piped")).read_line(&mut line)?;
-        let process = child.id();
+        let mut answers = BufReader::new(child.stdout.take().expect("it is piped"));
+        answers.read_line(&mut line)?;
+        let (process, files) = line.trim().split_once(' ').unwrap_or_default();
         let files: Vec<_> =
-            line.split_whitespace().map(|fd| PathBuf::from(format!("/proc/{process}/fd/{fd}"))).collect();
+            files.split(' ').map(|fd| PathBuf::from(format!("/proc/{process}/fd/{fd}"))).collect();
         let [log, control, stores @ ..] = files.as_slice() else {
             let _ = child.kill();
             return Err(io::Error::other("there are no disks: is this root, with /dev/fuse?"));
         };
         let open = |path: &PathBuf| OpenOptions::new().read(true).write(true).open(path);
         let (control, stores) = (open(control)?, stores.iter().map(open).collect::<io::Result<Vec<_>>>()?);
-        Ok(Self { child, directory, log: log.clone(), control, stores, sizes: sizes.to_vec() })
+        let commands = Mutex::new((child.stdin.take(), answers));
+        Ok(Self { child, commands, directory, log: log.clone(), control, stores, sizes: sizes.to_vec() })
+    }
+
+    /// Has something done to a device or a directory.
+    fn command(&self, words: &[&str]) -> io::Result<()> {
+        let mut commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
+        let (input, answers) = &mut *commands;
+        let (text, mut answer) = (words.join(" "), String::new());
+        input.as_mut().ok_or(io::ErrorKind::BrokenPipe)?.write_all(format!("{text}\n").as_bytes())?;
+        answers.read_line(&mut answer)?;
+        match answer.trim() {
+            "0" => Ok(()),
+            why => Err(io::Error::other(format!("{text}: {why}"))),
+        }
+    }
+
+    /// What was changed behind the back of a device is read anew.
+    pub(super) fn forget(&self, device: &Loop) -> io::Result<()> {
+        self.command(&["forget", &device.path.to_string_lossy()])
+    }
+
+    /// Mounts an ext4 as a device's data partition is: with the kernel's own settings.
+    pub(super) fn mount(&self, device: &Loop, at: &Path) -> io::Result<Mounted<'_>> {
+        self.command(&["mount", &device.path.to_string_lossy(), &at.to_string_lossy()])?;
+        Ok(Mounted { disks: self, at: at.to_owned() })
     }
 
     /// A disk as a file: what is written to it reaches the disk at once.
@@ -141,7 +172,7 @@ impl Disks {
 
 impl Drop for Disks {
     fn drop(&mut self) {
-        drop(self.child.stdin.take());
+        drop(self.commands.get_mut().unwrap_or_else(PoisonError::into_inner).0.take());
         let _ = self.child.wait();
         for disk in 0..self.stores.len() {
             let _ = run("umount", &[&self.file(disk).to_string_lossy()]);
@@ -172,30 +203,20 @@ impl Loop {
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
-
-    /// What was changed behind its back is read anew.
-    pub(super) fn forget(&self) -> io::Result<()> {
-        run("blockdev", &["--flushbufs", &self.path.to_string_lossy()])
-    }
 }
 
 /// A file system, mounted until this is dropped.
 #[derive(Debug)]
-pub(super) struct Mounted(PathBuf);
-
-impl Mounted {
-    /// Mounts it as a device's data partition is: with the kernel's own settings.
-    pub(super) fn new(device: &Path, at: &Path) -> io::Result<Self> {
-        run("mount", &["-t", "ext4", &device.to_string_lossy(), &at.to_string_lossy()])?;
-        Ok(Self(at.to_owned()))
-    }
+pub(super) struct Mounted<'a> {
+    disks: &'a Disks,
+    at: PathBuf,
 }
 
-impl Drop for Mounted {
+impl Drop for Mounted<'_> {
     fn drop(&mut self) {
         // A program that another thread starts has our open files until it is executed.
         let deadline = Instant::now() + BUSY;
-        while let Err(error) = run("umount", &[&self.0.to_string_lossy()]) {
+        while let Err(error) = self.disks.command(&["umount", &self.at.to_string_lossy()]) {
             assert!(Instant::now() < deadline || thread::panicking(), "{error}");
             thread::sleep(Duration::from_millis(2));
         }

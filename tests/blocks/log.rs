@@ -113,10 +113,19 @@ pub(super) struct State {
 /// A part of an op: the op's place in the log, and from where to where.
 type Piece = (usize, (usize, usize));
 
+/// What a disk does when it is told to flush.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Flushes {
+    Done,
+    /// It says that it has.
+    Claimed,
+}
+
 /// Goes through a log from its beginning on, and knows what is durable.
 #[derive(Debug)]
 pub(super) struct Player<'a> {
     log: &'a Log,
+    flushes: Flushes,
     durable: Vec<Vec<u8>>,
     /// By disk: what came after its last flush.
     pending: Vec<Vec<usize>>,
@@ -125,8 +134,9 @@ pub(super) struct Player<'a> {
 
 impl<'a> Player<'a> {
     /// With what the disks held before the log begins.
-    pub(super) fn new(log: &'a Log, before: &[Vec<u8>]) -> Self {
-        Self { log, durable: before.to_vec(), pending: vec![Vec::new(); before.len()], at: 0 }
+    pub(super) fn new(log: &'a Log, before: &[Vec<u8>], flushes: Flushes) -> Self {
+        let pending = vec![Vec::new(); before.len()];
+        Self { log, flushes, durable: before.to_vec(), pending, at: 0 }
     }
 
     /// Goes on until so many ops are done; never back.
@@ -135,6 +145,9 @@ impl<'a> Player<'a> {
             let op = &self.log.ops[index];
             if op.what != What::Flush {
                 self.pending[op.disk].push(index);
+                continue;
+            }
+            if self.flushes == Flushes::Claimed {
                 continue;
             }
             for index in std::mem::take(&mut self.pending[op.disk]) {
@@ -191,7 +204,8 @@ impl<'a> Player<'a> {
     /// What is durable, by the flushes it took.
     fn at_last_flush(&self) -> Vec<Option<usize>> {
         let last = |disk| {
-            let is_flush = |op: &Op| op.disk == disk && op.what == What::Flush;
+            let is_flush =
+                |op: &Op| self.flushes == Flushes::Done && op.disk == disk && op.what == What::Flush;
             self.log.ops[..self.at].iter().rposition(is_flush)
         };
         (0..self.durable.len()).map(last).collect()
@@ -238,7 +252,7 @@ mod tests {
     }
 
     fn states(log: &Log, at: usize, unit: usize) -> Vec<Vec<Vec<u8>>> {
-        let mut player = Player::new(log, &[vec![0; SIZE], vec![0; SIZE]]);
+        let mut player = Player::new(log, &[vec![0; SIZE], vec![0; SIZE]], Flushes::Done);
         player.go(at);
         (0..400).map(|seed| player.cut(&Cut { at, unit, seed }).images).collect()
     }

@@ -14,6 +14,8 @@ mod bench;
 mod campaign;
 mod case;
 mod cases;
+#[path = "../crash/device.rs"]
+mod device;
 mod dice;
 mod disks;
 mod keep;
@@ -21,18 +23,21 @@ mod loaders;
 mod log;
 mod plants;
 mod slot;
+mod story;
+#[path = "../crash/truth.rs"]
+mod truth;
 
 use campaign::{judged, named, run, written};
 use cases::CASES;
 use disks::is_apart;
-use log::Player;
+use log::{Flushes, Player};
 
 /// Looks into the cut that `BLOCKS` names.
 fn look_into(name: &str) {
     let (case, cut) = named(name).expect("BLOCKS is case:ops:sector:seed");
     let case = CASES.iter().find(|known| known.name == case).expect("a case of this name");
     let written = written(case);
-    let mut player = Player::new(&written.log, &written.before);
+    let mut player = Player::new(&written.log, &written.before, Flushes::Done);
     player.go(cut.at.min(written.log.ops.len()));
     let bench = bench::Bench::to_read(case.layout).unwrap();
     player.cut(&cut).story.iter().for_each(|line| println!("{line}"));
@@ -51,12 +56,15 @@ fn deep_power_cuts_below_a_file_system_are_survived() {
     let only = std::env::var("BLOCKS_CASE").ok();
     let most: Option<usize> = std::env::var("BLOCKS_COUNT").ok().and_then(|count| count.parse().ok());
     let all: usize = CASES.iter().map(|case| case.cuts).sum();
-    let (mut states, mut violations) = (0, 0);
+    let (mut cases, mut states, mut violations) = (0, 0, 0);
+    campaign::head();
     for case in CASES.iter().filter(|case| only.as_ref().is_none_or(|only| only == case.name)) {
-        let found = run(case, most.map_or(case.cuts, |most| case.cuts * most / all));
-        (states, violations) = (states + found.states, violations + found.violations.len());
+        let found = run(case, most.map_or(case.cuts, |most| case.cuts * most / all), Flushes::Done);
+        found.tell();
+        (cases, states) = (cases + 1, states + found.states);
+        violations += found.violations.len();
     }
-    println!("{:16} {:10} {states:6} states {violations:4} violations", "", "");
+    println!("blocks: {cases} cases, {states} states, {violations} violations, seed {}", dice::seed());
     assert!(states >= 10_000 || most.is_some() || only.is_some(), "{states} states");
     assert_eq!(violations, 0);
 }
@@ -66,5 +74,21 @@ fn deep_power_cuts_below_a_file_system_are_survived() {
 fn deep_planted_defects_are_found_below_a_file_system() {
     if is_apart("deep_planted_defects_are_found_below_a_file_system") {
         plants::are_found();
+    }
+}
+
+/// Whoever looks into a case can find something there.
+#[test]
+#[ignore = "deep: needs root, loop devices, FUSE and mke2fs"]
+fn deep_disks_that_lie_are_found_out_in_each_case() {
+    if !is_apart("deep_disks_that_lie_are_found_out_in_each_case") {
+        return;
+    }
+    for case in &CASES {
+        // To mount takes its time.
+        let count = if case.layout.ext4.is_some() { 80 } else { 400 };
+        let found = run(case, count, Flushes::Claimed);
+        println!("{:16} {} of {} states", case.name, found.violations.len(), found.states);
+        assert!(!found.violations.is_empty(), "{}", case.name);
     }
 }

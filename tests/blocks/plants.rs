@@ -7,11 +7,13 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use super::bench::{Bench, Layout};
+use super::campaign::run;
 use super::case::{Case, Written, take_turns};
 use super::cases::{KIB, MIB};
 use super::dice::Dice;
 use super::keep::{Keeper, NOTHING, Payloads, Place, Turn};
 use super::loaders::{COPY, Kind, Loader};
+use super::log::Flushes;
 use super::slot;
 
 /// What is done wrong.
@@ -216,11 +218,11 @@ const PLANTS: [Plant; 6] = [
 pub(super) fn are_found() {
     for Plant { wrong, layout, write, right, seen } in PLANTS {
         let case = |name, write| Case { name, layout, write, cuts: 0 };
-        let found = super::run(&case("planted", write), CUTS);
+        let found = run(&case("planted", write), CUTS, Flushes::Done);
         let shows = found.violations.iter().filter(|why| why.contains(seen)).count();
         println!("{wrong:?}: {} violations, {shows} of them as expected", found.violations.len());
         assert!(shows > 0, "{wrong:?} is not found");
-        let right = super::run(&case("not planted", right), CUTS);
+        let right = run(&case("not planted", right), CUTS, Flushes::Done);
         assert_eq!(right.violations.len(), 0, "{wrong:?} is seen without the defect, too");
     }
 }
