@@ -109,7 +109,7 @@ pub(super) fn run(case: &Case, count: usize, flushes: Flushes) -> Found {
     let cuts = drawn(&written, count, &mut Dice::new(dice::of(case.name)));
     let (seen, next, violations) = (Mutex::new(HashSet::new()), AtomicUsize::new(0), Mutex::new(Vec::new()));
     // To mount and to unmount is to wait.
-    let at_once = thread::available_parallelism().map_or(1, usize::from) * 2;
+    let at_once = thread::available_parallelism().map_or(1, usize::from).min(4) * 2;
     thread::scope(|scope| {
         for _ in 0..at_once {
             scope.spawn(|| {

@@ -34,6 +34,9 @@ pub(super) fn is_apart(name: &str) -> bool {
     if std::env::var_os(APART).is_some() {
         return true;
     }
+    // One after another: there are only so many loop devices.
+    static ONE: Mutex<()> = Mutex::new(());
+    let _alone = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut child = Command::new("unshare");
     child
         .args(["--mount", "--fork", "--kill-child=SIGKILL"])
