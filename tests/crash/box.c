@@ -197,6 +197,18 @@ static void write_twice(const struct call *call, const char *power) {
     free(copy);
 }
 
+/* The process that a thread is one of: the daemon, or a program that it has started. */
+static pid_t process_of(pid_t thread) {
+    char path[64], line[128];
+    snprintf(path, sizeof path, "/proc/%d/status", (int)thread);
+    FILE *status = fopen(path, "r");
+    int process = -1;
+    while (status && fgets(line, sizeof line, status))
+        if (sscanf(line, "Tgid: %d", &process) == 1) break;
+    if (status) fclose(status);
+    return process;
+}
+
 /* Half of it, by us: the program's own descriptor, so that its position moves along. */
 static int write_half(const struct call *call, answer *reply) {
     off_t unit = is_direct(call) ? 4096 : 1, half = call->len / 2 / unit * unit;
@@ -204,7 +216,7 @@ static int write_half(const struct call *call, answer *reply) {
     void *bytes = NULL;
     if (posix_memalign(&bytes, 4096, (size_t)half)) fail("memory");
     copy_in((pid_t)call->notice->pid, call->notice->data.args[1], bytes, (size_t)half);
-    int process = (int)syscall(SYS_pidfd_open, child, 0);
+    int process = (int)syscall(SYS_pidfd_open, process_of((pid_t)call->notice->pid), 0);
     int file = (int)syscall(SYS_pidfd_getfd, process, (int)call->notice->data.args[0], 0);
     if (file < 0) fail("pidfd_getfd");
     disk_touch(call->link, call->offset, half);

@@ -92,8 +92,8 @@ impl Device {
             fs::write(root.join(name), text)?;
             fs::set_permissions(root.join(name), fs::Permissions::from_mode(mode))?;
         }
-        let environment = Environment::new(&root);
-        environment.format(&Variables::new(&[
+        let device = Self::at(directory);
+        device.environment.format(&Variables::new(&[
             ("bootcmd", "run boot_slot"),
             ("bootlimit", "3"),
             ("slot", "a"),
@@ -101,7 +101,12 @@ impl Device {
             ("bootcount", "0"),
             ("serial#", "0042"),
         ]))?;
-        Ok(Self { directory: directory.to_owned(), environment })
+        Ok(device)
+    }
+
+    /// The one that was made in `directory`.
+    pub(super) fn at(directory: &Path) -> Self {
+        Self { directory: directory.to_owned(), environment: Environment::new(&directory.join("device")) }
     }
 
     /// A file of it.

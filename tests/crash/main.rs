@@ -99,6 +99,16 @@ fn a_sample_of_cuts_and_failing_calls_is_survived() {
     assert_eq!(run("a sample", &plans).violations.len(), 0);
 }
 
+/// It is not the daemon that writes then, and the half that is written goes to the file all the same.
+#[test]
+fn half_a_write_of_a_program_that_the_daemon_started_is_survived() {
+    let story = STORIES.iter().position(|known| known.name == "factory-reset").unwrap();
+    let at = CALLS[story].iter().position(|call| call.contains(" write machine/etc/data ")).unwrap();
+    let fault = Some((at as u64 + 1, Fault::ALL[4]));
+    let lived = live(&Plan { story, fault, goes_on: true, ..Plan::default() });
+    assert_eq!((lived.hit, lived.violation), (true, None));
+}
+
 /// A defect; in which story it must show; at cuts around which calls; and what is seen then.
 const PLANTS: [(&str, &str, &str, &str); 6] = [
     ("no-flush=/state/record", "update", "fdatasync state/record", "told was"),
