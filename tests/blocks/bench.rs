@@ -22,8 +22,9 @@ pub(super) struct Layout {
 #[derive(Debug)]
 pub(super) struct Bench {
     pub(super) layout: Layout,
-    pub(super) disks: Disks,
+    // Gone before the disks that they are of.
     loops: Vec<Loop>,
+    pub(super) disks: Disks,
 }
 
 impl Bench {
@@ -34,7 +35,7 @@ impl Bench {
         let made =
             (0..layout.disks.len()).filter(|disk| is_loop(*disk)).map(|disk| Loop::new(&disks.file(disk)));
         let loops = made.collect::<io::Result<Vec<_>>>()?;
-        let bench = Self { layout, disks, loops };
+        let bench = Self { layout, loops, disks };
         fs::create_dir(bench.mountpoint())?;
         if let Some(block) = layout.ext4 {
             make_ext4(bench.loops[0].path(), block)?;
@@ -47,7 +48,7 @@ impl Bench {
     pub(super) fn to_read(layout: Layout) -> io::Result<Self> {
         let disks = Disks::new(layout.disks)?;
         let loops = if layout.ext4.is_some() { vec![Loop::new(&disks.file(0))?] } else { Vec::new() };
-        let bench = Self { layout: Layout { are_blocks: false, ..layout }, disks, loops };
+        let bench = Self { layout: Layout { are_blocks: false, ..layout }, loops, disks };
         fs::create_dir(bench.mountpoint())?;
         Ok(bench)
     }

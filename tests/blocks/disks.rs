@@ -178,7 +178,8 @@ impl Drop for Disks {
         drop(self.commands.get_mut().unwrap_or_else(PoisonError::into_inner).0.take());
         let _ = self.child.wait();
         for disk in 0..self.stores.len() {
-            let _ = run("umount", &[&self.file(disk).to_string_lossy()]);
+            // At once, though the kernel may not be done with a device that was closed just now.
+            let _ = run("umount", &["--lazy", &self.file(disk).to_string_lossy()]);
         }
     }
 }
