@@ -28,9 +28,10 @@ impl Engine {
         }
     }
 
-    /// Notes what the bootloader says now.
-    pub(super) fn see(&mut self, view: Option<BootView>) {
-        let Some(view) = view else { return };
+    /// Notes what the bootloader says now, if it says anything; whether that is the first that is heard of it.
+    pub(super) fn see(&mut self, view: Option<BootView>) -> bool {
+        let Some(view) = view else { return false };
+        let is_first = self.view.is_none();
         if let Some(unreadable) = self.unreadable.take() {
             self.live.warnings.remove(&unreadable);
         }
@@ -45,6 +46,7 @@ impl Engine {
         self.live.warnings.retain(|warning| !old.contains(warning));
         self.live.warnings.extend(view.warnings.iter().cloned());
         self.view = Some(view);
+        is_first
     }
 }
 

@@ -360,12 +360,11 @@ impl Engine {
 
     async fn finish(&mut self, finished: Finished) {
         let Finished { key, word, complaints, view, plan } = finished;
-        let is_first = self.view.is_none();
-        self.see(view);
+        let is_first = self.see(view);
         self.complain(complaints);
         self.announce_cost(plan);
         let is_open = self.record.state == State::Idle || self.record.is_on_unknown_trial(&self.facts);
-        if is_first && self.view.is_some() && is_open {
+        if is_first && is_open {
             // What could not be seen at the start may call for something.
             let _ = self.take(Event::Started).await;
             return;
