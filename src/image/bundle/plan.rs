@@ -1,6 +1,6 @@
 //! What has to be fetched, and what that costs: known before a byte of the image is fetched.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::Error;
 use super::reader::{Ranges, Reader};
@@ -9,8 +9,10 @@ use crate::bundle::{Body, Entry, Layout, Payload};
 use crate::model::Cost;
 
 /// So many bytes of page bodies are kept until they are needed. That is enough for an image of 3 GiB of which nothing
-/// is here; of a larger one the rest is fetched page by page, and the cost is told as if all of these were missing.
-const BODIES: u64 = 8 << 20;
+/// is here; of a larger one the rest is fetched page by page, and the cost is told as if all of these were missing. A
+/// server that sends no parts would have to send the whole file for each of those, so there it is too much.
+/// Tests have images that are smaller.
+const BODIES: u64 = if cfg!(test) { 24 << 10 } else { 8 << 20 };
 /// What it takes to keep one, beside its bytes.
 const KEPT: u64 = 64;
 
@@ -60,23 +62,26 @@ impl Plan {
         purse: Purse,
     ) -> Result<Self, Error> {
         let is_stream = reader.source.is_stream();
-        let wanted = |state: &State| match state {
-            State::Missing => true,
-            // From a stream nothing can be had later, should a copy turn out to have changed.
-            State::Copy(_) => is_stream,
-            State::There | State::Zero => false,
-        };
-        let (mut chosen, mut ranges, mut kept, mut late, mut most) = (vec![], Ranges::default(), 0, 0, 0);
-        for (index, entry) in table.iter().enumerate().filter(|(index, _)| wanted(&seeds.pages[*index])) {
-            most += u64::from(entry.data_len);
-            let len = u64::from(entry.body_len);
+        let is_missing = |index: &usize| seeds.pages[*index] == State::Missing;
+        // From a stream nothing can be had later, should a copy turn out to have changed: then it is all sent again.
+        let is_copy = |index: &usize| is_stream && matches!(seeds.pages[*index], State::Copy(_));
+        let (mut chosen, mut kept, mut late, mut most) = (BTreeSet::new(), 0, 0, 0);
+        for index in (0..table.len()).filter(is_missing).chain((0..table.len()).filter(is_copy)) {
+            most += u64::from(table[index].data_len);
+            let len = u64::from(table[index].body_len);
             if kept + len + KEPT <= BODIES {
                 kept += len + KEPT;
-                chosen.push(index);
-                ranges.add(layout.bodies.start + entry.body_at, len);
-            } else {
+                chosen.insert(index);
+            } else if is_missing(&index) {
                 late += len;
             }
+        }
+        if is_stream && late > 0 {
+            return Err(reader.source.needs_ranges());
+        }
+        let mut ranges = Ranges::default();
+        for index in &chosen {
+            ranges.add(layout.bodies.start + table[*index].body_at, u64::from(table[*index].body_len));
         }
         let write = |seeds: &Seeds| seeds.writes.iter().copied().map(u64::from).sum();
         let spent = reader.source.tally() + reader.cost(&ranges) + late;

@@ -219,6 +219,10 @@ impl<'a, 'r, 's> Restore<'a, 'r, 's> {
     fn body(&mut self, index: usize, entry: &Entry) -> Result<Body, Error> {
         let bytes = match self.plan.take_body(index) {
             Some(bytes) => bytes,
+            // It was to come as a part, and since then the server has taken to sending all of it, each time.
+            None if self.reader.source.is_stream() && self.parts.seeds.pages[index] == State::Missing => {
+                return Err(self.reader.source.needs_ranges());
+            }
             None => {
                 let (mut bytes, at) = (Vec::new(), self.parts.layout.bodies.start + entry.body_at);
                 self.reader.read(at, entry.body_len as usize, &mut bytes)?;

@@ -148,6 +148,11 @@ impl<'a> Http<'a> {
         self.is_stream
     }
 
+    /// Who is asked.
+    pub(super) fn host(&self) -> &str {
+        &self.host
+    }
+
     /// Limits how many bytes may be fetched in all, those of earlier processes included; 0 is no limit.
     pub(super) fn limit(&mut self, cap: u64) {
         self.cap = cap;

@@ -136,6 +136,17 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// The error if parts of the file are needed that would have to be had by reading it again and again.
+    pub(super) fn needs_ranges(&self) -> Error {
+        let host = match self {
+            Self::Http(http) => http.host().to_owned(),
+            Self::File(_) => "the file".to_owned(),
+        };
+        let what = "the whole file where a part was asked for: a bundle of so large an image needs a server that sends \
+                    parts of files (Range, RFC 9110)";
+        Error::Answer { host, what: what.to_owned() }
+    }
+
     /// Whether what is fetched comes over the network.
     pub(super) fn is_remote(&self) -> bool {
         matches!(self, Self::Http(_))

@@ -77,6 +77,25 @@ fn p055_a_server_without_ranges_is_read_once() {
     assert!(seen.fetched <= 2 * len as u64 && bench.server.requests() == 2, "{seen:?}");
 }
 
+/// Page by page, it would be sent once for each.
+#[test]
+fn p055_a_server_without_ranges_is_not_read_again_and_again() {
+    let new = image(16_000_000);
+    let bench = rig(&[], &new);
+    let seen = bench.succeeds(&new);
+    assert_eq!(seen.fetched_twice, 0, "of a server with ranges its pages are had one by one");
+    let bench = rig(&[], &new);
+    bench.server.without_ranges();
+    let (failure, told) = bench.fails();
+    assert_eq!(failure, Failure::DownloadHttpAnswer);
+    assert!(told.contains("sends parts of files"), "{told}");
+    assert_eq!(bench.server.requests(), 1);
+    // It has most of it: what it needs of the rest is few enough to be kept.
+    let bench = rig(&new, &edit(&new, 12));
+    bench.server.without_ranges();
+    bench.succeeds(&edit(&new, 12));
+}
+
 #[test]
 fn p056_wrong_parts_are_never_used() {
     let (bench, _) = sparse();
