@@ -4,6 +4,8 @@
 //! there, and a reboot is a request that a simulator sees. Not here: slots, the bootloader, or any decision. The
 //! engine asks; `main` chooses which of the two it is.
 
+#[cfg(test)]
+pub(crate) mod fake;
 mod os_release;
 mod posix_tz;
 pub mod service;
@@ -46,12 +48,20 @@ pub struct Host {
     root: Option<PathBuf>,
     /// [`ClockId::Boottime`] when this was made.
     made: Duration,
+    /// Those of a test, in place of the kernel's.
+    #[cfg(test)]
+    clocks: Option<fake::Clocks>,
 }
 
 impl Host {
     /// The real machine, or the one that the directory `root` stands for.
     pub fn new(root: Option<PathBuf>) -> Self {
-        Self { root, made: boottime() }
+        Self {
+            root,
+            made: boottime(),
+            #[cfg(test)]
+            clocks: None,
+        }
     }
 
     /// Which boot this is (`/proc/sys/kernel/random/boot_id`).
@@ -70,6 +80,10 @@ impl Host {
     /// A simulated machine booted at the value of `CLOCK_BOOTTIME` in its file `booted-at` (decimal seconds, such as
     /// `12345.678`); without a readable one, when this [`Host`] was made.
     pub fn since_boot(&self) -> Duration {
+        #[cfg(test)]
+        if let Some(clocks) = &self.clocks {
+            return clocks.tell_since_boot();
+        }
         let booted = self.root.as_ref().map_or(Duration::ZERO, |root| {
             fs::read_to_string(root.join("booted-at"))
                 .ok()
@@ -82,7 +96,15 @@ impl Host {
 
     /// What time it is; `None` while the clock cannot be right.
     pub fn wall_clock(&self) -> Option<Timestamp> {
-        plausible(SystemTime::now())
+        plausible(self.system_time())
+    }
+
+    fn system_time(&self) -> SystemTime {
+        #[cfg(test)]
+        if let Some(clocks) = &self.clocks {
+            return clocks.system_time();
+        }
+        SystemTime::now()
     }
 
     /// When the machine booted, by the clock as it is now; `None` as for [`Host::wall_clock`].

@@ -9,6 +9,7 @@ mod keys;
 mod overdue;
 mod policy;
 mod reload;
+mod year;
 
 use std::fs;
 use std::path::PathBuf;
@@ -24,6 +25,7 @@ use crate::boot::fake::FakeBootloader;
 use crate::control::Peer;
 use crate::health::HubMode;
 use crate::hooks::Hooks;
+use crate::host::fake::Clocks;
 use crate::hub::{self, Desired, HubEvent, Parsed, Port};
 use crate::image::{self, Direct, Net};
 use crate::model::{Answer, Artifact, BootId, Granted, Install, Location, Origin, Outcome, Request};
@@ -46,6 +48,8 @@ struct Device {
     signing: Option<Signing>,
     /// How long after a "not now" hooks are asked again.
     ask_again: Duration,
+    /// What it tells the time by, if not by the clocks of the machine that the test runs on.
+    clocks: Option<Clocks>,
 }
 
 /// One life of the daemon.
@@ -69,7 +73,18 @@ impl Device {
         let factory = Factory::default();
         let ask_again = Duration::from_secs(30);
         let (rules, signing) = (Rules::default(), None);
-        Self { directory, store, rom, boots: 1, booted: Slot::A, rules, factory, signing, ask_again }
+        Self {
+            directory,
+            store,
+            rom,
+            boots: 1,
+            booted: Slot::A,
+            rules,
+            factory,
+            signing,
+            ask_again,
+            clocks: None,
+        }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -107,7 +122,10 @@ impl Device {
         let (control, calls) = mpsc::channel(8);
         let (shown, status) = watch::channel(Value::Null);
         let (reached, is_reached) = watch::channel(false);
-        let host = Host::new(Some(self.directory.path().into()));
+        let mut host = Host::new(Some(self.directory.path().into()));
+        if let Some(clocks) = &self.clocks {
+            host = host.with_clocks(clocks.clone());
+        }
         let tools = self.tools(host.clone(), is_reached);
         let parts = Parts {
             store: Box::new(self.store.clone()),

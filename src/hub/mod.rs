@@ -67,7 +67,7 @@ mod way;
 mod websocket;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use access::{Access, Introduction, Seeker, Source};
 pub use identity::{Identity, StringFile};

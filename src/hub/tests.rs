@@ -5,7 +5,7 @@
 mod chaos;
 mod cloud;
 mod desk;
-mod dice;
+pub(crate) mod dice;
 mod hostile;
 mod player;
 mod remote;
