@@ -29,9 +29,9 @@ pub(super) struct Saved {
     pub(super) point: Point,
     pub(super) validator: Validator,
     pub(super) total: Option<u64>,
-    /// How long the download has taken so far.
+    /// How long this update's download has taken so far.
     pub(super) spent: Duration,
-    /// How often the file was seen to change.
+    /// How often this update saw the file change.
     pub(super) changes: u32,
     /// How many bytes this update has fetched so far, as far as was written down.
     pub(super) tally: u64,
@@ -56,7 +56,7 @@ struct Document {
     total: Option<u64>,
     spent_s: u64,
     changes: u32,
-    /// Which update fetched that many bytes.
+    /// Which update took so long, saw so many changes and fetched that many bytes.
     #[serde(default)]
     update: String,
     #[serde(default)]
@@ -162,11 +162,14 @@ impl<'a> Journal<'a> {
         if document.schema != SCHEMA || document.job != self.job {
             return None;
         }
-        self.tally = if document.update == self.update { document.tally } else { 0 };
+        // What an update before this one went through is not held against this one.
+        let is_ours = document.update == self.update;
+        let (spent, changes) = if is_ours { (document.spent_s, document.changes) } else { (0, 0) };
+        self.tally = if is_ours { document.tally } else { 0 };
         let point = match document.point {
             Written::Nothing => Point::Nothing,
             // Without a digest the same address may lead to something else by the next update.
-            Written::Whole { .. } if document.update != self.update && !self.has_digest => Point::Nothing,
+            Written::Whole { .. } if !is_ours && !self.has_digest => Point::Nothing,
             // By now its signatures might not do.
             Written::Whole { judges, .. } if judges != self.judges() => Point::Nothing,
             Written::Whole { image, seal, judges: _ } => {
@@ -182,8 +185,8 @@ impl<'a> Journal<'a> {
             point,
             validator: document.validator,
             total: document.total,
-            spent: Duration::from_secs(document.spent_s),
-            changes: document.changes,
+            spent: Duration::from_secs(spent),
+            changes,
             tally: self.tally,
         })
     }

@@ -105,6 +105,43 @@ fn a_checkpoint_is_good_for_its_own_job_alone() {
     assert_eq!(second_range(&bench), None, "another slot");
 }
 
+/// How long an update took and what it went through is not held against the next one for the same file.
+#[test]
+fn a_checkpoint_is_good_for_another_update_and_its_troubles_are_not() {
+    let old = image(3_000_000);
+    let new: Vec<u8> = old.iter().map(|byte| byte ^ 0x33).collect();
+    for (good, bad, failure) in [
+        ("\"spent_s\":0,", "\"spent_s\":99999999,", Failure::DownloadUnreachable),
+        ("\"changes\":0,", "\"changes\":1,", Failure::DownloadContentChanged),
+    ] {
+        for update in ["one", "two"] {
+            let mut bench = Bench::new(&old, 4 << 20);
+            let is_change = failure == Failure::DownloadContentChanged;
+            if is_change {
+                bench.artifact.sha256 = None;
+            }
+            bench.server.then(Script::Cut(old.len() / 2)).then(Script::Status(403, ""));
+            assert_eq!(bench.fails().0, Failure::DownloadHttpStatus);
+            let crate::durable::Loaded::Found { payload, .. } = bench.checkpoint().load() else {
+                panic!("no checkpoint")
+            };
+            let text = String::from_utf8(payload).unwrap().replace(good, bad);
+            assert!(text.contains(bad), "{text}");
+            bench.checkpoint().save(text.as_bytes()).unwrap();
+            bench.update = update.into();
+            if is_change {
+                bench.server.replace(new.clone(), "\"two\"");
+            }
+            bench.server.then(Script::Cut(100_000));
+            match update {
+                "one" => assert_eq!(bench.fails().0, failure, "of the same update"),
+                _ => drop(bench.succeeds(if is_change { &new } else { &old })),
+            }
+            assert!(bench.server.log()[2].range().is_some(), "it goes on where it was");
+        }
+    }
+}
+
 #[test]
 fn a_checkpoint_of_nonsense_is_none() {
     let image = image(300_000);
