@@ -193,17 +193,50 @@ async fn a_network_side_that_lies_costs_a_connection() {
             assert!(matches!(lost, Lost::Apart(_)), "{number}: {lost:?}");
         }
     }
+    // Numbers that no hub says, and no clock can count to: how a failed attempt ends, and what is to be remembered.
+    let most = u32::MAX;
+    let memory = memory.replace('0', &most.to_string());
+    for (number, why) in [
+        r#"{"Refused":255}"#.to_owned(),
+        format!(r#"{{"Contested":{{"device":"d","times":{most}}}}}"#),
+        format!(
+            r#"{{"Provisioning":{{"detail":"x","retry_after":{{"secs":{},"nanos":999999999}}}}}}"#,
+            u64::MAX
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let said = format!(r#"{{"outcome":{{"Err":{why}}},{introduction},{memory}}}"#);
+        let lost = lost_when_told(said).await;
+        assert_eq!(serde_json::to_string(&lost).unwrap(), why, "{number}");
+    }
+    // And how long a link lives. Whatever it says, it is one: what comes on it is read.
+    for (seconds, nanos) in [(0, 0), (0, 1), (1, 0), (u64::MAX, 0), (u64::MAX, 999_999_999), (1 << 62, 0)] {
+        let lives = format!(r#"{{"secs":{seconds},"nanos":{nanos}}}"#);
+        let said = format!(r#"{{"outcome":{{"Ok":{lives}}},{introduction},{memory}}}"#);
+        let lost = lost_when_told(said).await;
+        assert!(matches!(lost, Lost::Malformed(_)), "{lives}: {lost:?}");
+    }
+    let too_long = format!(r#"{{"secs":{},"nanos":{most}}}"#, u64::MAX);
+    let said = format!(r#"{{"outcome":{{"Ok":{too_long}}},{introduction},{memory}}}"#);
+    assert!(matches!(lost_when_told(said).await, Lost::Apart(_)));
     // What may not be on an MQTT connection is the hub's fault, as far as one can tell.
-    let said = opened.clone();
+    assert!(matches!(lost_when_told(opened).await, Lost::Malformed(_)));
+}
+
+/// What becomes of a link of which a device is told this, and which then carries what may not be on one.
+async fn lost_when_told(opened: String) -> Lost {
     let apart = Apart::liar(move |mut frames, _| {
-        let said = said.clone();
+        let said = opened.clone();
         async move {
             frames.send(Kind::Opened, said.as_bytes()).await.unwrap();
-            frames.send(Kind::Bytes, b"\xf0\0").await.unwrap();
+            // The device side may have gone by now.
+            let _ = frames.send(Kind::Bytes, b"\xf0\0").await;
             frames.gone().await;
         }
     });
-    assert!(matches!(apart.device().lost().await, Lost::Malformed(_)));
+    apart.device().lost().await
 }
 
 #[tokio::test]
