@@ -83,6 +83,9 @@ impl Remote {
         self.shelf.keep(&self.memory);
         self.known = vetted(answer.introduction);
         self.known.warnings.extend(self.shelf.problem().map(str::to_owned));
+        if answer.outcome.as_ref().is_err_and(Lost::is_of_credentials) {
+            self.side.renew().await;
+        }
         let lives = answer.outcome?.map(|lives| lives.clamp(SHORTEST_LIFE, LONGEST_LIFE));
         Ok(Opened { link: Link::relayed(Relayed(frames)), early: Vec::new(), lives })
     }

@@ -239,6 +239,52 @@ async fn lost_when_told(opened: String) -> Lost {
     apart.device().lost().await
 }
 
+/// It has the keys as they were when it began, and a download may keep it for hours. Once in a while it has to begin anew,
+/// and no more often: the download is broken off by it.
+#[tokio::test]
+async fn a_network_side_whose_credentials_are_refused_is_had_to_leave_once() {
+    let words = || "x".to_owned();
+    for (why, leaves) in [
+        (Lost::Refused(5), 1),
+        (Lost::Refused(3), 0),
+        (Lost::Proxy { detail: words(), refused: true }, 1),
+        (Lost::Proxy { detail: words(), refused: false }, 0),
+        (Lost::Credential(words()), 1),
+        (Lost::Unprovisioned { wanted: words() }, 1),
+        (Lost::Provisioning { detail: words(), retry_after: None }, 1),
+        (Lost::Closed, 0),
+        (Lost::Unreachable { host: words(), detail: words() }, 0),
+    ] {
+        let (asking, left) = <(Arc<AtomicU64>, Arc<AtomicU64>)>::default();
+        let (counted, said) = (left.clone(), why.clone());
+        let apart = Apart::new(move |stream| {
+            let (asking, left, said) = (asking.clone(), counted.clone(), said.clone());
+            async move {
+                let Ok((mut frames, _)) = wire::accept(stream).await else { return };
+                let Ok((kind, body)) = frames.receive(&[Kind::Open, Kind::Leave]).await else { return };
+                if kind == Kind::Leave {
+                    // Whoever hangs up first has it end by itself, and then another one be started to be told this.
+                    assert_eq!(asking.load(Ordering::Relaxed), 1);
+                    left.fetch_add(1, Ordering::Relaxed);
+                    return;
+                }
+                let ask: Ask = serde_json::from_slice(&body).unwrap();
+                let introduction = Introduction::default();
+                asking.fetch_add(1, Ordering::Relaxed);
+                let answer = Answer { outcome: Err(said), introduction, memory: ask.memory };
+                let _ = frames.say(Kind::Opened, &answer).await;
+                frames.gone().await;
+                asking.fetch_sub(1, Ordering::Relaxed);
+            }
+        });
+        let mut device = apart.device();
+        for _ in 0..5 {
+            assert_eq!(device.lost().await, why);
+        }
+        assert_eq!(left.load(Ordering::Relaxed), leaves, "{why:?}");
+    }
+}
+
 #[tokio::test]
 async fn another_program_is_told_by_its_version() {
     let apart = Apart::new(|stream| async move {
