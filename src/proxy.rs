@@ -6,7 +6,8 @@
 //! process must not decide where its credentials go.
 //!
 //! Used by the hub's session and by the image's HTTP client. The password is read from its file for every connection,
-//! so that it can be changed under a running daemon, and is never shown.
+//! so that it can be changed under a running daemon, and is never shown. (Of a service's credentials systemd makes a copy
+//! when it starts: see [`crate::net`] for when that is made anew.)
 
 use std::fmt;
 use std::net::IpAddr;

@@ -36,7 +36,8 @@ impl Default for Settings {
     }
 }
 
-/// Whom to trust as of now: configured files are read again when they changed.
+/// Whom to trust as of now: configured files and the system's are read again when they changed, and while something is
+/// wrong with them.
 #[derive(Clone, Debug)]
 pub struct Trust {
     settings: Settings,
@@ -72,7 +73,8 @@ impl Trust {
     /// The configuration for a connection that begins now. What became unusable leaves what it was: a file may be
     /// half written.
     pub fn now(&mut self) -> Arc<ClientConfig> {
-        if self.seen != self.stamp() {
+        // What is wrong may lie in a file that no stamp is taken of.
+        if self.problem.is_some() || self.seen != self.stamp() {
             self.read();
         }
         self.config.clone()
@@ -84,7 +86,8 @@ impl Trust {
     }
 
     fn stamp(&self) -> Stamp {
-        Stamp::of(self.settings.ca_files.iter().map(PathBuf::as_path))
+        let system = if self.settings.system_roots { system_files() } else { Vec::new() };
+        Stamp::of(self.settings.ca_files.iter().chain(&system).map(PathBuf::as_path))
     }
 
     fn read(&mut self) {
@@ -192,6 +195,12 @@ pub fn client_config(settings: &Settings) -> Result<Arc<ClientConfig>, Error> {
     with_roots(roots, settings.clock)
 }
 
+/// Where the system's authorities are: a file with all of them, and directories, which change when one comes or goes.
+fn system_files() -> Vec<PathBuf> {
+    let found = openssl_probe::probe();
+    found.cert_file.into_iter().chain(found.cert_dir).collect()
+}
+
 fn with_roots(roots: RootCertStore, clock: ClockFloor) -> Result<Arc<ClientConfig>, Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_details(provider, Arc::new(clock))
@@ -277,6 +286,52 @@ mod tests {
         assert!(trust.problem().is_some());
         std::fs::write(&path, make().repeat(2)).unwrap();
         assert!(!Arc::ptr_eq(&first, &trust.now()) && trust.problem().is_none());
+    }
+
+    /// By a program of its own: where the system's authorities are is told by the environment, which other tests share.
+    #[test]
+    fn the_systems_authorities_are_exchanged_under_a_running_daemon_too() {
+        const PLACE: &str = "TWINBOOT_TEST_AUTHORITIES";
+        let Some(place) = std::env::var_os(PLACE).map(PathBuf::from) else {
+            let directory = tempfile::tempdir().unwrap();
+            let name = "tls::tests::the_systems_authorities_are_exchanged_under_a_running_daemon_too";
+            let ran = std::process::Command::new(std::env::current_exe().unwrap())
+                .args([name, "--exact", "--nocapture"])
+                .env(PLACE, directory.path())
+                .env("SSL_CERT_FILE", directory.path().join("all.pem"))
+                .env("SSL_CERT_DIR", directory.path().join("each"))
+                .output()
+                .unwrap();
+            let said =
+                String::from_utf8_lossy(&ran.stdout).into_owned() + &String::from_utf8_lossy(&ran.stderr);
+            assert!(ran.status.success() && said.contains("1 passed"), "{said}");
+            return;
+        };
+        let pem = || {
+            let key = rcgen::KeyPair::generate().unwrap();
+            rcgen::CertificateParams::new(vec!["ca".into()]).unwrap().self_signed(&key).unwrap().pem()
+        };
+        let one = place.join("each/0123abcd.0");
+        std::fs::create_dir(place.join("each")).unwrap();
+        std::fs::write(&one, "half writ").unwrap();
+        // So that the next change of it is seen, however soon it comes.
+        std::fs::File::open(place.join("each")).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+        let mut trust = Trust::new(Settings::default()).unwrap();
+        assert!(trust.problem().is_some_and(|it| it.contains("ca-certificates")), "{:?}", trust.problem());
+        let nobody = trust.now();
+        // Its directory does not tell.
+        std::fs::write(&one, pem()).unwrap();
+        let first = trust.now();
+        assert!(!Arc::ptr_eq(&nobody, &first) && trust.problem().is_none(), "{:?}", trust.problem());
+        assert!(Arc::ptr_eq(&first, &trust.now()), "read once");
+        std::fs::write(place.join("each/4567abcd.0"), pem()).unwrap();
+        let second = trust.now();
+        assert!(!Arc::ptr_eq(&first, &second), "one more");
+        std::fs::write(place.join("all.pem"), pem()).unwrap();
+        let third = trust.now();
+        assert!(!Arc::ptr_eq(&second, &third), "a file with all of them");
+        std::fs::write(place.join("all.pem"), pem() + &pem()).unwrap();
+        assert!(!Arc::ptr_eq(&third, &trust.now()), "another one in its place");
     }
 
     #[test]

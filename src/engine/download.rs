@@ -51,6 +51,9 @@ impl Tools {
         // Before the first byte: a half-written slot must be nobody's fallback.
         self.tell_bootloader(order, |bootloader| bootloader.revert(booted))?;
         let mut target = Device(self.open(order, slot)?);
+        if job.rewrites_left < Job::REWRITES {
+            target.0.write_zeros();
+        }
         let mut checkpoint = self.checkpoint()?;
         let update = format!("{} {}", job.intent.0, job.times.accepted.map_or(0, |time| time.0));
         let kept = Kept::open(&self.state);

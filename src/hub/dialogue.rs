@@ -248,20 +248,24 @@ impl Dialogue {
             self.sends.push(Sent::Subscribe { id: MESSAGES, filter });
         }
         self.send_telemetry(now);
-        match Whole::parse(payload) {
+        let has_crossed = match Whole::parse(payload) {
             Ok(whole) => {
                 self.twin.replace(whole.desired);
-                self.outbox.learn(whole.reported);
                 self.announce(first);
+                self.outbox.learn(whole.reported)
             }
             Err(detail) => {
                 // Methods and reports must go on; what the hub holds of ours is sent as if it held nothing.
                 self.twin.doubt();
-                self.outbox.learn(merge::Object::new());
                 self.tell(wish::unreadable(payload, &detail), first);
+                self.outbox.learn(merge::Object::new())
             }
+        };
+        let is_old = again.is_some_and(|wanted| self.twin.version().is_none_or(|version| version < wanted));
+        if has_crossed {
+            debug!("a reported patch and the twin crossed on their way: asking again what the hub holds");
         }
-        if again.is_some_and(|wanted| self.twin.version().is_none_or(|version| version < wanted)) {
+        if has_crossed || is_old {
             self.ask(now, 0);
         }
     }
@@ -292,6 +296,7 @@ impl Dialogue {
             Get::Idle => {
                 let due = now + self.settings.answer_timeout;
                 link.get = Get::Asked { rid: rid.clone(), due };
+                self.outbox.asked();
                 let topic = Topic::TwinGet { rid }.to_string();
                 self.sends.push(Sent::Message { topic, payload: Vec::new(), id: None });
             }

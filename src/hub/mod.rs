@@ -205,6 +205,26 @@ impl Lost {
         }
     }
 
+    /// Whether other credentials than those that were shown, or looked for, might have done.
+    pub(super) fn is_of_credentials(&self) -> bool {
+        match self {
+            Self::Refused(code) => matches!(code, 2 | 4 | 5),
+            Self::Proxy { refused, .. } => *refused,
+            Self::Credential(_) | Self::Unprovisioned { .. } | Self::Provisioning { .. } => true,
+            Self::Apart(_)
+            | Self::Unresolved { .. }
+            | Self::Unreachable { .. }
+            | Self::Tls { .. }
+            | Self::WebSocket { .. }
+            | Self::Unsubscribed(_)
+            | Self::Closed
+            | Self::Contested { .. }
+            | Self::Broken(_)
+            | Self::Silent(_)
+            | Self::Malformed(_) => false,
+        }
+    }
+
     /// How long to wait at least, because somebody said so; within reason.
     pub fn least_wait(&self) -> Duration {
         const REASON: Duration = Duration::from_secs(60 * 60);

@@ -64,6 +64,9 @@ pub(super) struct Outbox {
     /// The reported section as the hub holds it; `None` while that is in doubt.
     known: Option<Object>,
     flight: Option<Flight>,
+    /// A patch was under way at some time since the twin was asked for: the twin's answer may have been read before it or
+    /// after it, whichever answer comes first.
+    has_crossed: bool,
     /// The generation that was delivered or refused on this connection.
     settled: u64,
     /// The generation last told to be delivered, over all connections.
@@ -83,6 +86,7 @@ impl Outbox {
             urgent_to: 0,
             known: None,
             flight: None,
+            has_crossed: false,
             settled: 0,
             told: 0,
             shrunk: 0,
@@ -115,17 +119,26 @@ impl Outbox {
         self.flight.is_some()
     }
 
-    /// The hub says what it holds.
-    pub(super) fn learn(&mut self, reported: Object) {
-        // The answer to a patch in flight may be behind it or before it: after a doubt there is none in flight.
-        if self.flight.is_none() {
-            self.known = Some(reported);
+    /// The twin is asked for now.
+    pub(super) fn asked(&mut self) {
+        self.has_crossed = self.flight.is_some();
+    }
+
+    /// The hub says what it held when it answered. Whether that is of no use and it must be asked again: until it is, there
+    /// is no next patch, so the next answer will do.
+    pub(super) fn learn(&mut self, reported: Object) -> bool {
+        // What a patch in flight makes of it is known with its own answer.
+        if self.flight.is_some() {
+            return false;
         }
+        self.known = Some(reported).filter(|_| !self.has_crossed);
+        self.known.is_none()
     }
 
     /// The connection is gone, and with it every certainty. The next one sends the difference to the whole again.
     pub(super) fn lost(&mut self) {
         (self.known, self.flight, self.settled, self.not_before) = (None, None, 0, None);
+        self.has_crossed = false;
     }
 
     /// When there is something to do, if not now because of a message.
@@ -176,7 +189,7 @@ impl Outbox {
         let rid = rid();
         let generation = report.generation;
         self.flight = Some(Flight { rid: rid.clone(), generation, minimal, after, due: now + answer_within });
-        self.last_sent = Some(now);
+        (self.last_sent, self.has_crossed) = (Some(now), true);
         Some(Next::Send { rid, patch: Value::Object(patch) })
     }
 

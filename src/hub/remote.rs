@@ -21,6 +21,10 @@ use crate::wire::{Broken, Frames, Kind, Side};
 
 /// So long the making of a link may take, the longest talk with the provisioning service before it included.
 const LIMIT: Duration = Duration::from_secs(400);
+/// What may be said of how long a link lives. Shorter, and links would be made one after the other without a pause; longer
+/// is as good as for ever, and no clock counts to the end of all that can be said.
+const SHORTEST_LIFE: Duration = Duration::from_secs(60);
+const LONGEST_LIFE: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 /// Most warnings that are taken over.
 const MAX_WARNINGS: usize = 16;
 /// Longest text that is taken over, in characters.
@@ -79,7 +83,10 @@ impl Remote {
         self.shelf.keep(&self.memory);
         self.known = vetted(answer.introduction);
         self.known.warnings.extend(self.shelf.problem().map(str::to_owned));
-        let lives = answer.outcome?;
+        if answer.outcome.as_ref().is_err_and(Lost::is_of_credentials) {
+            self.side.renew().await;
+        }
+        let lives = answer.outcome?.map(|lives| lives.clamp(SHORTEST_LIFE, LONGEST_LIFE));
         Ok(Opened { link: Link::relayed(Relayed(frames)), early: Vec::new(), lives })
     }
 }

@@ -78,6 +78,7 @@ impl<'a> Chain<'a> {
             };
             if self.offset == 0 {
                 self.decoder.learn_total(source.total());
+                journal.claim(source);
             }
             self.accept(&bytes)?;
             let (offset, written) = (self.offset, self.end.sink.position());

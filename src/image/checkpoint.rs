@@ -29,9 +29,9 @@ pub(super) struct Saved {
     pub(super) point: Point,
     pub(super) validator: Validator,
     pub(super) total: Option<u64>,
-    /// How long the download has taken so far.
+    /// How long this update's download has taken so far.
     pub(super) spent: Duration,
-    /// How often the file was seen to change.
+    /// How often this update saw the file change.
     pub(super) changes: u32,
     /// How many bytes this update has fetched so far, as far as was written down.
     pub(super) tally: u64,
@@ -56,7 +56,7 @@ struct Document {
     total: Option<u64>,
     spent_s: u64,
     changes: u32,
-    /// Which update fetched that many bytes.
+    /// Which update took so long, saw so many changes and fetched that many bytes.
     #[serde(default)]
     update: String,
     #[serde(default)]
@@ -124,6 +124,8 @@ pub(super) struct Journal<'a> {
     offset: u64,
     at: Instant,
     is_working: bool,
+    /// What is saved vouches for bytes that are about to be overwritten.
+    is_stale: bool,
 }
 
 impl<'a> Journal<'a> {
@@ -140,6 +142,7 @@ impl<'a> Journal<'a> {
             offset: 0,
             at: Instant::now(),
             is_working: true,
+            is_stale: false,
         }
     }
 
@@ -148,6 +151,8 @@ impl<'a> Journal<'a> {
         let payload = match self.store.load() {
             Loaded::Empty => return None,
             Loaded::Found { payload, damaged } => {
+                // Until it has proved to be ours.
+                self.is_stale = true;
                 if let Some(damaged) = damaged {
                     tracing::warn!(%damaged, "one of the two copies of the download's checkpoint");
                 }
@@ -162,11 +167,15 @@ impl<'a> Journal<'a> {
         if document.schema != SCHEMA || document.job != self.job {
             return None;
         }
-        self.tally = if document.update == self.update { document.tally } else { 0 };
+        // What an update before this one went through is not held against this one.
+        let is_ours = document.update == self.update;
+        let (spent, changes) = if is_ours { (document.spent_s, document.changes) } else { (0, 0) };
+        self.tally = if is_ours { document.tally } else { 0 };
+        let is_something = !matches!(document.point, Written::Nothing);
         let point = match document.point {
             Written::Nothing => Point::Nothing,
             // Without a digest the same address may lead to something else by the next update.
-            Written::Whole { .. } if document.update != self.update && !self.has_digest => Point::Nothing,
+            Written::Whole { .. } if !is_ours && !self.has_digest => Point::Nothing,
             // By now its signatures might not do.
             Written::Whole { judges, .. } if judges != self.judges() => Point::Nothing,
             Written::Whole { image, seal, judges: _ } => {
@@ -178,14 +187,23 @@ impl<'a> Journal<'a> {
                 Point::Half(Box::new(Position { offset, fetched, len, image, decoder }))
             }
         };
+        self.is_stale = matches!(point, Point::Nothing) && is_something;
         Some(Saved {
             point,
             validator: document.validator,
             total: document.total,
-            spent: Duration::from_secs(document.spent_s),
-            changes: document.changes,
+            spent: Duration::from_secs(spent),
+            changes,
             tally: self.tally,
         })
+    }
+
+    /// The slot is about to be written: a checkpoint that vouches for other bytes in it, of another artifact above all, must
+    /// be gone before. If it stays, what is wrong is found when the slot is read back.
+    pub(super) fn claim(&mut self, source: &Source<'_>) {
+        if self.is_stale {
+            self.save(source, Point::Nothing);
+        }
     }
 
     /// Names those by whom a bundle is judged now, and what it is judged against, but for the time: as long as that is the
@@ -264,14 +282,16 @@ impl<'a> Journal<'a> {
             Err(error) => tracing::debug!(%error, "cannot save a checkpoint"),
         }
         self.is_working = saved.is_ok();
+        self.is_stale &= saved.is_err();
         (self.offset, self.at, self.tally) = (offset, Instant::now(), source.tally());
     }
 
     /// What was written is of no use, and the update is over.
     pub(super) fn clear(&mut self) {
         (self.offset, self.at) = (0, Instant::now());
-        if let Err(error) = self.store.clear() {
-            tracing::warn!(%error, "cannot clear the download's checkpoint");
+        match self.store.clear() {
+            Ok(()) => self.is_stale = false,
+            Err(error) => tracing::warn!(%error, "cannot clear the download's checkpoint"),
         }
     }
 }

@@ -108,7 +108,8 @@ pub struct Settings {
     /// get further begins the count anew: a link that drops every few seconds is no reason to fail, a server that
     /// drops at the same byte each time is.
     pub attempts: u32,
-    /// How long a download may take in all, restarts of the process included.
+    /// A connection that fails after this much time in all, restarts of the process included, was the last. A download
+    /// that goes on is not ended by it.
     pub time_limit: Duration,
     /// Waiting between connections is random, up to a limit that doubles from the first to the second.
     pub backoff: [Duration; 2],

@@ -10,7 +10,8 @@
 //! - When another version of the program connects: it gives way, and whoever started it starts the new one.
 //! - If it is started on demand, as systemd does: when it is told to ([`Kind::Leave`]), and as soon as nobody is connected
 //!   any more. So each attempt to reach the hub begins with the credentials as they are by then, and a device whose hub
-//!   cannot be reached has no process waiting for nothing.
+//!   cannot be reached has no process waiting for nothing. A link and a download keep it for each other; when the
+//!   credentials that it has are refused, it is told to leave ([`Side::renew`](crate::wire::Side::renew)).
 
 mod socket;
 

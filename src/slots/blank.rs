@@ -33,7 +33,8 @@ impl SlotMap {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::fs;
+    use std::fs::{self, File};
+    use std::os::unix::fs::FileExt as _;
 
     use crate::slots::Settings;
 
@@ -64,5 +65,28 @@ mod tests {
         assert!(!map.is_blank(Slot::B).unwrap(), "a card that is gone has no length");
         fs::remove_file(at("boot-b")).unwrap();
         assert!(map.is_blank(Slot::B).is_err(), "what cannot be read is not called blank");
+    }
+
+    /// Four gigabytes are a number of bytes that 32 bits cannot tell from none.
+    #[test]
+    fn partitions_of_any_size_are_seen_to_be_blank() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        for size in [4 << 30, 8 << 30, (4 << 30) + 4096, 5 << 30] {
+            // Sparse: they take no room.
+            for name in ["boot-a", "a", "boot-b", "b"] {
+                File::create(at(name)).unwrap().set_len(size).unwrap();
+            }
+            let settings = Settings {
+                a: vec![at("boot-a"), at("a")],
+                b: vec![at("boot-b"), at("b")],
+                allow_files: true,
+            };
+            let map = SlotMap::new(settings);
+            assert!(map.is_blank(Slot::B).unwrap(), "{size}");
+            let b = File::options().write(true).open(at("b")).unwrap();
+            b.write_all_at(&[1], 0x438).unwrap();
+            assert!(!map.is_blank(Slot::B).unwrap(), "{size}");
+        }
     }
 }

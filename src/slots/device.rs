@@ -94,7 +94,8 @@ impl TargetDevice {
         Ok(())
     }
 
-    /// Makes `len` bytes at `offset` read as zeros, by telling the device to forget them where it can.
+    /// Makes `len` bytes at `offset` read as zeros, by telling the device to forget them where it can, and else by writing
+    /// them.
     ///
     /// # Errors
     /// Whatever the device says; what is zero by then is unknown.
@@ -104,6 +105,14 @@ impl TargetDevice {
             self.parts[part].1.zero(at, len, bounce)?;
         }
         Ok(())
+    }
+
+    /// From now on zeros are written, and the device is not asked to forget ranges: what was read back was not what had
+    /// been written, and a device that says that it forgot and did not would do the same again.
+    pub fn write_zeros(&mut self) {
+        for (_, part) in &mut self.parts {
+            part.write_zeros();
+        }
     }
 
     /// Makes everything written so far durable (`fdatasync`, which also empties the device's own cache).

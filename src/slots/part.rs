@@ -30,9 +30,12 @@ pub(super) struct Part {
     file: File,
     /// The same device again, past the page cache. `None` for files on file systems that cannot.
     direct: Option<File>,
-    /// The device forgets ranges on demand, and they read as zeros afterwards.
-    can_punch: bool,
+    /// How the device is told to forget a range, which reads as zeros afterwards. `None` if zeros are to be written.
+    punch: Option<Punch>,
 }
+
+/// Makes so many bytes at an offset read as zeros, without writing them.
+type Punch = fn(&File, u64, u64) -> Result<(), Errno>;
 
 impl Part {
     /// Opens it for writing.
@@ -50,7 +53,7 @@ impl Part {
             Err(source) => return Err(open_error(source)),
         };
         tracing::debug!(%slot, path = %found.path.display(), size, direct = direct.is_some(), "target open");
-        Ok(Self { path: found.path, size, file, direct, can_punch: true })
+        Ok(Self { path: found.path, size, file, direct, punch: Some(punch) })
     }
 
     /// Writes all of `data` at `offset`. Not durable before [`Part::flush`].
@@ -72,14 +75,15 @@ impl Part {
 
     /// Makes `len` bytes at `offset` read as zeros, by telling the device to forget them where it can.
     pub(super) fn zero(&mut self, offset: u64, len: u64, bounce: &mut Bounce) -> io::Result<()> {
-        if self.can_punch && len > 0 {
-            // On a block device this is a request for zeros that the kernel only grants where the device
-            // guarantees them; it never falls back to writing by itself.
-            let how = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-            match rustix::fs::fallocate(&self.file, how, offset, len) {
+        if let Some(punch) = self.punch.filter(|_| len > 0) {
+            match punch(&self.file, offset, len) {
                 Ok(()) => return Ok(()),
-                Err(Errno::OPNOTSUPP | Errno::NODEV | Errno::NOSYS | Errno::INVAL) => self.can_punch = false,
-                Err(error) => return Err(error.into()),
+                // Some do not know how, and some say that they do and fail, for ever. Whether the device is broken is
+                // seen when the zeros are written.
+                Err(error) => {
+                    tracing::debug!(%error, "the device does not forget ranges, so zeros are written");
+                    self.punch = None;
+                }
             }
         }
         let zeros = vec![0; CHUNK];
@@ -90,6 +94,11 @@ impl Part {
             done += piece;
         }
         Ok(())
+    }
+
+    /// From now on zeros are written, whatever the device can do.
+    pub(super) fn write_zeros(&mut self) {
+        self.punch = None;
     }
 
     /// Makes everything written so far durable (`fdatasync`, which also empties the device's own cache).
@@ -107,6 +116,12 @@ impl Part {
         };
         read_direct(direct, offset, buffer, bounce)
     }
+}
+
+/// On a block device this is a request for zeros that the kernel only grants where the device guarantees them; it never
+/// falls back to writing by itself.
+fn punch(file: &File, offset: u64, len: u64) -> Result<(), Errno> {
+    rustix::fs::fallocate(file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, len)
 }
 
 /// A buffer at an address that direct I/O accepts: the aligned part of a slightly larger one.
@@ -239,4 +254,62 @@ fn open_direct(file: &File) -> io::Result<File> {
     let mut bounce = Bounce::new();
     direct.read_at(&mut bounce.slice()[..ALIGN], 0)?;
     Ok(direct)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::atomic::{AtomicI32, Ordering};
+
+    use super::*;
+
+    /// A partition full of ones, in a file.
+    fn part(directory: &Path) -> Part {
+        let path = directory.join("b");
+        std::fs::write(&path, vec![1; 3 * CHUNK]).unwrap();
+        let identity = identity(&std::fs::metadata(&path).unwrap()).unwrap();
+        Part::open(Slot::B, Found { path, identity }).unwrap()
+    }
+
+    /// Makes zeros of a range that is aligned and one that is not, and looks at all of it.
+    fn zeroes(part: &mut Part) {
+        let mut bounce = Bounce::new();
+        for (offset, len) in [(ALIGN as u64, CHUNK as u64 + 5), (2 * CHUNK as u64 + 7, 99)] {
+            part.zero(offset, len, &mut bounce).unwrap();
+        }
+        part.flush().unwrap();
+        let mut wanted = vec![1; 3 * CHUNK];
+        wanted[ALIGN..ALIGN + CHUNK + 5].fill(0);
+        wanted[2 * CHUNK + 7..2 * CHUNK + 7 + 99].fill(0);
+        let mut found = vec![9; wanted.len()];
+        assert_eq!(part.read_back(0, &mut found, &mut bounce).unwrap(), wanted.len());
+        assert!(found == wanted);
+    }
+
+    /// eMMC chips are known that say that they forget ranges, and answer EIO when they are to.
+    #[test]
+    fn a_device_that_fails_to_forget_a_range_is_written_to() {
+        static FAILS_WITH: AtomicI32 = AtomicI32::new(0);
+        let directory = tempfile::tempdir().unwrap();
+        for error in [Errno::IO, Errno::OPNOTSUPP, Errno::NOSPC, Errno::PERM] {
+            FAILS_WITH.store(error.raw_os_error(), Ordering::Relaxed);
+            let mut part = part(directory.path());
+            // Fails once: whoever asks again is told that all is well, and finds ones.
+            part.punch = Some(|_, _, _| match FAILS_WITH.swap(0, Ordering::Relaxed) {
+                0 => Ok(()),
+                error => Err(Errno::from_raw_os_error(error)),
+            });
+            zeroes(&mut part);
+            assert_eq!(FAILS_WITH.load(Ordering::Relaxed), 0, "it was asked");
+        }
+    }
+
+    #[test]
+    fn where_zeros_are_to_be_written_nobody_is_asked_to_forget() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut part = part(directory.path());
+        part.punch = Some(|_, _, _| panic!("it was asked"));
+        part.write_zeros();
+        zeroes(&mut part);
+    }
 }

@@ -67,7 +67,9 @@ impl SeedDevice {
             if done == buffer.len() || at < *begin || at >= begin + part.size {
                 continue;
             }
-            let len = (buffer.len() - done).min((begin + part.size - at) as usize);
+            // Cut down before it is converted: what is left of a partition may be more than 32 bits can count.
+            let left = begin + part.size - at;
+            let len = left.min((buffer.len() - done) as u64) as usize;
             let count = part.read_at(at - begin, &mut buffer[done..done + len], &mut bounce)?;
             done += count;
             if count < len {

@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
@@ -15,6 +15,12 @@ use crate::model::Timestamp;
 
 /// How long the other side may take to say who it is: it may have to be started first, on a slow machine.
 const GREETING: Duration = Duration::from_secs(30);
+
+/// How long the other side may take to leave for new credentials.
+const LEAVING: Duration = Duration::from_secs(5);
+/// How soon it may be had to leave for new credentials again. Whoever is refused with the new ones as well must not break
+/// off what else is under way more often than this.
+const RENEWAL: Duration = Duration::from_secs(600);
 
 /// The first thing that each side says.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -64,12 +70,14 @@ impl fmt::Debug for Setup {
 pub struct Side {
     socket: Arc<Path>,
     setup: Arc<Setup>,
+    /// When it was last had to leave for new credentials.
+    renewed: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Side {
     /// The network side behind `socket`, which is to work by `setup`.
     pub fn new(socket: PathBuf, setup: Setup) -> Self {
-        Self { socket: socket.into(), setup: Arc::new(setup) }
+        Self { socket: socket.into(), setup: Arc::new(setup), renewed: Arc::default() }
     }
 
     /// A new connection, on which both have said hello.
@@ -94,6 +102,25 @@ impl Side {
             let silent = std::io::Error::new(std::io::ErrorKind::TimedOut, "it does not answer");
             Err(unreachable(silent))
         })
+    }
+
+    /// What the network side showed for us was refused. It has the credentials as they were when it began, and while somebody
+    /// is connected it does not end by itself: has it end as [`Side::leave`] does, unless it was had to a short while ago.
+    /// Call it while still connected, so that it is this one that leaves.
+    pub async fn renew(&self) {
+        {
+            // Nobody panics while holding it.
+            let mut renewed = self.renewed.lock().unwrap_or_else(PoisonError::into_inner);
+            if renewed.is_some_and(|at| at.elapsed() < RENEWAL) {
+                return;
+            }
+            *renewed = Some(Instant::now());
+        }
+        match timeout(LEAVING, self.leave()).await {
+            Ok(Ok(())) => tracing::debug!("the network side left for the credentials as they are by now"),
+            Ok(Err(error)) => tracing::debug!(%error, "the network side was not told to leave"),
+            Err(_) => tracing::debug!("the network side does not leave"),
+        }
     }
 
     /// Has the network side end, so that it is started anew: with the credentials as they are by then.

@@ -1,6 +1,6 @@
 //! Slots that spoil, and bootloaders that cannot be told or lose what they were told.
 
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -83,6 +83,24 @@ async fn p076_a_bit_that_changes_before_it_is_read_back_is_found() {
     assert_eq!(spoilt.load(Ordering::Relaxed), 2, "written again once");
     assert_eq!((device.rom.state().trial, device.rom.state().default), (None, Slot::A), "and never armed");
     assert!(!device.path("reboot-requested").exists());
+    daemon.stop().await;
+}
+
+/// A device may say that it forgot a range, and still have it: what is written anew is written, zeros as well.
+#[tokio::test(start_paused = true)]
+async fn p076_what_is_written_anew_is_not_left_to_the_device_to_forget() {
+    let device = Device::new();
+    let spoilt = device.spoils_before_reading_back(1);
+    let install = device.desired("v2");
+    let zeros = [&fs::read(device.path("v2")).unwrap()[..], &[0; 512 << 10], b"the end"].concat();
+    fs::write(device.path("v2"), &zeros).unwrap();
+    let daemon = device.start();
+    daemon.wish(install).await;
+    device.rebooting().await;
+    assert_eq!(spoilt.load(Ordering::Relaxed), 1);
+    assert!(fs::read(device.path("b")).unwrap().starts_with(&zeros));
+    let slot = fs::metadata(device.path("b")).unwrap();
+    assert!(slot.blocks() * 512 >= slot.len(), "{} of {} bytes", slot.blocks() * 512, slot.len());
     daemon.stop().await;
 }
 

@@ -275,6 +275,42 @@ fn a_patch_without_an_answer_leads_to_the_twin_and_to_the_difference_again() {
     assert!(matches!(bench.events()[..], [HubEvent::ReportDelivered(1)]));
 }
 
+/// Each takes its own time in the hub: a twin that was read before a patch may be told after the patch was taken.
+#[test]
+fn a_twin_that_was_read_before_a_patch_is_not_taken_for_what_came_of_it() {
+    let reported = |status: &str| json!({"firmware": {"fwUpdateStatus": status}});
+    let twin = |status: &str| json!({"desired": {"$version": 1}, "reported": reported(status)});
+    // Who was first on the way out.
+    for is_twin_first in [true, false] {
+        let mut bench = Bench::connected(json!({"$version": 1}), reported("current"));
+        bench.events();
+        let mut requests = Vec::new();
+        for is_twin in [is_twin_first, !is_twin_first] {
+            if is_twin {
+                bench.desire(9, json!({}));
+                requests.push(bench.expect("$iothub/twin/GET/?$rid=").0);
+            } else {
+                bench.report(1, reported("downloading"));
+                requests.push(bench.expect("$iothub/twin/PATCH/properties/reported/?$rid=").0);
+            }
+        }
+        let [asked, patched] = if is_twin_first { [0, 1] } else { [1, 0] }.map(|at| requests[at].clone());
+        bench.answer(204, &format!("{patched}&$version=3"), Value::Null);
+        assert!(matches!(bench.events()[..], [HubEvent::ReportDelivered(1)]));
+        bench.answer(200, &asked, twin("current"));
+        // What the hub holds is asked for, and nothing is said on top of it before that is known.
+        let asked = bench.expect("$iothub/twin/GET/?$rid=").0;
+        bench.report(2, reported("current"));
+        assert!(bench.sent().is_empty() && bench.events().is_empty());
+        bench.answer(200, &asked, twin("downloading"));
+        let (rid, patch) = bench.expect("$iothub/twin/PATCH/properties/reported/?$rid=");
+        assert_eq!(patch, reported("current").to_string());
+        bench.answer(204, &format!("{rid}&$version=4"), Value::Null);
+        assert!(matches!(bench.events()[..], [HubEvent::ReportDelivered(2)]));
+        assert!(bench.sent().is_empty(), "and that is all");
+    }
+}
+
 #[test]
 fn methods_are_handed_on_answered_once_and_only_on_their_own_link() {
     let mut bench = Bench::connected(json!({}), json!({}));

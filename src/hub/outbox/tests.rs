@@ -21,6 +21,12 @@ fn want(outbox: &mut Outbox, generation: u64, full: Value, urgent: bool) {
     outbox.want(Arc::new(report), if urgent { generation } else { 0 });
 }
 
+/// The hub is asked what it holds, and says so.
+fn learn(outbox: &mut Outbox, reported: Object) {
+    outbox.asked();
+    outbox.learn(reported);
+}
+
 fn next(outbox: &mut Outbox, now: Instant, rid: &str) -> Option<Next> {
     outbox.next(now, INTERVAL, false, ANSWER, || rid.to_owned())
 }
@@ -34,7 +40,7 @@ fn one_patch_at_a_time_the_newest_wins_and_only_its_own_answer_counts() {
     let (mut outbox, now) = (outbox(), Instant::now());
     want(&mut outbox, 1, json!({"firmware": {"s": "a", "n": 1}}), true);
     assert_eq!(next(&mut outbox, now, "1"), None, "what the hub holds is not known yet");
-    outbox.learn(object(json!({"firmware": {"s": "x", "old": 1}, "stranger": 1})));
+    learn(&mut outbox, object(json!({"firmware": {"s": "x", "old": 1}, "stranger": 1})));
     assert_eq!(next(&mut outbox, now, "1"), sent("1", json!({"firmware": {"s": "a", "n": 1, "old": null}})));
     want(&mut outbox, 2, json!({"firmware": {"s": "b", "n": 1}}), true);
     want(&mut outbox, 3, json!({"firmware": {"s": "c", "n": 1}}), true);
@@ -50,7 +56,7 @@ fn one_patch_at_a_time_the_newest_wins_and_only_its_own_answer_counts() {
 #[test]
 fn what_is_not_urgent_waits_for_the_interval_and_urgency_is_not_lost_by_coalescing() {
     let (mut outbox, now) = (outbox(), Instant::now());
-    outbox.learn(Object::new());
+    learn(&mut outbox, Object::new());
     want(&mut outbox, 1, json!({"a": 1}), false);
     assert!(next(&mut outbox, now, "1").is_some(), "nothing was sent before");
     outbox.answer("1", 204, now, 0);
@@ -72,12 +78,12 @@ fn what_is_not_urgent_waits_for_the_interval_and_urgency_is_not_lost_by_coalesci
 #[test]
 fn after_a_new_connection_equal_state_costs_nothing_and_is_not_told_twice() {
     let (mut outbox, now) = (outbox(), Instant::now());
-    outbox.learn(Object::new());
+    learn(&mut outbox, Object::new());
     want(&mut outbox, 1, json!({"a": 1}), true);
     next(&mut outbox, now, "1");
     outbox.lost();
     assert_eq!(next(&mut outbox, now, "2"), None);
-    outbox.learn(object(json!({"a": 1})));
+    learn(&mut outbox, object(json!({"a": 1})));
     assert_eq!(
         next(&mut outbox, now, "2"),
         Some(Next::Delivered(1)),
@@ -85,11 +91,11 @@ fn after_a_new_connection_equal_state_costs_nothing_and_is_not_told_twice() {
     );
     assert_eq!(next(&mut outbox, now, "2"), None);
     outbox.lost();
-    outbox.learn(object(json!({"a": 1})));
+    learn(&mut outbox, object(json!({"a": 1})));
     assert_eq!(next(&mut outbox, now, "2"), None);
     assert!(outbox.is_settled(1));
     outbox.lost();
-    outbox.learn(Object::new());
+    learn(&mut outbox, Object::new());
     assert_eq!(
         outbox.next(now, INTERVAL, true, ANSWER, || "3".to_owned()),
         sent("3", json!({"a": 1})),
@@ -100,7 +106,7 @@ fn after_a_new_connection_equal_state_costs_nothing_and_is_not_told_twice() {
 #[test]
 fn no_answer_puts_what_the_hub_holds_in_doubt() {
     let (mut outbox, now) = (outbox(), Instant::now());
-    outbox.learn(object(json!({"a": 1})));
+    learn(&mut outbox, object(json!({"a": 1})));
     want(&mut outbox, 1, json!({"a": 2}), true);
     next(&mut outbox, now, "1");
     want(&mut outbox, 2, json!({"a": 1}), true);
@@ -110,14 +116,14 @@ fn no_answer_puts_what_the_hub_holds_in_doubt() {
     let later = now + ANSWER;
     assert_eq!(next(&mut outbox, later, "2"), None, "a difference to the old base would be empty and wrong");
     assert_eq!(outbox.answer("1", 204, later, 0), Answered::NotOurs, "too late to count");
-    outbox.learn(object(json!({"a": 2})));
+    learn(&mut outbox, object(json!({"a": 2})));
     assert_eq!(next(&mut outbox, later, "2"), sent("2", json!({"a": 1})));
 }
 
 #[test]
 fn a_refused_document_shrinks_once_and_then_rests() {
     let (mut outbox, now) = (outbox(), Instant::now());
-    outbox.learn(Object::new());
+    learn(&mut outbox, Object::new());
     let report = Report {
         generation: 1,
         full: object(json!({"a": "long"})),
@@ -139,7 +145,7 @@ fn a_refused_document_shrinks_once_and_then_rests() {
 #[test]
 fn a_smaller_form_that_is_taken_is_delivery() {
     let (mut outbox, now) = (outbox(), Instant::now());
-    outbox.learn(Object::new());
+    learn(&mut outbox, Object::new());
     let full = object(json!({"a": 1, "detail": "long"}));
     let report = Report { generation: 1, full, minimal: Some(object(json!({"a": 1}))), urgent: true };
     outbox.want(Arc::new(report), 1);
@@ -161,12 +167,12 @@ fn throttling_and_faults_of_the_hub_wait_longer_and_longer() {
     ] {
         let (mut outbox, mut now) = (outbox(), Instant::now());
         want(&mut outbox, 1, json!({"a": 1}), true);
-        outbox.learn(Object::new());
+        learn(&mut outbox, Object::new());
         for wait in waits {
             assert!(next(&mut outbox, now, "1").is_some());
             assert_eq!(outbox.answer("1", status, now, MAX), Answered::Again { ask });
             assert_eq!(outbox.known.is_none(), ask, "in doubt after {status}");
-            outbox.learn(Object::new());
+            learn(&mut outbox, Object::new());
             assert_eq!(next(&mut outbox, now, "1"), None);
             let due = outbox.due(now, INTERVAL, true).unwrap();
             assert!(((due - now).as_secs_f64() - wait).abs() < 0.001, "{status}: {:?}", due - now);
@@ -177,7 +183,7 @@ fn throttling_and_faults_of_the_hub_wait_longer_and_longer() {
         want(&mut outbox, 2, json!({"a": 2}), true);
         next(&mut outbox, now, "1");
         outbox.answer("1", status, now, MAX);
-        outbox.learn(object(json!({"a": 1})));
+        learn(&mut outbox, object(json!({"a": 1})));
         let due = outbox.due(now, INTERVAL, true).unwrap();
         assert!((due - now).as_secs_f64() <= waits[0], "a success begins anew");
     }
@@ -189,7 +195,7 @@ fn a_hub_that_never_answers_is_told_less_and_less_often() {
     let (mut outbox, mut now) = (outbox(), Instant::now());
     let begun = now;
     want(&mut outbox, 1, json!({"a": 1}), true);
-    outbox.learn(Object::new());
+    learn(&mut outbox, Object::new());
     let mut sent = Vec::new();
     while now - begun < Duration::from_secs(3600) {
         if next(&mut outbox, now, "1").is_some() {
@@ -197,7 +203,7 @@ fn a_hub_that_never_answers_is_told_less_and_less_often() {
         }
         now = outbox.due(now, INTERVAL, false).unwrap();
         if outbox.is_overdue(now, MAX) {
-            outbox.learn(Object::new());
+            learn(&mut outbox, Object::new());
         }
     }
     assert!(sent.len() < 20, "{sent:?}");
@@ -206,7 +212,7 @@ fn a_hub_that_never_answers_is_told_less_and_less_often() {
 #[test]
 fn a_document_that_breaks_the_hubs_limits_is_cut_before_it_is_sent() {
     let (mut outbox, now) = (outbox(), Instant::now());
-    outbox.learn(Object::new());
+    learn(&mut outbox, Object::new());
     let mut deep = json!(1);
     for _ in 0..50 {
         deep = json!({ "a": deep });

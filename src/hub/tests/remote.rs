@@ -193,17 +193,96 @@ async fn a_network_side_that_lies_costs_a_connection() {
             assert!(matches!(lost, Lost::Apart(_)), "{number}: {lost:?}");
         }
     }
+    // Numbers that no hub says, and no clock can count to: how a failed attempt ends, and what is to be remembered.
+    let most = u32::MAX;
+    let memory = memory.replace('0', &most.to_string());
+    for (number, why) in [
+        r#"{"Refused":255}"#.to_owned(),
+        format!(r#"{{"Contested":{{"device":"d","times":{most}}}}}"#),
+        format!(
+            r#"{{"Provisioning":{{"detail":"x","retry_after":{{"secs":{},"nanos":999999999}}}}}}"#,
+            u64::MAX
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let said = format!(r#"{{"outcome":{{"Err":{why}}},{introduction},{memory}}}"#);
+        let lost = lost_when_told(said).await;
+        assert_eq!(serde_json::to_string(&lost).unwrap(), why, "{number}");
+    }
+    // And how long a link lives. Whatever it says, it is one: what comes on it is read.
+    for (seconds, nanos) in [(0, 0), (0, 1), (1, 0), (u64::MAX, 0), (u64::MAX, 999_999_999), (1 << 62, 0)] {
+        let lives = format!(r#"{{"secs":{seconds},"nanos":{nanos}}}"#);
+        let said = format!(r#"{{"outcome":{{"Ok":{lives}}},{introduction},{memory}}}"#);
+        let lost = lost_when_told(said).await;
+        assert!(matches!(lost, Lost::Malformed(_)), "{lives}: {lost:?}");
+    }
+    let too_long = format!(r#"{{"secs":{},"nanos":{most}}}"#, u64::MAX);
+    let said = format!(r#"{{"outcome":{{"Ok":{too_long}}},{introduction},{memory}}}"#);
+    assert!(matches!(lost_when_told(said).await, Lost::Apart(_)));
     // What may not be on an MQTT connection is the hub's fault, as far as one can tell.
-    let said = opened.clone();
+    assert!(matches!(lost_when_told(opened).await, Lost::Malformed(_)));
+}
+
+/// What becomes of a link of which a device is told this, and which then carries what may not be on one.
+async fn lost_when_told(opened: String) -> Lost {
     let apart = Apart::liar(move |mut frames, _| {
-        let said = said.clone();
+        let said = opened.clone();
         async move {
             frames.send(Kind::Opened, said.as_bytes()).await.unwrap();
-            frames.send(Kind::Bytes, b"\xf0\0").await.unwrap();
+            // The device side may have gone by now.
+            let _ = frames.send(Kind::Bytes, b"\xf0\0").await;
             frames.gone().await;
         }
     });
-    assert!(matches!(apart.device().lost().await, Lost::Malformed(_)));
+    apart.device().lost().await
+}
+
+/// It has the keys as they were when it began, and a download may keep it for hours. Once in a while it has to begin anew,
+/// and no more often: the download is broken off by it.
+#[tokio::test]
+async fn a_network_side_whose_credentials_are_refused_is_had_to_leave_once() {
+    let words = || "x".to_owned();
+    for (why, leaves) in [
+        (Lost::Refused(5), 1),
+        (Lost::Refused(3), 0),
+        (Lost::Proxy { detail: words(), refused: true }, 1),
+        (Lost::Proxy { detail: words(), refused: false }, 0),
+        (Lost::Credential(words()), 1),
+        (Lost::Unprovisioned { wanted: words() }, 1),
+        (Lost::Provisioning { detail: words(), retry_after: None }, 1),
+        (Lost::Closed, 0),
+        (Lost::Unreachable { host: words(), detail: words() }, 0),
+    ] {
+        let (asking, left) = <(Arc<AtomicU64>, Arc<AtomicU64>)>::default();
+        let (counted, said) = (left.clone(), why.clone());
+        let apart = Apart::new(move |stream| {
+            let (asking, left, said) = (asking.clone(), counted.clone(), said.clone());
+            async move {
+                let Ok((mut frames, _)) = wire::accept(stream).await else { return };
+                let Ok((kind, body)) = frames.receive(&[Kind::Open, Kind::Leave]).await else { return };
+                if kind == Kind::Leave {
+                    // Whoever hangs up first has it end by itself, and then another one be started to be told this.
+                    assert_eq!(asking.load(Ordering::Relaxed), 1);
+                    left.fetch_add(1, Ordering::Relaxed);
+                    return;
+                }
+                let ask: Ask = serde_json::from_slice(&body).unwrap();
+                let introduction = Introduction::default();
+                asking.fetch_add(1, Ordering::Relaxed);
+                let answer = Answer { outcome: Err(said), introduction, memory: ask.memory };
+                let _ = frames.say(Kind::Opened, &answer).await;
+                frames.gone().await;
+                asking.fetch_sub(1, Ordering::Relaxed);
+            }
+        });
+        let mut device = apart.device();
+        for _ in 0..5 {
+            assert_eq!(device.lost().await, why);
+        }
+        assert_eq!(left.load(Ordering::Relaxed), leaves, "{why:?}");
+    }
 }
 
 #[tokio::test]

@@ -151,6 +151,7 @@ impl Install<'_, '_> {
         self.reader.expect(plan.data.clone());
         let parts =
             Parts { table, payload: &payload, layout: &layout, seeds: &seeds, booted: self.signed.seed };
+        journal.claim(&self.reader.source);
         let patch = Patch::new(target, payload.size);
         let restore = Restore::new(self.fetch, parts, plan, &mut self.reader, patch);
         restore.run(journal).map_err(|error| self.over(error, cost, layout.data.start))?;

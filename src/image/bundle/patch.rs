@@ -119,7 +119,7 @@ impl<'a> Patch<'a> {
             return Ok(());
         }
         let at = self.open_at + block.len() as u64;
-        let missing = (BLOCK - block.len()).min(self.size.saturating_sub(at) as usize);
+        let missing = self.size.saturating_sub(at).min((BLOCK - block.len()) as u64) as usize;
         let kept = block.len();
         block.resize(kept + missing, 0);
         read_exactly(self.target, at, &mut block[kept..])?;

@@ -53,7 +53,9 @@ pub(in crate::image) struct Http<'a> {
     cap: u64,
     /// The farthest byte ever reached; below it, bytes are fetched again.
     farthest: u64,
-    /// Where `farthest` was when the connection began.
+    /// The farthest byte reached of the file as it is now.
+    reached: u64,
+    /// Where `reached` was when the connection began.
     began_at: u64,
     /// Connections in a row that got no further.
     barren: u32,
@@ -90,6 +92,7 @@ impl<'a> Http<'a> {
             getter: None,
             cap: settings.data_cap,
             farthest: start.offset,
+            reached: start.offset,
             began_at: start.offset,
             barren: 0,
             changes: start.changes,
@@ -247,6 +250,7 @@ impl<'a> Http<'a> {
         self.offset += len;
         self.tally += len;
         self.farthest = self.farthest.max(self.offset);
+        self.reached = self.reached.max(self.offset);
         self.fetch.progress.note(|now| {
             now.fetched += len;
             now.fetched_twice += again;

@@ -70,7 +70,13 @@ impl Asker {
         };
         let (frames, kind, body) = asked.await.map_err(apart)?;
         if kind == Kind::Failed {
-            return Err(fault(&body));
+            let fault = fault(&body);
+            if matches!(fault, Fault::Proxy(_)) {
+                // It is not the line that is at fault but what is shown to the proxy.
+                self.side.renew().await;
+            }
+            drop(frames);
+            return Err(fault);
         }
         let head: Option<Head> = serde_json::from_slice(&body).ok();
         let head = head.and_then(|head| {

@@ -180,6 +180,32 @@ fn p058_a_file_that_changes_is_begun_again_once() {
     assert_eq!(bench.fails().0, Failure::DownloadContentChanged);
 }
 
+/// How far the old file had come says nothing of the new one.
+#[test]
+fn p058_a_file_that_changes_late_is_fetched_over_a_bad_line_all_the_same() {
+    let (mut bench, old) = bench();
+    let new: Vec<u8> = old.iter().map(|byte| byte ^ 0x55).collect();
+    bench.artifact.sha256 = Some(Sha256::of(&new));
+    bench.server.replace_after(1, new.clone(), "\"two\"");
+    bench.server.then(Script::Cut(900_000));
+    // More often than connections may get no further.
+    for _ in 0..8 {
+        bench.server.then(Script::Cut(50_000));
+    }
+    let seen = bench.succeeds(&new);
+    assert_eq!((seen.connections, seen.fetched_twice), (10, 900_000));
+    // What gets no further still ends it.
+    let (mut bench, _) = self::bench();
+    bench.artifact.sha256 = Some(Sha256::of(&new));
+    bench.server.replace_after(1, new, "\"two\"");
+    bench.server.then(Script::Cut(900_000));
+    for _ in 0..40 {
+        bench.server.then(Script::Cut(0));
+    }
+    assert_eq!(bench.fails().0, Failure::DownloadUnreachable);
+    assert_eq!(bench.server.requests(), 5);
+}
+
 #[test]
 fn without_validators_only_a_digest_lets_parts_be_joined() {
     let (bench, image) = bench();

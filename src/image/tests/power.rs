@@ -105,6 +105,78 @@ fn a_checkpoint_is_good_for_its_own_job_alone() {
     assert_eq!(second_range(&bench), None, "another slot");
 }
 
+/// The second of three updates begins, and leaves nothing to go on from: the third, which is the first again, must not
+/// believe that its image is still there.
+#[test]
+fn a_checkpoint_ends_before_what_it_vouches_for_is_overwritten() {
+    let (old, new) = (image(3_000_000), image(3_000_003).iter().map(|byte| byte ^ 0x55).collect::<Vec<_>>());
+    // One block: there is nowhere to go on from.
+    let mut packed = Vec::new();
+    std::io::Read::read_to_end(&mut liblzma::read::XzEncoder::new(&new[..], 0), &mut packed).unwrap();
+    for is_whole in [true, false] {
+        let mut bench = Bench::new(&old, 4 << 20);
+        if is_whole {
+            bench.succeeds(&old);
+        } else {
+            bench.server.then(Script::Cut(old.len() / 2)).then(Script::Status(403, ""));
+            assert_eq!(bench.fails().0, Failure::DownloadHttpStatus);
+        }
+        let first = bench.artifact.clone();
+        bench.artifact.location = Location::Url(bench.server.url("/other.xz").parse().unwrap());
+        (bench.artifact.sha256, bench.artifact.size) = (Some(Sha256::of(&packed)), None);
+        bench.update = "two".into();
+        // While nothing comes of it, what is there stays good.
+        let kept = bench.checkpoint().load();
+        bench.server.then(Script::Status(403, ""));
+        assert_eq!(bench.fails().0, Failure::DownloadHttpStatus);
+        assert_eq!(bench.checkpoint().load(), kept);
+        bench.server.replace(packed.clone(), "\"two\"");
+        let before = bench.disk.durable();
+        assert!(!run_until(&bench, 2, 3));
+        assert!(bench.disk.durable() != before, "some of it has arrived");
+        (bench.artifact, bench.update) = (first, "three".into());
+        bench.server.replace(old.clone(), "\"one\"");
+        bench.succeeds(&old);
+    }
+}
+
+/// How long an update took and what it went through is not held against the next one for the same file.
+#[test]
+fn a_checkpoint_is_good_for_another_update_and_its_troubles_are_not() {
+    let old = image(3_000_000);
+    let new: Vec<u8> = old.iter().map(|byte| byte ^ 0x33).collect();
+    for (good, bad, failure) in [
+        ("\"spent_s\":0,", "\"spent_s\":99999999,", Failure::DownloadUnreachable),
+        ("\"changes\":0,", "\"changes\":1,", Failure::DownloadContentChanged),
+    ] {
+        for update in ["one", "two"] {
+            let mut bench = Bench::new(&old, 4 << 20);
+            let is_change = failure == Failure::DownloadContentChanged;
+            if is_change {
+                bench.artifact.sha256 = None;
+            }
+            bench.server.then(Script::Cut(old.len() / 2)).then(Script::Status(403, ""));
+            assert_eq!(bench.fails().0, Failure::DownloadHttpStatus);
+            let crate::durable::Loaded::Found { payload, .. } = bench.checkpoint().load() else {
+                panic!("no checkpoint")
+            };
+            let text = String::from_utf8(payload).unwrap().replace(good, bad);
+            assert!(text.contains(bad), "{text}");
+            bench.checkpoint().save(text.as_bytes()).unwrap();
+            bench.update = update.into();
+            if is_change {
+                bench.server.replace(new.clone(), "\"two\"");
+            }
+            bench.server.then(Script::Cut(100_000));
+            match update {
+                "one" => assert_eq!(bench.fails().0, failure, "of the same update"),
+                _ => drop(bench.succeeds(if is_change { &new } else { &old })),
+            }
+            assert!(bench.server.log()[2].range().is_some(), "it goes on where it was");
+        }
+    }
+}
+
 #[test]
 fn a_checkpoint_of_nonsense_is_none() {
     let image = image(300_000);

@@ -164,6 +164,35 @@ fn a_network_side_that_dies_costs_a_connection() {
     assert_eq!(bench.server.log()[1].range(), Some(400_000));
 }
 
+/// The network side has the proxy's password as it was when it began, and the link to the hub may keep it for ever.
+#[test]
+fn a_network_side_whose_password_the_proxy_does_not_take_is_had_to_leave() {
+    let (mut bench, image) = bench();
+    let (runtime, direct, left) = (bench.server.runtime(), bench.direct.clone(), Arc::new(AtomicU32::new(0)));
+    let counted = left.clone();
+    let apart = Apart::new(&runtime, move |stream| {
+        let (direct, left) = (direct.clone(), counted.clone());
+        async move {
+            let Ok((mut frames, _)) = wire::accept(stream).await else { return };
+            let Ok((kind, asked)) = frames.receive(&[Kind::Get, Kind::Leave]).await else { return };
+            if kind == Kind::Leave {
+                left.fetch_add(1, Ordering::Relaxed);
+            } else if left.load(Ordering::Relaxed) > 0 {
+                let _ = serve(frames, &asked, Ok(direct)).await;
+            } else {
+                frames
+                    .send(Kind::Failed, br#"{"Proxy":"the proxy wants another password (407)"}"#)
+                    .await
+                    .unwrap();
+                frames.gone().await;
+            }
+        }
+    });
+    bench.net = apart.net(runtime);
+    let seen = bench.succeeds(&image);
+    assert_eq!((seen.connections, left.load(Ordering::Relaxed)), (2, 1));
+}
+
 /// Whatever it says, it is an attempt that failed; and once it is honest, the download goes on.
 #[test]
 fn a_network_side_that_lies_delays_and_nothing_else() {

@@ -21,7 +21,7 @@ impl Http<'_> {
             }
             self.is_patchwork = true;
         }
-        self.began_at = self.farthest;
+        self.began_at = self.reached;
         self.fetch.progress.note(|now| now.connections += 1);
         let mut url = self.url.clone();
         let mut been = vec![url.clone()];
@@ -127,6 +127,8 @@ impl Http<'_> {
             self.body = None;
             return Err(Error::ContentChanged(why));
         }
+        // Of this one nothing is here yet: a connection that ends before the old one's farthest byte got further.
+        (self.reached, self.began_at) = (0, 0);
         self.start_over(why, file)
     }
 
@@ -147,7 +149,7 @@ impl Http<'_> {
             // The next connection begins with the first byte again.
             self.offset = 0;
         }
-        let got_further = self.farthest >= self.began_at + PROGRESS;
+        let got_further = self.reached >= self.began_at + PROGRESS;
         let was_slow = matches!(error, Error::TooSlow { .. });
         self.barren = if got_further && !was_slow { 0 } else { self.barren + 1 };
         let settings = self.fetch.settings;

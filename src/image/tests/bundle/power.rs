@@ -75,6 +75,26 @@ fn a_power_cut_at_every_write_of_a_small_image() {
     }
 }
 
+/// Another bundle is begun, all of which is in the slot that runs, so nothing is fetched and no checkpoint is due.
+#[test]
+fn a_checkpoint_ends_before_what_it_vouches_for_is_overwritten() {
+    let (first, other, maker) = (image(3_000_000), edit(&image(3_000_000), 60), Maker::new());
+    let mut bench = rig_by(&maker, &other, &first);
+    let file = bench.server.file();
+    bench.artifact.sha256 = Some(Sha256::of(&file[..sections(&file).table]));
+    bench.succeeds(&first);
+    let artifact = bench.artifact.clone();
+    bench.artifact.location = Location::Url(bench.server.url("/fw-3.twb").parse().unwrap());
+    (bench.artifact.sha256, bench.update) = (None, "two".into());
+    bench.server.replace(maker.make(&other), "\"two\"");
+    let before = bench.disk.durable();
+    assert!(!run_until(&bench, 20, 1));
+    assert!(bench.disk.durable() != before, "some of it has arrived");
+    (bench.artifact, bench.update) = (artifact, "three".into());
+    bench.server.replace(file, "\"one\"");
+    bench.succeeds(&first);
+}
+
 /// The state directory has lost all it knew; the slot itself knows.
 #[test]
 fn without_a_checkpoint_nothing_more_is_fetched_either() {
