@@ -76,6 +76,8 @@ fn the_edison_s_and_systemd_boot_s_files_are_understood() {
         let options = text(&format!("systemd-boot/loader/entries/{entry}"));
         assert!(options.contains(&format!("/slot-{slot}/vmlinuz\n")));
         assert!(options.contains(&format!("root=PARTLABEL=rootfs-{slot} ")));
+        // Without it a kernel that finds no init takes /bin/sh, and stays there.
+        assert!(options.contains(" init=/sbin/init "), "{options}");
     }
 }
 
@@ -105,6 +107,10 @@ fn the_new_kernel_is_copied_out_of_its_slot_and_may_be_copied_twice() {
         output.expect("it can be run")
     };
     assert!(!run("b").status.success(), "there is no kernel in the slot");
+    // What a run left that was cut short, and what one leaves that fails, takes nobody's room.
+    fs::write(path("esp/slot-b/vmlinuz.new"), "half").expect("written");
+    assert!(!run("b").status.success(), "there is still none");
+    assert_eq!(fs::read_dir(path("esp/slot-b")).expect("a directory").count(), 0);
     for version in ["new", "newer"] {
         fs::write(path("image/vmlinuz"), version).expect("written");
         fs::write(path("image/initrd.img"), "initrd").expect("written");
