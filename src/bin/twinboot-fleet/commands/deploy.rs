@@ -9,7 +9,7 @@ use super::wish::Wish;
 use crate::arguments::{Deploy, Resume, Rollouts, Size, Watching};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::hub::Hub;
-use crate::rollout::{Rollout, State, change, check_id, foreign, glance, gone, lead, mark};
+use crate::rollout::{Rollout, State, change, check_id, foreign, glance, gone, lead, mark, nonce};
 use crate::show::{Table, clean, say};
 
 /// Makes a roll-out and leads it.
@@ -64,6 +64,7 @@ fn plan(wanted: &Deploy, wish: &Wish) -> Outcome<Rollout> {
         enough: wanted.enough,
         state: State::Running,
         why: None,
+        nonce: nonce()?,
     })
 }
 

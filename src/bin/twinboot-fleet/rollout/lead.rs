@@ -163,6 +163,7 @@ mod tests {
             enough: "90%".parse().unwrap(),
             state: State::Running,
             why: None,
+            nonce: String::new(),
         };
         let picture = |total, done, failed| Picture { total, done, failed, ..Picture::default() };
         for (wave, total, done, failed, wanted) in [
