@@ -31,7 +31,11 @@ pub(super) async fn deploy(hub: &Arc<Hub>, wanted: &Deploy) -> Outcome<Exit> {
     ask(&format!("roll out {} to {target}, each of which reboots", wish.version), wanted.yes)?;
     // Marked before there is a configuration: a mark alone does nothing.
     let all = mark(hub, &rollout).await?;
-    hub.make_configuration(&wanted.id, document).await?;
+    hub.make_configuration(&wanted.id, document).await.map_err(|failure| {
+        let remedy =
+            "`twinboot-fleet rollouts` shows whether it was made all the same: then `resume` leads it";
+        if failure.is_passing() { failure.remedy(remedy) } else { failure }
+    })?;
     if !wanted.watching.json {
         say(&format!("{}: {} to {all} devices, {}", rollout.id, wish.version, rollout.wave_words()))?;
     }
