@@ -50,6 +50,16 @@ impl Guard {
     }
 }
 
+/// Looks at a file that somebody else reads for us, such as systemd, which makes a credential of it that only we can reach:
+/// the copy does not show who may read the original. A file that is not there is no fault.
+///
+/// # Errors
+/// If it is not for its owner alone, who is this process's user or root.
+pub fn check(path: &Path, what: &'static str) -> Result<(), Error> {
+    let Ok(metadata) = path.metadata() else { return Ok(()) };
+    guarded(path, what, metadata.mode(), metadata.uid(), rustix::process::geteuid().as_raw())
+}
+
 /// Whether a file of this mode and owner is closed to all but `us` and root.
 fn guarded(path: &Path, what: &'static str, mode: u32, owner: u32, us: u32) -> Result<(), Error> {
     if mode & 0o077 != 0 {
@@ -134,6 +144,10 @@ mod tests {
             let elsewhere = tempfile::tempdir().unwrap();
             assert!(under(elsewhere.path()).read(&path, "a key").is_err());
         }
+        assert!(matches!(check(&path, "a key"), Err(Error::Exposed { mode: 0o610, .. })));
+        mode(0o600);
+        assert!(check(&path, "a key").is_ok() && check(&directory.path().join("none"), "a key").is_ok());
+        mode(0o610);
         let sly = directory.path().join("sub/../secret");
         std::fs::create_dir(directory.path().join("sub")).unwrap();
         assert!(under(&directory.path().join("sub")).read(&sly, "a key").is_err(), "'..' does not help");

@@ -76,6 +76,8 @@ fn the_edison_s_and_systemd_boot_s_files_are_understood() {
         let options = text(&format!("systemd-boot/loader/entries/{entry}"));
         assert!(options.contains(&format!("/slot-{slot}/vmlinuz\n")));
         assert!(options.contains(&format!("root=PARTLABEL=rootfs-{slot} ")));
+        // Without it a kernel that finds no init takes /bin/sh, and stays there.
+        assert!(options.contains(" init=/sbin/init "), "{options}");
     }
 }
 
@@ -105,6 +107,10 @@ fn the_new_kernel_is_copied_out_of_its_slot_and_may_be_copied_twice() {
         output.expect("it can be run")
     };
     assert!(!run("b").status.success(), "there is no kernel in the slot");
+    // What a run left that was cut short, and what one leaves that fails, takes nobody's room.
+    fs::write(path("esp/slot-b/vmlinuz.new"), "half").expect("written");
+    assert!(!run("b").status.success(), "there is still none");
+    assert_eq!(fs::read_dir(path("esp/slot-b")).expect("a directory").count(), 0);
     for version in ["new", "newer"] {
         fs::write(path("image/vmlinuz"), version).expect("written");
         fs::write(path("image/initrd.img"), "initrd").expect("written");
@@ -116,4 +122,56 @@ fn the_new_kernel_is_copied_out_of_its_slot_and_may_be_copied_twice() {
     }
     assert_eq!(fs::read_to_string(path("esp/slot-a/vmlinuz")).expect("there"), "old");
     assert!(!run("../a").status.success());
+}
+
+/// U-Boot's commands, for a shell. Variables are files in `env`.
+const UBOOT: &str = r#"
+setenv() { eval "$1=\$2"; if test -n "$2"; then printf %s "$2" > "env/$1"; else rm -f "env/$1"; fi; }
+setexpr() { setenv "$1" $(($2 - $4)); }
+saveenv() { rm -rf saved; cp -r env saved; }
+load() { echo "$1 $2 $4" >> loaded; }
+booti() { echo "$bootargs" > booted; exit 0; }
+for name in env/*; do eval "${name#env/}=\$(cat "$name")"; done
+"#;
+
+/// A default that was saved would be the environment's from then on, and win over a script that was put right.
+#[test]
+fn the_scripts_for_u_boot_save_none_of_their_defaults() {
+    for (script, more, partition, left) in [
+        ("upgrade-available", "slot=b\nupgrade_available=1\ntrial_is_over=1\n", "2", ""),
+        ("boot-order", "BOOT_ORDER=B A\n", "3", "2"),
+        ("boot-order", "BOOT_ORDER=B A\nkernel=/own\n", "3", "2"),
+        ("boot-order", "BOOT_A_LEFT=0\nBOOT_B_LEFT=0\n", "", "3"),
+    ] {
+        let board = tempfile::tempdir().expect("a temporary directory");
+        let path = |name: &str| board.path().join(name);
+        fs::create_dir(path("env")).expect("created");
+        let variables =
+            format!("fdt_addr=0x1f00\nkernel_addr_r=0x2000\n{}{more}", text(&format!("uboot/{script}.env")));
+        for (name, value) in variables.lines().filter_map(|line| line.split_once('=')) {
+            fs::write(path("env").join(name), value).expect("written");
+        }
+        let names = |directory: &str| -> Vec<String> {
+            let entries = fs::read_dir(path(directory)).expect("a directory");
+            entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("text")).collect()
+        };
+        let before = names("env");
+        let line = format!("{UBOOT}{}", text(&format!("uboot/{script}.cmd")));
+        let output = Command::new("/bin/sh").args(["-c", &line]).current_dir(board.path()).output();
+        let output = output.expect("it can be run");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{script}");
+        let own = ["BOOT_ORDER", "BOOT_A_LEFT", "BOOT_B_LEFT", "slot", "trial_argument"];
+        let saved = names("saved");
+        let strange: Vec<_> =
+            saved.iter().filter(|name| !before.contains(name) && !own.contains(&name.as_str())).collect();
+        assert_eq!(strange, [""; 0], "{script}");
+        // It boots what it would have, all the same; or nothing, where no slot has a boot left.
+        let kernel = if more.contains("/own") { "/own" } else { "/boot/vmlinuz" };
+        let loaded = fs::read_to_string(path("loaded")).unwrap_or_default();
+        let wanted =
+            if partition.is_empty() { String::new() } else { format!("mmc 0:{partition} {kernel}\n") };
+        assert_eq!(loaded, wanted, "{script}");
+        let counted = fs::read_to_string(path("saved/BOOT_B_LEFT")).unwrap_or_default();
+        assert_eq!(counted, left, "{script}");
+    }
 }

@@ -135,6 +135,7 @@ impl Ready {
         lacks.extend(lack);
         lacks.extend(self.other_slot());
         lacks.extend(self.root_keys());
+        lacks.extend(self.open_secret());
         let (hub, session) = self.session(&mut lacks);
         let told = lacks.iter().filter(|lack| lack.teller == Teller::Us);
         let warnings = told.map(|lack| format!("{}: {}", lack.what.what, lack.what.remedy)).collect();
@@ -161,6 +162,20 @@ impl Ready {
         // No keys at all is another device, not a mended one.
         let is_healed = Box::new(move || settings::has_keys(&settings::keyring(&config)));
         Some(Lack { what, teller: Teller::Us, is_healed })
+    }
+
+    /// The network side is given the secrets by systemd, which reads any file: that others can read it as well is seen
+    /// from here alone. The device is not kept from its hub for that, where its owner is told of it.
+    fn open_secret(&self) -> Option<Lack> {
+        // This process itself refuses such a file when it reads it.
+        if !self.reach.is_apart() {
+            return None;
+        }
+        let what = way_out::exposed(&self.config)?.to_string();
+        let remedy = "whoever may have read it can pass for this device until it has another key".to_owned();
+        let config = self.config.clone();
+        let is_healed = Box::new(move || way_out::exposed(&config).is_none());
+        Some(Lack { what: Waiting { what, remedy }, teller: Teller::Us, is_healed })
     }
 
     /// The root keys, or what is wrong with them.

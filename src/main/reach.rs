@@ -36,6 +36,11 @@ impl Reach {
         })
     }
 
+    /// Whether it is another process.
+    pub(crate) fn is_apart(&self) -> bool {
+        matches!(self, Self::Apart(_))
+    }
+
     /// Has the network side end and be started anew, so that credentials are as they are by now.
     pub(crate) async fn refresh(&self) {
         match self {

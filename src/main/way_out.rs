@@ -14,7 +14,7 @@ use twinboot::hub::{self, Access, Lost, Seeker, Source, StringFile, registration
 use twinboot::image::Direct;
 use twinboot::model::Timestamp;
 use twinboot::proxy::Proxy;
-use twinboot::secret::Guard;
+use twinboot::secret::{self, Guard};
 use twinboot::tls::{self, Trust};
 
 /// What time it is for a clock that cannot be right: when our record was last saved, if that is later than the day this
@@ -94,6 +94,20 @@ pub(crate) fn has_identity(config: &Config) -> bool {
     }
 }
 
+/// The first of the files with secrets, wherever `config` has them looked for, that others than their owner can read. For
+/// whoever leaves the reading to the network side: that is given copies, and cannot see it.
+pub(crate) fn exposed(config: &Config) -> Option<secret::Error> {
+    let files = [
+        (Some(&config.hub.connection_string_file), "the connection string"),
+        (config.hub.private_key_file.as_ref(), "a private key"),
+        (Some(&config.provisioning.symmetric_key_file), "a symmetric key"),
+        (config.proxy.credentials_file.as_ref(), "the proxy's password"),
+    ];
+    files.into_iter().filter_map(|(file, what)| Some((file?, what))).find_map(|(file, what)| {
+        config::candidates(file, None).iter().find_map(|path| secret::check(path, what).err())
+    })
+}
+
 fn root(config: &Config) -> &Path {
     config.simulator.root.as_deref().unwrap_or(Path::new("/"))
 }
@@ -145,4 +159,36 @@ fn find(file: &Path) -> PathBuf {
     let mut candidates = config::candidates(file, guard().credentials.as_deref());
     let last = candidates.pop().unwrap_or_else(|| file.to_owned());
     candidates.into_iter().find(|path| is_there(path)).unwrap_or(last)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn an_original_that_others_can_read_is_found_wherever_it_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str| {
+            let path = directory.path().join(name);
+            std::fs::write(&path, "secret").unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+            path
+        };
+        let mut config = Config::default();
+        config.hub.connection_string_file = file("connection-string");
+        config.hub.private_key_file = Some(file("device-key.pem"));
+        config.provisioning.symmetric_key_file = directory.path().join("none");
+        config.proxy.credentials_file = Some(file("proxy-credentials"));
+        assert!(exposed(&config).is_none());
+        for name in ["connection-string", "device-key.pem", "proxy-credentials"] {
+            let path = directory.path().join(name);
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+            let error = exposed(&config).unwrap().to_string();
+            assert!(error.contains(&format!("chmod 600 {}", path.display())), "{error}");
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        }
+    }
 }

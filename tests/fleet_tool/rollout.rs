@@ -224,3 +224,33 @@ fn the_whole_fleet_is_watched_by_its_counts() {
     let last: Value = serde_json::from_str(lines.out.lines().last().unwrap()).unwrap();
     assert_eq!(last["counts"], json!({"current": 198, "downloading": 1, "error": 1}));
 }
+
+#[test]
+fn marks_of_a_roll_out_that_is_gone_put_nobody_into_a_wave() {
+    let (desk, hub) = fleet();
+    let targeted = || hub.configuration("gw-2")["systemMetrics"]["results"]["targetedCount"].clone();
+    desk.good(&deploy("gw-2", &["--waves", "40%,100%", "--yes", "--no-watch"]));
+    assert_eq!(targeted(), 80);
+    desk.good(&["delete", "gw-2"]);
+    // The devices of the larger wave still have its tags, all but the two that are marked anew.
+    desk.good(&deploy("gw-2", &["--waves", "1%,100%", "--yes", "--no-watch"]));
+    assert_eq!(targeted(), 2);
+}
+
+#[test]
+fn a_roll_out_that_goes_by_its_marks_does_not_lose_them_to_another() {
+    let (desk, hub) = fleet();
+    let targeted = |id: &str| hub.configuration(id)["systemMetrics"]["results"]["targetedCount"].clone();
+    desk.good(&deploy("gw-2", &["--waves", "10%,100%", "--yes", "--no-watch"]));
+    let other = deploy("gw-3", &["--waves", "100,100%", "--yes", "--no-watch"]);
+    let ran = desk.run(&other);
+    assert_eq!(ran.status, 1, "{ran:?}");
+    assert!(ran.err.contains("20 of these devices are in a wave of gw-2, which is running"), "{ran:?}");
+    assert_eq!((targeted("gw-2"), hub.configuration("gw-3")), (json!(20), Value::Null));
+    // Without waves nobody is marked; and one that was aborted needs no marks.
+    desk.good(&deploy("gw-4", &["--yes", "--no-watch"]));
+    assert_eq!(targeted("gw-2"), 20);
+    desk.good(&["abort", "gw-2"]);
+    desk.good(&other);
+    assert_eq!(targeted("gw-3"), 100);
+}

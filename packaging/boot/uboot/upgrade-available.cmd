@@ -6,15 +6,6 @@
 # U-Boot itself counts the boots of a trial (CONFIG_BOOTCOUNT_LIMIT, CONFIG_BOOTCOUNT_ENV): while upgrade_available is 1
 # bootcount goes up at each boot, and once it is above bootlimit altbootcmd runs in place of bootcmd.
 
-# -- This board. The environment wins; what it does not say is said here.
-test -n "${boot_device}" || setenv boot_device "mmc 0"
-test -n "${partition_a}" || setenv partition_a 2
-test -n "${partition_b}" || setenv partition_b 3
-test -n "${kernel}" || setenv kernel /boot/vmlinuz
-test -n "${console_arguments}" || setenv console_arguments "console=ttyS0,115200"
-# A device tree that a stage before us made. For one in the slot: `load` it to ${fdt_addr_r}, and hand that over.
-test -n "${device_tree}" || setenv device_tree "${fdt_addr}"
-
 # -- The trial used its boots up: back to the slot before it, for good. A count that is left over from whatever was
 # before (bootcount in a register counts without a trial, too) must not move a slot that is on no trial.
 if test "${trial_is_over}" = 1; then
@@ -27,6 +18,16 @@ if test "${trial_is_over}" = 1; then
         saveenv
     fi
 fi
+
+# -- This board. The environment wins; what it does not say is said here. Nothing may be saved from here on: a default that
+# was saved would win over this script for ever.
+test -n "${boot_device}" || setenv boot_device "mmc 0"
+test -n "${partition_a}" || setenv partition_a 2
+test -n "${partition_b}" || setenv partition_b 3
+test -n "${kernel}" || setenv kernel /boot/vmlinuz
+test -n "${console_arguments}" || setenv console_arguments "console=ttyS0,115200"
+# A device tree that a stage before us made. For one in the slot: `load` it to ${fdt_addr_r}, and hand that over.
+test -n "${device_tree}" || setenv device_tree "${fdt_addr}"
 
 # -- The slot. Also a board whose variable means nothing boots something.
 if test "${slot}" = b; then

@@ -58,6 +58,15 @@ impl Failure {
         Self { exit: Exit::Unreachable, ..Self::failed(text) }
     }
 
+    /// Whether the same may go well later, with nothing changed on this side: the line is down, or the hub has no room or a
+    /// fault of its own. A key that is refused does not get better.
+    pub(crate) fn is_passing(&self) -> bool {
+        match self.status {
+            Some(status) => status == 429 || status >= 500,
+            None => self.exit == Exit::Unreachable,
+        }
+    }
+
     /// What to do about it: which flag or variable to set, if it is one.
     pub(crate) fn remedy(self, remedy: impl Into<String>) -> Self {
         Self { remedy: remedy.into(), ..self }

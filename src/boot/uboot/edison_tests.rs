@@ -119,6 +119,9 @@ fn an_update_and_its_way_back_by_the_shipped_script() {
         let board = Edison::new();
         let mut loader = board.loader(tries);
         assert_eq!(board.boot("0:8"), ("a", false, 1));
+        // By this `twinboot doctor` sees that U-Boot reads what is written.
+        loader.canary().unwrap().write("0123456789ab").unwrap();
+        assert!(board.start("0:8").unwrap().contains(" twinboot.canary=0123456789ab "));
         loader.revert(Slot::A).unwrap();
         loader.arm(&verified(Slot::B)).unwrap();
         // Boots of a trial are counted, and there are as many as were asked for.

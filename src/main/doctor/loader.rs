@@ -39,8 +39,9 @@ pub(super) fn examine(
 }
 
 /// Where the lowest rollback index that is taken is kept, of a device that takes signed bundles: without a copy of it beside
-/// the state directory, whoever empties that can have an old system installed.
-pub(super) fn floor(view: &BootView, has_place: bool) -> Check {
+/// the state directory, whoever empties that can have an old system installed. `told` is what the daemon goes by, if it
+/// was asked.
+pub(super) fn floor(view: &BootView, has_place: bool, told: Option<u64>) -> Check {
     const NAME: &str = "floor";
     match (view.floor, has_place) {
         (Some(floor), _) => Check::ok(
@@ -49,9 +50,24 @@ pub(super) fn floor(view: &BootView, has_place: bool) -> Check {
                 "bundles below the rollback index {floor} are refused; the bootloader's variables say so, too"
             ),
         ),
-        (None, true) => {
-            Check::ok(NAME, "no signed bundle has been committed yet: any rollback index is taken")
-        }
+        (None, true) => match told {
+            Some(0) => {
+                Check::ok(NAME, "no signed bundle has been committed yet: any rollback index is taken")
+            }
+            Some(floor) => {
+                let what = format!(
+                    "bundles below the rollback index {floor} are refused, and the bootloader's variables do not say so: \
+                     it would be forgotten with the state directory"
+                );
+                let remedy = "see that its variables have room, may be written and hold no damaged twinboot_floor; the \
+                              next signed bundle that is committed writes it";
+                Check::warn(NAME, what, remedy)
+            }
+            None => Check::ok(
+                NAME,
+                "the bootloader's variables name no lowest rollback index; the service does not tell whether there is one",
+            ),
+        },
         (None, false) => Check::ok(
             NAME,
             "the lowest rollback index is kept in the state directory alone: this bootloader has no place for it",

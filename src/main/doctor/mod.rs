@@ -57,6 +57,7 @@ pub(crate) fn examine(config: &Config, how: Consultation) -> Vec<Check> {
     let command_line = machine.command_line();
     let slots = SlotMap::new(settings::slots(config));
     let (booted, map) = slots::map(&slots, &settings::root(config));
+    let status = hub::status(&config.control.socket);
     let mut found = inspected(inspect::named(config));
     if map.is_some() {
         let size = |slot| slots::size(&slots.look(slot));
@@ -71,7 +72,8 @@ pub(crate) fn examine(config: &Config, how: Consultation) -> Vec<Check> {
         let is_signed = settings::is_signed(&settings::keyring(config));
         let has_place = matches!(config.boot.loader, Loader::Uboot | Loader::Grub);
         let view = bootloader.view().ok().filter(|_| is_signed);
-        found.extend(view.map(|view| loader::floor(&view, has_place)));
+        let told = status.as_ref().ok().and_then(|status| status["floor"].as_u64());
+        found.extend(view.map(|view| loader::floor(&view, has_place, told)));
         found.extend(loader::examine(bootloader.as_mut(), booted, (&command_line, &host), how.canary));
     }
     if config.boot.loader == Loader::Grub {
@@ -89,7 +91,6 @@ pub(crate) fn examine(config: &Config, how: Consultation) -> Vec<Check> {
     found.push(health(config));
     found.push(version(&host));
     found.push(trust(config));
-    let status = hub::status(&config.control.socket);
     found.push(hub::service(&status));
     found.extend(hub::hub(config, &host, &status));
     one_verdict_each(&mut found);

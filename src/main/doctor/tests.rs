@@ -149,6 +149,24 @@ fn what_runs_should_boot_by_default() {
 }
 
 #[test]
+fn a_floor_that_the_loader_does_not_know_is_not_taken_for_none() {
+    let floor = |known, has_place, told| {
+        let view =
+            BootView { default: Slot::A, trial: None, tries_left: None, floor: known, warnings: Vec::new() };
+        loader::floor(&view, has_place, told)
+    };
+    assert_eq!(level(&floor(Some(7), true, Some(7))), Level::Ok);
+    let none = floor(None, true, Some(0));
+    assert!(none.level == Level::Ok && none.what.contains("any rollback index is taken"), "{}", none.what);
+    let lost = floor(None, true, Some(7));
+    assert!(lost.level == Level::Warn && lost.what.contains("below the rollback index 7"), "{}", lost.what);
+    // Nobody was there to be asked: then nothing is claimed.
+    let unknown = floor(None, true, None);
+    assert!(!unknown.what.contains("is taken"), "{}", unknown.what);
+    assert_eq!(level(&floor(None, false, Some(7))), Level::Ok, "it has no place for it, as is told");
+}
+
+#[test]
 fn a_service_that_empties_the_block_is_seen() {
     assert_eq!(level(&loader::others(true)), Level::Warn);
     assert_eq!(level(&loader::others(false)), Level::Ok);

@@ -1,6 +1,5 @@
 //! Listening, TLS handshakes, and which protocol is spoken where. Not the protocols. Called by `emulator` at start.
 
-use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -108,7 +107,7 @@ impl Server {
     }
 
     /// Devices and the service share the port: they are told apart by the path.
-    async fn answer(self, request: Request<Incoming>, caller: Caller) -> Result<Response<Body>, Infallible> {
+    async fn answer(self, request: Request<Incoming>, caller: Caller) -> io::Result<Response<Body>> {
         if websocket::is_meant(&request) {
             return Ok(websocket::respond(self.shared, request, caller));
         }

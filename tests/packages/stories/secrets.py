@@ -67,7 +67,7 @@ def secrets(lab: Lab) -> None:
 
 @story("credential-elsewhere")
 def credential_elsewhere(lab: Lab) -> None:
-    """A drop-in takes the connection string from another place."""
+    """The connection string lies on the storage that both slots share, or where a drop-in says."""
     with lab.board(lab.installed) as board:
         cloud = lab.new_cloud()
         board.power_on()
@@ -77,6 +77,13 @@ def credential_elsewhere(lab: Lab) -> None:
             "it to say what is missing", "systemctl status twinboot | grep 'Status: .*connection.string'"
         )
         check(not cloud.is_connected(), "it is connected without a connection string")
+        shared = "/var/lib/twinboot/credentials"
+        board.sh(f"install -D -m 600 /srv/factory/identity {shared}/connection-string; systemctl restart twinboot")
+        cloud.wait_connected()
+        board.sh(f"rm -r {shared}; systemctl restart twinboot")
+        board.wait_sh(
+            "it to be missed again", "systemctl status twinboot | grep 'Status: .*connection.string'"
+        )
         board.sh("mkdir -p /etc/systemd/system/twinboot-net.service.d")
         board.write(
             "/etc/systemd/system/twinboot-net.service.d/50-factory.conf",

@@ -34,31 +34,54 @@ pub(super) async fn run(hub: &Arc<Hub>, wanted: &Configure) -> Outcome<Exit> {
     }
     let devices = resolve(hub, &wanted.what.targets).await?;
     let patch = json!({"properties": {"desired": {"twinboot": settings}}});
+    let set = |hub: Arc<Hub>, device: String| {
+        let patch = patch.clone();
+        async move { Ok(version(&hub.merge_twin(&device, patch, "*").await?)) }
+    };
+    // All are told before any is waited for: whoever is silent must not take the others' time.
+    let (mut exit, mut versions) = (Exit::Done, BTreeMap::new());
+    each(hub, &devices, set, |device, outcome| {
+        match outcome {
+            Ok(version) => drop(versions.insert(device, version)),
+            Err(failure) => exit = failed(exit, &device, &failure),
+        }
+        Ok(())
+    })
+    .await?;
+    let told: Vec<_> = devices.into_iter().filter(|device| versions.contains_key(device)).collect();
     let deadline = Instant::now() + wanted.timeout.0;
     let settings = Arc::new(settings);
-    let act = |hub: Arc<Hub>, device: String| {
-        let (patch, settings) = (patch.clone(), Arc::clone(&settings));
-        async move { acknowledged(&hub, &device, patch, &settings, deadline).await }
+    let wait = |hub: Arc<Hub>, device: String| {
+        let (version, settings) = (versions.get(&device).copied().unwrap_or(0), Arc::clone(&settings));
+        async move { acknowledged(&hub, &device, version, &settings, deadline).await }
     };
-    let (mut exit, json_wanted) = (Exit::Done, wanted.what.json);
-    each(hub, &devices, act, |device, outcome| {
+    each(hub, &told, wait, |device, outcome| {
         let words = match outcome {
             Ok(words) => words,
             Err(failure) => {
-                if exit != Exit::Failed {
-                    exit = if failure.exit == Exit::TimedOut { Exit::TimedOut } else { Exit::Failed };
-                }
-                complain(&format!("{}: {}", clean(&device), failure.text), &failure.remedy);
+                exit = failed(exit, &device, &failure);
                 return Ok(());
             }
         };
         if words.values().any(|word| matches!(word, Word::Bad(_))) {
             exit = Exit::Failed;
         }
-        show(&device, &words, json_wanted)
+        show(&device, &words, wanted.what.json)
     })
     .await?;
     Ok(exit)
+}
+
+/// Says that one device does not obey, and gives how it ends in all.
+fn failed(so_far: Exit, device: &str, failure: &Failure) -> Exit {
+    complain(&format!("{}: {}", clean(device), failure.text), &failure.remedy);
+    let is_late = failure.exit == Exit::TimedOut && so_far != Exit::Failed;
+    if is_late { Exit::TimedOut } else { Exit::Failed }
+}
+
+/// That of a twin's desired properties.
+fn version(twin: &Value) -> u64 {
+    twin["properties"]["desired"]["$version"].as_u64().unwrap_or(0)
 }
 
 fn show(device: &str, words: &BTreeMap<String, Word>, json_wanted: bool) -> Outcome {
@@ -82,17 +105,16 @@ fn show(device: &str, words: &BTreeMap<String, Word>, json_wanted: bool) -> Outc
     Ok(())
 }
 
-/// Sets one device's and waits for what it says of this very version.
+/// Waits for what one device says of this version. It is looked at once at least, however late that is.
 async fn acknowledged(
     hub: &Hub,
     device: &str,
-    patch: Value,
+    version: u64,
     settings: &Map<String, Value>,
     deadline: Instant,
 ) -> Outcome<BTreeMap<String, Word>> {
-    let mut twin = hub.merge_twin(device, patch, "*").await?;
-    let version = twin["properties"]["desired"]["$version"].as_u64().unwrap_or(0);
     loop {
+        let twin = hub.twin(device).await?;
         let reported = &twin["properties"]["reported"]["twinboot"];
         let said: BTreeMap<_, _> = settings
             .iter()
@@ -107,7 +129,6 @@ async fn acknowledged(
             return Err(Failure { exit: Exit::TimedOut, ..Failure::failed(text) });
         }
         tokio::time::sleep(PAUSE).await;
-        twin = hub.twin(device).await?;
     }
 }
 

@@ -9,7 +9,7 @@ use super::wish::Wish;
 use crate::arguments::{Deploy, Resume, Rollouts, Size, Watching};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::hub::Hub;
-use crate::rollout::{Rollout, State, change, check_id, foreign, glance, gone, lead, mark};
+use crate::rollout::{Rollout, State, change, check_id, foreign, glance, gone, lead, mark, nonce};
 use crate::show::{Table, clean, say};
 
 /// Makes a roll-out and leads it.
@@ -31,7 +31,11 @@ pub(super) async fn deploy(hub: &Arc<Hub>, wanted: &Deploy) -> Outcome<Exit> {
     ask(&format!("roll out {} to {target}, each of which reboots", wish.version), wanted.yes)?;
     // Marked before there is a configuration: a mark alone does nothing.
     let all = mark(hub, &rollout).await?;
-    hub.make_configuration(&wanted.id, document).await?;
+    hub.make_configuration(&wanted.id, document).await.map_err(|failure| {
+        let remedy =
+            "`twinboot-fleet rollouts` shows whether it was made all the same: then `resume` leads it";
+        if failure.is_passing() { failure.remedy(remedy) } else { failure }
+    })?;
     if !wanted.watching.json {
         say(&format!("{}: {} to {all} devices, {}", rollout.id, wish.version, rollout.wave_words()))?;
     }
@@ -64,6 +68,7 @@ fn plan(wanted: &Deploy, wish: &Wish) -> Outcome<Rollout> {
         enough: wanted.enough,
         state: State::Running,
         why: None,
+        nonce: nonce()?,
     })
 }
 

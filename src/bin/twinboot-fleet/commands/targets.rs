@@ -76,7 +76,7 @@ pub(super) fn ask(what: &str, yes: bool) -> Outcome {
 /// Does something to each device, some at a time, and hands over how each went as it comes.
 ///
 /// # Errors
-/// Those of `ended`, or if a task of ours broke down.
+/// Those of `ended`, if the hub was never reached or lets us do nothing, or if a task of ours broke down.
 pub(crate) async fn each<T, F>(
     hub: &Arc<Hub>,
     devices: &[String],
@@ -98,8 +98,7 @@ where
         }
         match tasks.join_next().await {
             Some(Ok((device, outcome))) => match outcome {
-                // Nothing will go better with the next one.
-                Err(failure) if failure.exit == crate::failure::Exit::Unreachable => return Err(failure),
+                Err(failure) if hub.is_hopeless(&failure) => return Err(failure),
                 Ok(_) | Err(_) => ended(device, outcome)?,
             },
             Some(Err(error)) => return Err(Failure::failed(format!("a fault of this program: {error}"))),

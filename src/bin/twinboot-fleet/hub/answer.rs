@@ -19,6 +19,8 @@ pub(crate) struct Answer {
     /// Null if there is none.
     pub(crate) body: Value,
     headers: HeaderMap,
+    /// Whether it is that to a repetition: what was asked for may have been done before, and that answer been lost.
+    pub(super) is_repeated: bool,
 }
 
 impl Answer {
@@ -44,7 +46,7 @@ impl Answer {
             }
             Err(_) => return Err(Broken::Malformed("no JSON")),
         };
-        Ok(Self { status, body, headers })
+        Ok(Self { status, body, headers, is_repeated: false })
     }
 
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
@@ -86,6 +88,16 @@ impl Answer {
     }
 }
 
+/// Whether what was found has all that was wanted: the hub adds to a document of its own, and null is what is not there.
+pub(super) fn holds(found: &Value, wanted: &Value) -> bool {
+    match wanted {
+        Value::Object(wanted) => wanted.iter().all(|(name, wanted)| holds(&found[name.as_str()], wanted)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            found == wanted
+        }
+    }
+}
+
 /// Why there is no answer, or none that is one.
 #[derive(Debug)]
 pub(super) enum Broken {
@@ -109,6 +121,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_the_hub_adds_is_no_difference_and_what_it_lacks_is() {
+        let found = json!({"id": "x", "labels": {"a": "1", "b": "2"}, "etag": "MQ=="});
+        for (wanted, is_held) in [
+            (json!({"id": "x", "labels": {"a": "1"}}), true),
+            (json!({"id": "x", "gone": null}), true),
+            (json!({"id": "x", "etag": null}), false),
+            (json!({"labels": {"a": "2"}}), false),
+            (json!({"labels": {"a": {"deeper": 1}}}), false),
+            (json!({"more": {}}), true),
+        ] {
+            assert_eq!(holds(&found, &wanted), is_held, "{wanted}");
+        }
+    }
+
+    #[test]
     fn the_reason_is_found_in_every_wrapping() {
         let inner = json!({"errorCode": 404_001, "message": "no such device", "trackingId": "x"});
         for body in [
@@ -123,6 +150,7 @@ mod tests {
             status: 401,
             body: json!({"Message": "bad\u{1b}[2J"}),
             headers: HeaderMap::from_iter([(RETRY_AFTER, "7".parse().expect("a header"))]),
+            is_repeated: false,
         };
         assert_eq!(answer.retry_after(), Some(Duration::from_secs(7)));
         let failure = answer.granted().expect_err("401");

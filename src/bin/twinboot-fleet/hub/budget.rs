@@ -85,9 +85,15 @@ impl Budget {
         self.pace(kind, Pace::taken);
     }
 
-    /// The hub refused one as too many; the moment from which on all may try again.
-    pub(super) fn refused(&self, kind: Kind, retry_after: Option<Duration>) {
-        self.pace(kind, |pace| pace.refused(Instant::now(), retry_after));
+    /// The hub refused one as too many: all wait. How long, if that is news: those that were under way together are
+    /// refused together.
+    pub(super) fn refused(&self, kind: Kind, retry_after: Option<Duration>) -> Option<Duration> {
+        self.pace(kind, |pace| {
+            let now = Instant::now();
+            let is_news = pace.is_open(now);
+            pace.refused(now, retry_after);
+            is_news.then(|| pace.open_from - now)
+        })
     }
 
     fn pace<T>(&self, kind: Kind, act: impl FnOnce(&mut Pace) -> T) -> T {
@@ -206,5 +212,15 @@ mod tests {
         };
         let (waited, ()) = tokio::join!(waits, other);
         assert!(waited >= 5 * SECOND + SECOND / 2, "{waited:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_that_is_refused_is_news_once() {
+        let budget = Budget::default();
+        assert_eq!(budget.refused(Kind::Query, Some(60 * SECOND)), Some(60 * SECOND));
+        assert_eq!(budget.refused(Kind::Query, Some(60 * SECOND)), None);
+        assert_eq!(budget.refused(Kind::Job, Some(SECOND)), Some(SECOND), "another kind");
+        tokio::time::advance(61 * SECOND).await;
+        assert_eq!(budget.refused(Kind::Query, Some(30 * SECOND)), Some(30 * SECOND));
     }
 }

@@ -1,6 +1,6 @@
 //! Automatic device configurations.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use twinboot::hub::sas::percent_encoded;
 
@@ -43,7 +43,8 @@ impl Hub {
     /// # Errors
     /// If it is, or something in it cannot be.
     pub(crate) async fn make_configuration(&self, id: &str, document: Value) -> Outcome<Value> {
-        self.get(&Call::new(Method::PUT, Kind::Configuration, path(id)).body(document)).await
+        let call = Call::new(Method::PUT, Kind::Configuration, path(id)).body(document.clone());
+        self.put(&call, &document).await
     }
 
     /// Changes one that has not changed since it was read: `document` has its etag.
@@ -52,8 +53,15 @@ impl Hub {
     /// If it has changed, or something in it cannot be.
     pub(crate) async fn change_configuration(&self, id: &str, document: Value) -> Outcome<Value> {
         let etag = format!("\"{}\"", document["etag"].as_str().unwrap_or_default());
-        let call = Call::new(Method::PUT, Kind::Configuration, path(id)).header("if-match", etag);
-        self.get(&call.body(document)).await
+        // The rest of it the hub counts by itself, or never changes.
+        let wanted = json!({
+            "labels": document["labels"],
+            "targetCondition": document["targetCondition"],
+            "priority": document["priority"],
+        });
+        let call =
+            Call::new(Method::PUT, Kind::Configuration, path(id)).header("if-match", etag).body(document);
+        self.put(&call, &wanted).await
     }
 
     /// Deletes one.
@@ -61,8 +69,7 @@ impl Hub {
     /// # Errors
     /// If there is none.
     pub(crate) async fn delete_configuration(&self, id: &str) -> Outcome {
-        let call = Call::new(Method::DELETE, Kind::Configuration, path(id)).header("if-match", "*");
-        self.get(&call).await.map(|_| ())
+        self.delete(Call::new(Method::DELETE, Kind::Configuration, path(id))).await
     }
 }
 

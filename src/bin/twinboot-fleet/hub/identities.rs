@@ -1,5 +1,7 @@
 //! Identities of devices.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
@@ -14,9 +16,11 @@ impl Hub {
     /// # Errors
     /// If there is one by this id, or it cannot be one.
     pub(crate) async fn make_device(&self, device: &str) -> Outcome<Value> {
-        let keys = json!({"primaryKey": "", "secondaryKey": ""});
+        // Ours and not the hub's, so that a device which we made is told from one that somebody else did.
+        let keys = json!({"primaryKey": key()?, "secondaryKey": key()?});
         let body = json!({"deviceId": device, "authentication": {"type": "sas", "symmetricKey": keys}});
-        self.get(&Call::new(Method::PUT, Kind::Registry, path(device)).body(body)).await
+        let call = Call::new(Method::PUT, Kind::Registry, path(device)).body(body.clone());
+        self.put(&call, &body).await
     }
 
     /// Deletes one.
@@ -24,8 +28,7 @@ impl Hub {
     /// # Errors
     /// If there is none.
     pub(crate) async fn delete_device(&self, device: &str) -> Outcome {
-        let call = Call::new(Method::DELETE, Kind::Registry, path(device)).header("if-match", "*");
-        self.get(&call).await.map(|_| ())
+        self.delete(Call::new(Method::DELETE, Kind::Registry, path(device))).await
     }
 
     /// A device's own connection string, with its primary key. A port is left out: it is the service's.
@@ -40,6 +43,14 @@ impl Hub {
             key.ok_or_else(|| Failure::failed(format!("{device} has no key: it proves itself otherwise")))?;
         Ok(Zeroizing::new(format!("HostName={};DeviceId={device};SharedAccessKey={key}", self.host)))
     }
+}
+
+/// A new symmetric key, as long as the hub's own.
+fn key() -> Outcome<String> {
+    let mut key = Zeroizing::new([0; 32]);
+    getrandom::fill(key.as_mut_slice())
+        .map_err(|error| Failure::failed(format!("the kernel gives no random numbers: {error}")))?;
+    Ok(STANDARD.encode(key.as_slice()))
 }
 
 fn path(device: &str) -> String {

@@ -13,7 +13,12 @@ impl Hub {
     /// # Errors
     /// If it is, the hub has no room for another, or something in it cannot be.
     pub(crate) async fn schedule(&self, id: &str, document: Value) -> Outcome<Value> {
-        self.get(&Call::new(Method::PUT, Kind::Job, path(id)).body(document)).await
+        let mut wanted = document.clone();
+        if let Some(wanted) = wanted.as_object_mut() {
+            // Which the hub writes in a way of its own.
+            wanted.remove("startTime");
+        }
+        self.put(&Call::new(Method::PUT, Kind::Job, path(id)).body(document), &wanted).await
     }
 
     /// A job; none if there is none by this id.

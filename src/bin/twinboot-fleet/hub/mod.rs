@@ -14,6 +14,7 @@ mod token;
 mod twins;
 
 use std::error::Error as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue};
@@ -23,7 +24,7 @@ use tokio::time::Instant;
 use twinboot::tls;
 
 pub(crate) use answer::Answer;
-use answer::Broken;
+use answer::{Broken, holds};
 pub(crate) use budget::{Budget, Kind};
 pub(crate) use methods::Reply;
 pub(crate) use reqwest::Method;
@@ -31,7 +32,8 @@ pub(crate) use rows::Rows;
 use token::Tokens;
 
 use crate::connection::Connection;
-use crate::failure::{Failure, Outcome};
+use crate::failure::{Exit, Failure, Outcome};
+use crate::show::complain;
 
 const API_VERSION: &str = "2021-04-12";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -42,6 +44,8 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// Between repetitions after a broken connection or a fault of the hub's.
 const MISHAP_PAUSE: Duration = Duration::from_secs(1);
 const MISHAPS: u32 = 4;
+/// A longer wait for the hub to have room is told.
+const LONG: Duration = Duration::from_secs(10);
 
 /// A hub, and who we are to it.
 #[derive(Debug)]
@@ -52,6 +56,8 @@ pub(crate) struct Hub {
     host: String,
     tokens: Tokens,
     budget: Budget,
+    /// A connection has come about: the name, the authority and the network were right.
+    was_reached: AtomicBool,
 }
 
 /// One request.
@@ -127,7 +133,8 @@ impl Hub {
             .map_err(|error| Failure::failed(format!("setting up HTTP: {error}")))?;
         let service = connection.service;
         let (base, host) = (format!("https://{}", service.hub), service.hub.host.clone());
-        Ok(Self { http, base, host, tokens: Tokens::new(service), budget: Budget::default() })
+        let (tokens, budget, was_reached) = (Tokens::new(service), Budget::default(), AtomicBool::new(false));
+        Ok(Self { http, base, host, tokens, budget, was_reached })
     }
 
     /// Asks, and asks again where that is right: while the hub has no room, and after mishaps of the line.
@@ -141,9 +148,18 @@ impl Hub {
             let permit = self.budget.turn(call.kind).await;
             let answer = self.once(call).await;
             drop(permit);
+            let is_reached = match &answer {
+                Ok(_) => true,
+                Err(Broken::Connection(error)) => !error.is_connect(),
+                Err(Broken::Malformed(_)) => false,
+            };
+            self.was_reached.fetch_or(is_reached, Ordering::Relaxed);
             let mishap = match answer {
                 Ok(answer) if answer.status == 429 && begun.elapsed() < PATIENCE => {
-                    self.budget.refused(call.kind, answer.retry_after());
+                    let wait = self.budget.refused(call.kind, answer.retry_after());
+                    if let Some(wait) = wait.filter(|wait| *wait > LONG) {
+                        complain(&format!("the hub is asked too much: waiting {} s", wait.as_secs()), "");
+                    }
                     continue;
                 }
                 Ok(answer)
@@ -151,8 +167,9 @@ impl Hub {
                 {
                     answer.retry_after().unwrap_or(MISHAP_PAUSE * (1 << mishaps))
                 }
-                Ok(answer) => {
+                Ok(mut answer) => {
                     self.budget.taken(call.kind);
+                    answer.is_repeated = mishaps > 0;
                     return Ok(answer);
                 }
                 Err(Broken::Malformed(what)) => {
@@ -161,10 +178,7 @@ impl Hub {
                         self.host
                     )));
                 }
-                // What never worked is told at once: a wrong name or authority does not get better.
-                Err(Broken::Connection(error))
-                    if mishaps >= MISHAPS || !call.repeatable || error.is_connect() =>
-                {
+                Err(Broken::Connection(error)) if mishaps >= MISHAPS || !self.is_worth(&error, call) => {
                     return Err(self.unreachable(&error));
                 }
                 Err(Broken::Connection(_)) => MISHAP_PAUSE * (1 << mishaps),
@@ -174,12 +188,53 @@ impl Hub {
         }
     }
 
+    /// Whether asking again may help, and does no harm. What never worked is told at once: a wrong name or authority does
+    /// not get better. Where no connection came about, the hub has not heard of it.
+    fn is_worth(&self, error: &reqwest::Error, call: &Call) -> bool {
+        if error.is_connect() { self.was_reached.load(Ordering::Relaxed) } else { call.repeatable }
+    }
+
+    /// Whether nothing will go better with the next request than it did with this one.
+    pub(crate) fn is_hopeless(&self, failure: &Failure) -> bool {
+        let was_reached = self.was_reached.load(Ordering::Relaxed);
+        failure.exit == Exit::Unreachable && (failure.status.is_some() || !was_reached)
+    }
+
     /// The body of an answer that grants.
     ///
     /// # Errors
     /// If there is no answer, or it is a refusal.
     pub(crate) async fn get(&self, call: &Call) -> Outcome<Value> {
         self.ask(call).await?.granted()
+    }
+
+    /// The same for what makes or changes something, and cannot be done twice. If it was repeated and the hub says that it
+    /// is there already (409), or is not as it was (412), that may be our own doing, of which the answer was lost: it is
+    /// if what is there now has all that was `wanted`.
+    ///
+    /// # Errors
+    /// If there is no answer, or it is a refusal that is meant.
+    async fn put(&self, call: &Call, wanted: &Value) -> Outcome<Value> {
+        let answer = self.ask(call).await?;
+        if answer.is_repeated && matches!(answer.status, 409 | 412) {
+            let found = self.get(&Call::new(Method::GET, call.kind, call.path.as_str())).await;
+            if let Some(found) = found.ok().filter(|found| holds(found, wanted)) {
+                return Ok(found);
+            }
+        }
+        answer.granted()
+    }
+
+    /// Deletes, whatever it is like by now. If that was repeated, what is not there any more has been deleted.
+    ///
+    /// # Errors
+    /// If there is no answer, or nothing to delete.
+    async fn delete(&self, call: Call) -> Outcome {
+        let answer = self.ask(&call.header("if-match", "*")).await?;
+        if answer.is_repeated && answer.status == 404 {
+            return Ok(());
+        }
+        answer.granted().map(|_| ())
     }
 
     async fn once(&self, call: &Call) -> Result<Answer, Broken> {

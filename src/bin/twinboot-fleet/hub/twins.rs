@@ -22,10 +22,9 @@ impl Hub {
     /// If there is none, it changed in the meantime, or it would break a limit.
     pub(crate) async fn merge_twin(&self, device: &str, patch: Value, etag: &str) -> Outcome<Value> {
         let etag = if etag == "*" { "*".to_owned() } else { format!("\"{etag}\"") };
-        let call =
-            Call::new(Method::PATCH, Kind::TwinWrite, path(device)).body(patch).header("if-match", etag);
-        // The same merge again changes nothing, unless it hangs on the etag.
-        self.get(&call.repeatable()).await
+        let call = Call::new(Method::PATCH, Kind::TwinWrite, path(device)).body(patch.clone());
+        // The same merge again changes nothing; if it hangs on the etag, it is refused.
+        self.put(&call.header("if-match", etag).repeatable(), &patch).await
     }
 }
 

@@ -20,53 +20,134 @@ enum Step {
     End,
 }
 
-/// Leads it until it has ended, has halted, or the time is over.
+/// Leads it until it has ended, has halted, or the time is over. A hub that is away for a while is waited for: a roll-out
+/// that nobody leads is halted by nobody.
 ///
 /// # Errors
-/// If the hub does not answer, or somebody else changed the configuration.
-pub(crate) async fn lead(hub: &Arc<Hub>, mut rollout: Rollout, wanted: &Watching) -> Outcome<Exit> {
-    let mut board = Board::new(wanted.json);
+/// If the hub refuses, nobody reads what is shown, or somebody else changed the configuration.
+pub(crate) async fn lead(hub: &Arc<Hub>, rollout: Rollout, wanted: &Watching) -> Outcome<Exit> {
+    let mut lead = Lead {
+        hub,
+        rollout,
+        next: None,
+        board: Board::new(wanted.json),
+        seen: Picture::default(),
+        alarmed: false,
+    };
     let deadline = Instant::now() + wanted.timeout.0;
-    let mut alarmed = false;
+    let mut is_away = false;
     loop {
-        let picture = look(hub, &rollout).await?;
-        board.show(&picture)?;
-        let step = step(&rollout, &picture);
-        match step {
-            // Seen twice: a device that failed before takes a moment to begin anew, and queries lag.
-            Step::Halt if alarmed => {
-                board.end(&picture)?;
-                return halt(hub, rollout, &picture).await;
+        match lead.turn().await {
+            Ok(Some(exit)) => return Ok(exit),
+            Ok(None) => is_away = false,
+            Err(failure) if failure.is_passing() => {
+                if !std::mem::replace(&mut is_away, true) {
+                    complain(&format!("{}; trying on", failure.text), &failure.remedy);
+                }
             }
-            Step::Halt | Step::Wait => {}
-            Step::NextWave => {
-                let next = Rollout { wave: rollout.wave + 1, ..rollout.clone() };
-                change(hub, &rollout, &next).await?;
-                rollout = next;
-                board.note(&format!("{}: {}", rollout.id, rollout.wave_words()))?;
-            }
-            Step::End => {
-                board.end(&picture)?;
-                return Ok(if picture.failed > 0 { Exit::Failed } else { Exit::Done });
+            Err(failure) => {
+                if !is_taken(&lead.rollout.id, &failure) {
+                    lead.leave();
+                }
+                return Err(failure);
             }
         }
-        alarmed = step == Step::Halt;
         if Instant::now() >= deadline {
-            board.end(&picture)?;
-            complain(&format!("{} goes on, and nobody leads it", rollout.id), "`twinboot-fleet resume` does");
+            lead.leave();
+            lead.board.end(&lead.seen)?;
             return Ok(Exit::TimedOut);
         }
         tokio::time::sleep(wanted.every.0.min(deadline.saturating_duration_since(Instant::now()))).await;
     }
 }
 
-/// How far the devices of the waves so far are, of a roll-out that is still ours to lead.
-pub(crate) async fn look(hub: &Hub, rollout: &Rollout) -> Outcome<Picture> {
-    let (now, picture) = glance(hub, &rollout.id).await?;
-    if (now.wave, now.state) != (rollout.wave, rollout.state) {
-        return Err(somebody_else(&rollout.id));
+/// A roll-out that is led.
+struct Lead<'a> {
+    hub: &'a Hub,
+    rollout: Rollout,
+    /// What it was to become, by a change of which is not known whether it was made: the answer never came.
+    next: Option<Rollout>,
+    board: Board,
+    seen: Picture,
+    /// Too many have failed, as was seen the last time.
+    alarmed: bool,
+}
+
+impl Lead<'_> {
+    /// Looks once and does what follows from it; how it ended, if it has.
+    async fn turn(&mut self) -> Outcome<Option<Exit>> {
+        let (now, picture) = self.look().await?;
+        self.board.show(&picture)?;
+        self.seen = picture.clone();
+        if now.state == State::Halted {
+            return self.halted(&picture).map(Some);
+        }
+        let step = step(&self.rollout, &picture);
+        match step {
+            // Seen twice: a device that failed before takes a moment to begin anew, and queries lag.
+            Step::Halt if self.alarmed => {
+                let Picture { total, failed, .. } = picture;
+                let most = &self.rollout.halt_at;
+                let why = format!("{failed} of {total} devices failed or went back, more than {most}");
+                let halted = Rollout { state: State::Halted, why: Some(why), ..self.rollout.clone() };
+                self.change(halted).await?;
+                return self.halted(&picture).map(Some);
+            }
+            Step::Halt | Step::Wait => {}
+            Step::NextWave => {
+                let next = Rollout { wave: self.rollout.wave + 1, ..self.rollout.clone() };
+                self.change(next).await?;
+                self.board.note(&format!("{}: {}", self.rollout.id, self.rollout.wave_words()))?;
+            }
+            Step::End => {
+                self.board.end(&picture)?;
+                return Ok(Some(if picture.failed > 0 { Exit::Failed } else { Exit::Done }));
+            }
+        }
+        self.alarmed = step == Step::Halt;
+        Ok(None)
     }
-    Ok(picture)
+
+    /// Where it stands and how far the devices of its waves so far are, as long as it is ours to lead.
+    async fn look(&mut self) -> Outcome<(Rollout, Picture)> {
+        let (now, picture) = glance(self.hub, &self.rollout.id).await?;
+        let stands = |rollout: &Rollout| (now.wave, now.state) == (rollout.wave, rollout.state);
+        match self.next.take() {
+            // Our own change was made after all.
+            Some(next) if stands(&next) => self.rollout = next,
+            Some(_) | None => {}
+        }
+        if !stands(&self.rollout) {
+            return Err(somebody_else(&self.rollout.id));
+        }
+        Ok((now, picture))
+    }
+
+    async fn change(&mut self, to: Rollout) -> Outcome {
+        let changed = change(self.hub, &self.rollout, &to).await;
+        match changed {
+            Ok(()) => self.rollout = to,
+            Err(_) => self.next = Some(to),
+        }
+        changed
+    }
+
+    fn halted(&mut self, picture: &Picture) -> Outcome<Exit> {
+        self.board.end(picture)?;
+        tell_halt(&self.rollout);
+        Ok(Exit::Failed)
+    }
+
+    /// Says that nobody leads it any more.
+    fn leave(&self) {
+        let text = format!("{} goes on, and nobody leads it", self.rollout.id);
+        complain(&text, "`twinboot-fleet resume` does");
+    }
+}
+
+/// Whether this ends our leading because somebody else has seen to the roll-out.
+fn is_taken(id: &str, failure: &Failure) -> bool {
+    failure.status == Some(412) || [gone(id), foreign(id), somebody_else(id)].contains(failure)
 }
 
 /// Where a roll-out stands, and how far the devices of its waves so far are.
@@ -96,15 +177,6 @@ fn step(rollout: &Rollout, picture: &Picture) -> Step {
         return if total > 0 && done + failed >= total { Step::End } else { Step::Wait };
     }
     if total > 0 && done + failed >= rollout.enough.of(total) { Step::NextWave } else { Step::Wait }
-}
-
-async fn halt(hub: &Hub, rollout: Rollout, picture: &Picture) -> Outcome<Exit> {
-    let Picture { total, failed, .. } = picture;
-    let why = format!("{failed} of {total} devices failed or went back, more than {}", rollout.halt_at);
-    let halted = Rollout { state: State::Halted, why: Some(why), ..rollout.clone() };
-    change(hub, &rollout, &halted).await?;
-    tell_halt(&halted);
-    Ok(Exit::Failed)
 }
 
 /// Says that a roll-out has halted, if it has, and what can be done.
@@ -163,6 +235,7 @@ mod tests {
             enough: "90%".parse().unwrap(),
             state: State::Running,
             why: None,
+            nonce: String::new(),
         };
         let picture = |total, done, failed| Picture { total, done, failed, ..Picture::default() };
         for (wave, total, done, failed, wanted) in [

@@ -15,10 +15,21 @@ use crate::hub::Hub;
 /// A device's place in the line: first by chance, then by id.
 type Place = (u64, String);
 
+/// What tells the marks of one roll-out from those of every other.
+///
+/// # Errors
+/// If the kernel gives no random numbers.
+pub(crate) fn nonce() -> Outcome<String> {
+    let number = getrandom::u64();
+    let number =
+        number.map_err(|error| Failure::failed(format!("the kernel gives no random numbers: {error}")))?;
+    Ok(format!("{number:016x}"))
+}
+
 /// Marks all waves but the last if that is everybody; how many devices there are in all.
 ///
 /// # Errors
-/// If the hub does not answer, or a device cannot be marked.
+/// If the hub does not answer, a device cannot be marked, or has the mark of a roll-out that needs it.
 pub(crate) async fn mark(hub: &Arc<Hub>, rollout: &Rollout) -> Outcome<u64> {
     let all = hub.count(&everybody(rollout)).await?;
     if all == 0 {
@@ -26,11 +37,12 @@ pub(crate) async fn mark(hub: &Arc<Hub>, rollout: &Rollout) -> Outcome<u64> {
     }
     let sizes = rollout.sizes(all);
     let Some(most) = sizes.last().and_then(|most| usize::try_from(*most).ok()) else { return Ok(all) };
+    leave_others_alone(hub, rollout).await?;
     let chosen = choose(hub, rollout, most).await?;
     for (wave, size) in sizes.iter().enumerate() {
         let from = if wave == 0 { 0 } else { sizes[wave - 1] };
         let part = |at: u64| usize::try_from(at).unwrap_or(most).min(chosen.len());
-        let tag = json!({"tags": {"twinboot": {"rollout": rollout.id, "wave": wave + 1}}});
+        let tag = json!({"tags": rollout.tag(wave)});
         let act = |hub: Arc<Hub>, device: String| {
             let tag = tag.clone();
             async move { hub.merge_twin(&device, tag, "*").await }
@@ -38,6 +50,22 @@ pub(crate) async fn mark(hub: &Arc<Hub>, rollout: &Rollout) -> Outcome<u64> {
         each(hub, &chosen[part(from)..part(*size)], act, |_, outcome| outcome.map(|_| ())).await?;
     }
     Ok(all)
+}
+
+/// A device bears one mark. One that was taken out of a roll-out in the middle would lose its wish, and break off its
+/// update.
+async fn leave_others_alone(hub: &Hub, rollout: &Rollout) -> Outcome {
+    for other in hub.configurations().await?.iter().filter_map(Rollout::of).filter(Rollout::needs_marks) {
+        let both = hub.count(&format!("FROM devices WHERE {}", rollout.and(&other.marked()))).await?;
+        if both > 0 {
+            let (id, state) = (&other.id, other.state.word());
+            return Err(Failure::failed(format!(
+                "{both} of these devices are in a wave of {id}, which is {state}: new waves would take them out of it"
+            ))
+            .remedy(format!("let {id} come to its wave of 100%, or end it by `twinboot-fleet abort {id}`")));
+        }
+    }
+    Ok(())
 }
 
 fn everybody(rollout: &Rollout) -> String {

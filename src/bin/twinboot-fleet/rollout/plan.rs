@@ -59,6 +59,9 @@ pub(crate) struct Rollout {
     pub(crate) state: State,
     /// Why it has halted, if it has: by then its failed devices are no more among those that the hub counts for it.
     pub(crate) why: Option<String>,
+    /// What its marks have that those of another roll-out by this id, deleted or never made, have not: such marks stay in
+    /// the devices' tags, and with other waves they are others. Empty in one that was made before there was such a thing.
+    pub(crate) nonce: String,
 }
 
 impl Rollout {
@@ -76,6 +79,7 @@ impl Rollout {
             enough: label("twinbootEnough")?.parse().ok()?,
             state: State::of(label("twinbootState")?)?,
             why: label("twinbootWhy").filter(|why| !why.is_empty()).map(str::to_owned),
+            nonce: label("twinbootMark").unwrap_or_default().to_owned(),
         })
     }
 
@@ -91,6 +95,7 @@ impl Rollout {
             ("twinbootEnough", self.enough.to_string()),
             ("twinbootState", self.state.word().to_owned()),
             ("twinbootWhy", self.why.clone().unwrap_or_default()),
+            ("twinbootMark", self.nonce.clone()),
         ]
         .into_iter()
         .map(|(name, value)| (name.to_owned(), Value::String(value)))
@@ -159,8 +164,24 @@ impl Rollout {
         }
     }
 
+    /// The tag of the devices that this wave adds.
+    pub(super) fn tag(&self, wave: usize) -> Value {
+        json!({"twinboot": {"rollout": self.id, "mark": self.nonce, "wave": wave + 1}})
+    }
+
+    /// Whether it would lose devices whose marks become another's: it goes by marks, and gives something to somebody.
+    pub(super) fn needs_marks(&self) -> bool {
+        self.state != State::Aborted && !self.is_all()
+    }
+
+    /// The devices that bear its marks, of whichever wave.
+    pub(super) fn marked(&self) -> String {
+        let id = format!("tags.twinboot.rollout = '{}'", self.id);
+        if self.nonce.is_empty() { id } else { format!("{id} AND tags.twinboot.mark = '{}'", self.nonce) }
+    }
+
     fn mark(&self) -> String {
-        format!("tags.twinboot.rollout = '{}' AND tags.twinboot.wave <= {}", self.id, self.wave + 1)
+        format!("{} AND tags.twinboot.wave <= {}", self.marked(), self.wave + 1)
     }
 
     /// The whole configuration, to be made.
@@ -245,6 +266,7 @@ mod tests {
             enough: "90%".parse().unwrap(),
             state: State::Running,
             why: None,
+            nonce: "4c1d".into(),
         }
     }
 
@@ -269,11 +291,14 @@ mod tests {
         let mut there = rollout("2,100%");
         assert_eq!(
             there.condition(),
-            "(tags.a = 'x' OR tags.b = 1) AND tags.twinboot.rollout = 'gw-2' AND tags.twinboot.wave <= 1"
+            "(tags.a = 'x' OR tags.b = 1) AND tags.twinboot.rollout = 'gw-2' AND tags.twinboot.mark = '4c1d' AND \
+             tags.twinboot.wave <= 1"
         );
+        assert!(there.needs_marks());
         there.wave = 1;
         assert!(there.is_last());
         assert_eq!(there.condition(), there.target);
+        assert!(!there.needs_marks());
         there.state = State::Paused;
         assert!(
             there
@@ -285,6 +310,9 @@ mod tests {
         there.wave = 0;
         there.state = State::Running;
         assert!(there.condition().starts_with("tags.twinboot.rollout"));
+        // One that was made before marks were told apart by more than the id.
+        there.nonce.clear();
+        assert_eq!(there.condition(), "tags.twinboot.rollout = 'gw-2' AND tags.twinboot.wave <= 1");
     }
 
     #[test]

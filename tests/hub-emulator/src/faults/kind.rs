@@ -83,6 +83,7 @@ pub enum FaultKind {
     DelayService {
         millis: u64,
     },
+    LoseServiceAnswer,
 }
 
 /// What the target of a fault names.
@@ -111,7 +112,7 @@ pub struct FaultRow {
 }
 
 /// Every fault there is. What all have in common (target, times, seconds) is told at [`Fault`].
-pub const FAULTS: [FaultRow; 30] = {
+pub const FAULTS: [FaultRow; 31] = {
     use Aim::{Device, Image, Service};
     const BYTES: &[(&str, &str)] = &[("bytes", "1000000")];
     const MILLIS: &[(&str, &str)] = &[("millis", "2000")];
@@ -192,6 +193,12 @@ pub const FAULTS: [FaultRow; 30] = {
         ),
         row("failService", Service, LATER, "a REST request is not carried out and answered with this status"),
         row("delayService", Service, MILLIS, "a REST request is carried out later"),
+        row(
+            "loseServiceAnswer",
+            Service,
+            NOTHING,
+            "a REST request other than GET is carried out, and the connection is lost before the answer",
+        ),
     ]
 };
 
@@ -229,6 +236,7 @@ impl FaultKind {
             Self::FailRegistration { .. } => "failRegistration",
             Self::FailService { .. } => "failService",
             Self::DelayService { .. } => "delayService",
+            Self::LoseServiceAnswer => "loseServiceAnswer",
         }
     }
 

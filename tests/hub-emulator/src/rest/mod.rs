@@ -17,7 +17,7 @@ mod registrations;
 mod twins;
 mod veil;
 
-use std::convert::Infallible;
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -156,11 +156,14 @@ impl Request {
 }
 
 /// Answers one request.
+///
+/// # Errors
+/// If there is to be no answer: the connection ends.
 pub(crate) async fn respond(
     shared: Arc<Shared>,
     request: hyper::Request<Incoming>,
     caller: Caller,
-) -> Result<Response<Body>, Infallible> {
+) -> io::Result<Response<Body>> {
     let (head, body) = request.into_parts();
     let path = head.uri.path();
     if path == "/" || path.split('/').nth(1) == Some("emulator") {
@@ -196,6 +199,11 @@ pub(crate) async fn respond(
         Ok(_) => route(&shared, &request).await,
         Err(error) => Err(Error::invalid(format!("the body is not JSON: {error}"))),
     };
+    let part = request.segments.first().map_or("", String::as_str);
+    let changes = request.method != Method::GET && part != "emulator";
+    if changes && shared.faults.fires(part, &FaultKind::LoseServiceAnswer) {
+        return Err(io::Error::other("fault: the answer is lost"));
+    }
     Ok(reply.unwrap_or_else(|error| Reply::error(&error)).into_response())
 }
 
