@@ -5,7 +5,8 @@ use super::Dice;
 use super::lies;
 use crate::model::Failure;
 
-/// Not the bytes that were asked for, in whatever way that comes out.
+/// Not the bytes that were asked for, in whatever way that comes out. What is said to be of a newer format is so by a
+/// single byte, and nobody can have signed it yet.
 const CONTENT: &[Failure] = &[
     Failure::DownloadSizeMismatch,
     Failure::DownloadDigestMismatch,
@@ -13,6 +14,7 @@ const CONTENT: &[Failure] = &[
     Failure::ImageUndecodable,
     Failure::TargetTooSmall,
     Failure::BundleDamaged,
+    Failure::BundleIncompatible,
     Failure::BundleSignature,
     Failure::BundleKey,
 ];
