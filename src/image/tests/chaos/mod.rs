@@ -162,10 +162,12 @@ fn planted_defects_are_found() {
         (Plant::LostWrite, "told good"),
         (Plant::NoEnd, "it hangs"),
     ] {
+        let began = Instant::now();
         let mut tally = storm(1, 300, plant);
         tally.violations.sort_unstable();
         let (seed, why) = tally.violations.first().unwrap_or_else(|| panic!("{plant:?} is not found"));
-        println!("{plant:?}: found by run {seed}: {}", why.lines().next().unwrap_or_default());
+        let first = why.lines().next().unwrap_or_default();
+        println!("{plant:?}: found by run {seed} after {:.0?}: {first}", began.elapsed());
         assert!(why.contains(seen), "{plant:?} shows otherwise: {why}");
         let without = storm(*seed, 1, Plant::Nothing);
         assert!(
