@@ -24,10 +24,11 @@ pub fn head_len(first: &[u8]) -> Result<u64, Refusal> {
 fn lengths(first: &[u8]) -> Result<(usize, usize), Refusal> {
     let (magic, rest) = first.split_first_chunk::<8>().ok_or_else(none)?;
     let ([version], [ours]) = ([magic[7]], [MAGIC[7]]);
-    if magic[..7] != MAGIC[..7] {
+    // Nobody ever made an older one.
+    if magic[..7] != MAGIC[..7] || version < ours {
         return Err(none());
     }
-    if version != ours {
+    if version > ours {
         let what = format!("this is a bundle of format {version}: a newer twinboot is needed");
         return Err(Refusal::incompatible(what));
     }

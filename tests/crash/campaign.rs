@@ -17,11 +17,15 @@ const SHOWN: usize = 3;
 /// Random numbers that can be had again: splitmix64.
 pub(super) struct Dice(u64);
 
+/// The seed of a campaign; `CRASH_SEED` sets another.
+pub(super) fn seed() -> u64 {
+    std::env::var("CRASH_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_261_121)
+}
+
 impl Dice {
-    /// The seed is printed; `CRASH_SEED` sets it.
+    /// The seed is printed.
     pub(super) fn new() -> Self {
-        let given = std::env::var("CRASH_SEED").ok().and_then(|seed| seed.parse().ok());
-        let seed = given.unwrap_or(20_261_121);
+        let seed = seed();
         println!("CRASH_SEED={seed}");
         Self(seed)
     }

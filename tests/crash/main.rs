@@ -17,7 +17,7 @@ mod life;
 mod stories;
 mod truth;
 
-use campaign::{CALLS, Dice, named, run};
+use campaign::{CALLS, Dice, named, run, seed};
 use fault::Fault;
 use life::{Cut, Plan, live};
 use stories::STORIES;
@@ -149,6 +149,8 @@ fn deep_every_call_is_a_place_to_be_cut_short() {
     let mut plans = every_cut(&mut dice);
     plans.extend(many_cuts(&mut dice, 2600));
     let found = run("cuts", &plans);
+    let (lives, cuts, violations) = (found.lives, found.cuts, found.violations.len());
+    println!("crash: {lives} lives, {cuts} cuts, {violations} violations, seed {}", seed());
     assert!(found.cuts >= 10_000 || found.is_part, "{} cuts", found.cuts);
     assert_eq!(found.violations.len(), 0);
 }
@@ -158,6 +160,8 @@ fn deep_every_call_is_a_place_to_be_cut_short() {
 fn deep_every_call_may_fail() {
     Dice::new();
     let found = run("failing calls", &every_fault());
+    let (lives, faults, violations) = (found.lives, found.faults, found.violations.len());
+    println!("calls: {lives} lives, {faults} failing calls, {violations} violations, seed {}", seed());
     assert!(found.faults >= 3000 || found.is_part, "{} faults", found.faults);
     assert_eq!(found.violations.len(), 0);
 }

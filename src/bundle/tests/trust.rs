@@ -253,6 +253,10 @@ fn what_is_newer_says_that_a_newer_twinboot_is_needed() {
         Failure::BundleIncompatible,
         "format 2",
     );
+    // There never was an older one.
+    head[7] = 0;
+    let judged = open(&head, &maker.root_keys(), &Trust::default(), &device());
+    refused(judged, Failure::BundleDamaged, "no bundle");
 }
 
 #[test]

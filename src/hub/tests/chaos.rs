@@ -1,10 +1,11 @@
 //! The session through a way on which all goes wrong that can: real TCP and TLS to the hub emulator, with
 //! [`hub_emulator::Chaos`] in between, and a device with a real record at the end ([`super::player`]). Each run has a
-//! seed, which is printed; `CHAOS_SEED=n` plays that one alone.
+//! seed, which is printed; `CHAOS_SEED=n` plays that one alone, `CHAOS_COUNT` sets how many there are.
 //!
 //! Whatever happened, once the way is good again: the device was told the newest desired property last and rests; the
 //! hub holds exactly what the device's record says; a method is answered; none was carried out twice.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -64,6 +65,8 @@ struct Tally {
     ends: AtomicUsize,
     restarts: AtomicUsize,
     slowest: AtomicU64,
+    /// Runs of which something was not as it must be; what, they have said.
+    violations: AtomicUsize,
 }
 
 impl Tally {
@@ -225,7 +228,10 @@ fn storm(first: u64, runs: u64) {
                     if seed >= first + runs {
                         return;
                     }
-                    runtime.block_on(run(&emulator, &ca, seed, &tally));
+                    let all = run(&emulator, &ca, seed, &tally);
+                    if catch_unwind(AssertUnwindSafe(|| runtime.block_on(all))).is_err() {
+                        tally.violations.fetch_add(1, Ordering::Relaxed);
+                    }
                 }
             });
         }
@@ -245,7 +251,9 @@ fn storm(first: u64, runs: u64) {
         of(&tally.restarts),
         of64(&tally.slowest)
     );
-    assert_eq!(of(&tally.runs) as u64, runs);
+    let (connections, violations) = (of64(&tally.connections), of(&tally.violations));
+    println!("hub: {runs} runs, {connections} connections, {violations} violations, seed {first}");
+    assert_eq!((of(&tally.runs) as u64, violations), (runs, 0));
 }
 
 #[test]
@@ -254,7 +262,8 @@ fn two_dozen_sessions_in_chaos_end_well() {
 }
 
 #[test]
-#[ignore = "deep: 1,200 runs"]
-fn deep_a_thousand_sessions_in_chaos_end_well() {
-    storm(1000, 1200);
+#[ignore = "deep: 2,500 runs"]
+fn deep_thousands_of_sessions_in_chaos_end_well() {
+    let count = std::env::var("CHAOS_COUNT").ok().map(|count| count.parse().expect("a number"));
+    storm(1000, count.unwrap_or(2500));
 }

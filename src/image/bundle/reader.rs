@@ -74,7 +74,13 @@ impl<'a> Reader<'a> {
             if self.source.is_stream() || self.source.offset() >= end {
                 break;
             }
-            held.extend_from_slice(&self.source.next()?.unwrap_or_default());
+            let begins = self.source.offset();
+            let bytes = self.source.next()?.unwrap_or_default();
+            if self.source.offset() != begins + bytes.len() as u64 {
+                // It began anew, as the whole: what is held lies elsewhere now.
+                held.clear();
+            }
+            held.extend_from_slice(&bytes);
         }
         self.held = held.freeze();
         Ok(())

@@ -5,6 +5,7 @@
 mod answers;
 mod bundle;
 mod caps;
+mod chaos;
 mod disk;
 mod frozen;
 mod heads;

@@ -65,7 +65,12 @@ pub(super) enum Script {
     Acts(Vec<Act>),
     /// This status and these header lines, without a body.
     Status(u16, &'static str),
+    /// Whatever this makes of it, with a number to choose by.
+    Made(Make, u64),
 }
+
+/// Makes an answer of the request, the file and its entity tag.
+pub(super) type Make = fn(&Request, &[u8], Option<&str>, u64) -> Vec<Act>;
 
 struct Shared {
     file: Vec<u8>,
@@ -73,6 +78,8 @@ struct Shared {
     extra: String,
     /// Scripts for the next requests; when there are none left, all are answered well.
     scripts: VecDeque<Script>,
+    /// How every request is answered for which there is no script.
+    usual: Script,
     log: Vec<Request>,
     sent: u64,
     connections: usize,
@@ -144,6 +151,7 @@ impl Server {
             etag: Some("\"one\"".into()),
             extra: String::new(),
             scripts: VecDeque::new(),
+            usual: Script::Good,
             log: Vec::new(),
             sent: 0,
             connections: 0,
@@ -195,6 +203,11 @@ impl Server {
     pub(super) fn then(&self, script: Script) -> &Self {
         self.shared.lock().unwrap().scripts.push_back(script);
         self
+    }
+
+    /// From now on every request is answered so, when there are no scripts left.
+    pub(super) fn always(&self, script: Script) {
+        self.shared.lock().unwrap().usual = script;
     }
 
     /// Another version of the file.
@@ -303,7 +316,7 @@ impl Shared {
         {
             (self.file, self.etag) = (file, Some(etag));
         }
-        let script = self.scripts.pop_front().unwrap_or(Script::Good);
+        let script = self.scripts.pop_front().unwrap_or_else(|| self.usual.clone());
         let stays = matches!(script, Script::Good);
         (self.acts(script, request), stays)
     }
@@ -316,6 +329,7 @@ impl Shared {
             Script::StallAfter(len) => self.file(request, len, true, Some(Act::Stall)),
             Script::Whole(len) => self.file(request, len, false, None),
             Script::Acts(acts) => acts,
+            Script::Made(make, number) => make(request, &self.file, self.etag.as_deref(), number),
             Script::Status(code, lines) => {
                 vec![Act::Send(format!("HTTP/1.1 {code} x\r\n{lines}content-length: 0\r\n\r\n").into_bytes())]
             }
@@ -327,6 +341,9 @@ impl Shared {
         let fits = request.header("if-range").is_none_or(|tag| Some(tag) == self.etag.as_deref());
         let from = request.range().filter(|_| may_range && fits && !self.is_plain);
         let until = request.last().map_or(self.file.len(), |last| self.file.len().min(last + 1));
+        if from.is_some_and(|from| from >= until) {
+            return self.acts(Script::Status(416, ""), request);
+        }
         let (status, body) = match from {
             Some(from) => ("206 Partial Content", &self.file[from..until]),
             None => ("200 OK", &self.file[..]),

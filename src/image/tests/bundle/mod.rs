@@ -73,8 +73,12 @@ impl Rig {
 
 /// A device that runs `old`, and a server with a bundle of `new` by `maker`.
 fn rig_by(maker: &Maker, old: &[u8], new: &[u8]) -> Bench {
-    let file = maker.make(new);
-    let mut bench = Bench::new(&file, (new.len() as u64).next_multiple_of(1 << 20) + (1 << 20));
+    rig_of(maker, &maker.make(new), old, new.len())
+}
+
+/// A device that runs `old`, and a server with this bundle by `maker`, of an image of `len` bytes.
+pub(super) fn rig_of(maker: &Maker, file: &[u8], old: &[u8], len: usize) -> Bench {
+    let mut bench = Bench::new(file, (len as u64).next_multiple_of(1 << 20) + (1 << 20));
     bench.artifact = Artifact {
         version: None,
         location: Location::Url(bench.server.url("/fw-2.twb?sig=SECRET").parse().unwrap()),
@@ -96,7 +100,7 @@ fn rig(old: &[u8], new: &[u8]) -> Bench {
 }
 
 /// The same image with `count` runs of bytes exchanged for noise, all over it.
-fn edit(image: &[u8], count: usize) -> Vec<u8> {
+pub(super) fn edit(image: &[u8], count: usize) -> Vec<u8> {
     let mut new = image.to_vec();
     let step = new.len() / (count + 1);
     for index in 1..=count {

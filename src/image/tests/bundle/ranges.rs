@@ -122,6 +122,17 @@ fn p056_wrong_parts_are_never_used() {
     }
 }
 
+/// The first part is cut short, and whoever is asked for its rest knows no parts: what came of it is not the beginning
+/// of what comes now.
+#[test]
+fn p055_the_whole_may_come_in_place_of_the_rest_of_the_first_part() {
+    for len in [16, 17, 1065, 8191] {
+        let (bench, new) = sparse();
+        bench.server.then(Script::Cut(len)).then(Script::Whole(usize::MAX));
+        bench.succeeds(&new);
+    }
+}
+
 #[test]
 fn p057_a_refused_range_is_asked_for_once_more() {
     let refuse = || Script::Status(416, "");
