@@ -331,7 +331,7 @@ impl Engine {
             if self.worker.key().is_some_and(|current| *current != key) {
                 self.worker.stop().await;
             }
-            if self.is_resting(&key) || self.unsaved && !self.record.state.may_act_unsaved() {
+            if self.is_resting(&key) || self.is_held_up() {
                 return;
             }
             match work {

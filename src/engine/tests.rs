@@ -4,6 +4,7 @@
 
 mod boots;
 mod faults;
+mod held_up;
 mod hooks;
 mod keys;
 mod overdue;
