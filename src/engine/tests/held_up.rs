@@ -29,6 +29,27 @@ async fn an_engine_that_finds_its_record_on_a_broken_disk_says_so() {
 }
 
 /// A hook that is to be asked again is not asked as long as nothing can be begun; and nobody spins until then.
+#[tokio::test(start_paused = true)]
+async fn a_broken_disk_is_not_written_without_a_pause_while_a_hook_waits() {
+    let device = Device::new();
+    device.hook("pre-arm/10-never", "exit 75");
+    let mut daemon = device.start();
+    daemon.wish(device.desired("v2")).await;
+    daemon.until(|status| status["gate"].as_str().is_some_and(|gate| gate.contains("10-never"))).await;
+    device.store.refuse(true);
+    // It changes the record, and the hook is asked again then.
+    daemon.tune(json!({ "rateLimit": 4096 }), 1).await;
+    daemon.until(|status| status["blocked"]["failure"] == "state.unwritable").await;
+    let (begun, refused) = (Instant::now(), device.store.refused());
+    // By the real clock: the test's stands still if the engine spins.
+    for _ in 0..300 {
+        tokio::task::spawn_blocking(|| std::thread::sleep(Duration::from_millis(1))).await.unwrap();
+    }
+    let (tries, seconds) = (device.store.refused() - refused, begun.elapsed().as_secs());
+    assert!(u64::from(tries) <= seconds / SAVE_PAUSE.as_secs() + 2, "{tries} saves in {seconds} s");
+    daemon.stop().await;
+}
+
 /// A machine without a battery behind its clock came back, and ended an update, before the network told it the time.
 /// What ended is told although the hub's next wish had its end in the same step.
 /// One device is held, and then left out: it does not switch over by the terms that the hub had.
