@@ -371,7 +371,7 @@ impl Engine {
         }
         let event = match word {
             Word::Later(why) => return self.heard_at_gate(key, Some(why)),
-            // The gate is looked at once more: it may have closed while they were asked.
+            // The gate is looked at once more: somebody may have closed it while they were asked.
             Word::Event(Event::Proceed) => return self.heard_at_gate(key, None),
             Word::Event(event) => event,
         };
