@@ -11,8 +11,12 @@ impl Engine {
     /// An update on its way stays where it is: [`Engine::see_to_work`] begins no work for it until a save succeeds,
     /// and everybody is still listened to and told meanwhile.
     pub(super) async fn take(&mut self, event: Event) -> Result<(), Refused> {
-        let before = self.record.clone();
-        let answer = self.record.step(&self.facts, self.now(), event);
+        let (before, now) = (self.record.clone(), self.now());
+        let answer = self.record.heed(&self.facts, now, event);
+        let between = self.record.clone();
+        if answer.is_ok() {
+            self.record.consider(&self.facts, now);
+        }
         if self.record == before {
             return answer;
         }
@@ -38,7 +42,7 @@ impl Engine {
         if self.record.state.job().is_some() && intent(&self.record) != intent(&before) {
             self.forget_complaints();
         }
-        self.announce(&before);
+        self.announce(&before, &between);
         answer
     }
 

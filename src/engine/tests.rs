@@ -47,6 +47,7 @@ struct Device {
     signing: Option<Signing>,
     /// How long after a "not now" hooks are asked again.
     ask_again: Duration,
+    telemetry: bool,
 }
 
 /// One life of the daemon.
@@ -70,7 +71,8 @@ impl Device {
         let factory = Factory::default();
         let ask_again = Duration::from_secs(30);
         let (rules, signing) = (Rules::default(), None);
-        Self { directory, store, rom, boots: 1, booted: Slot::A, rules, factory, signing, ask_again }
+        let (boots, booted, telemetry) = (1, Slot::A, false);
+        Self { directory, store, rom, boots, booted, rules, factory, signing, ask_again, telemetry }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -130,7 +132,7 @@ impl Device {
                 timeout: Duration::from_secs(10),
                 runner: Runner::Direct,
             }),
-            telemetry: false,
+            telemetry: self.telemetry,
             warnings: Vec::new(),
             before,
         };

@@ -139,15 +139,15 @@ impl Job {
         armed && booted == self.target
     }
 
-    /// The same thing is wished for on other terms: there is no need to begin anew. Terms that ask for consent where
-    /// the old ones did not are not met by an earlier one.
-    pub(super) fn adopt(&mut self, install: &Install) {
+    /// The same thing is wished for on other terms, by the name `id`: there is no need to begin anew. Terms that ask for
+    /// consent where the old ones did not are not met by an earlier one.
+    pub(super) fn adopt(&mut self, id: UpdateId, terms: Terms) {
         let stricter = |old: bool, new: bool| new && !old;
-        let (old, new) = (self.terms, install.terms);
-        if stricter(old.hold, new.hold) || stricter(old.consent, new.consent) {
+        let old = self.terms;
+        if stricter(old.hold, terms.hold) || stricter(old.consent, terms.consent) {
             self.consent = None;
         }
-        (self.id, self.terms) = (install.id.clone(), new);
+        (self.id, self.terms) = (id, terms);
     }
 
     /// Whether `install` is what this job does already, on whatever terms, and it is not too late for others.

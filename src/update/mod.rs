@@ -28,6 +28,7 @@
 //! Read `state.rs` for what can be, `step.rs` for what follows (one table, complete on purpose: no wildcard arms),
 //! `record.rs` for what survives an update: the newest wish, what failed before, where one can go back to.
 
+mod ending;
 mod job;
 mod policy;
 mod record;

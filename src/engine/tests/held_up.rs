@@ -52,4 +52,52 @@ async fn a_broken_disk_is_not_written_without_a_pause_while_a_hook_waits() {
 
 /// A machine without a battery behind its clock came back, and ended an update, before the network told it the time.
 /// What ended is told although the hub's next wish had its end in the same step.
+#[tokio::test(start_paused = true)]
+async fn each_end_is_told_by_telemetry() {
+    let mut device = Device::new();
+    device.telemetry = true;
+    device.hook("post-boot/10-no", "exit 1");
+    let daemon = device.start();
+    daemon.ask(device.request("v2")).await.unwrap();
+    let daemon = device.reboot(daemon).await;
+    device.reboot_requested().await;
+    let reason = crate::model::Failure::RequestInsecureUri.because("Insecure package URI");
+    let desired = Desired::Invalid { reason, version: None, id: UpdateId("bad".into()) };
+    daemon.tell(HubEvent::Desired(Parsed { desired, unknown: vec![] })).await;
+    while device.store.record().unwrap().wanted.is_none() {
+        tokio::task::spawn_blocking(|| std::thread::sleep(Duration::from_millis(1))).await.unwrap();
+    }
+    let mut daemon = device.reboot(daemon).await;
+    daemon.until_ended().await;
+    let mut ends = Vec::new();
+    while let Ok(command) = daemon.port.commands.try_recv() {
+        if let hub::HubCommand::Telemetry(event) = command {
+            let event: Value = serde_json::from_slice(&event).unwrap();
+            if event["event"] == "ended" {
+                ends.push(format!("{} {}", event["outcome"], event["code"]));
+            }
+        }
+    }
+    assert_eq!(ends, ["\"rolled-back\" \"hook.failed\"", "\"failed\" \"request.insecure-uri\""]);
+    daemon.stop().await;
+}
+
 /// One device is held, and then left out: it does not switch over by the terms that the hub had.
+#[tokio::test(start_paused = true)]
+async fn what_somebody_held_and_cancelled_does_not_begin_again() {
+    let device = Device::new();
+    device.hook("pre-download/10-never", "exit 75");
+    let mut daemon = device.start();
+    daemon.wish(device.desired("v2")).await;
+    daemon.until(|status| status["gate"].as_str().is_some_and(|gate| gate.contains("10-never"))).await;
+    let held = device.desired("v2").on(Terms { hold: true, ..Terms::default() });
+    let held = Install { origin: Origin::Local, ..held };
+    daemon.ask(Request::Install(Box::new(held))).await.unwrap();
+    daemon.ask(Request::Cancel).await.unwrap();
+    daemon.wish(device.desired("v2")).await;
+    let status = daemon.until_ended().await;
+    assert_eq!(status["last"]["code"], "request.cancelled");
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert_eq!(device.store.record().unwrap().state, State::Idle);
+    daemon.stop().await;
+}
