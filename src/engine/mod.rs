@@ -389,6 +389,9 @@ impl Engine {
             self.repeat(|repeats, now, about| repeats.work_failed(now, about, &why));
         }
         if holds {
+            if before == Work::Reboot && self.live.blocked.is_none() {
+                self.live.blocked = Some(why);
+            }
             let job = self.record.state.job().map(|job| job.intent.clone());
             self.resting = Some(((job, before), Instant::now() + WORK_PAUSE));
         }

@@ -266,8 +266,18 @@ impl Record {
                 Phase::Downloading
             }
         };
+        let is_refused = matches!(event, Event::Failed(_));
+        if is_refused {
+            job.note_refusal();
+        }
+        // From there only another boot leads to a trial.
+        let stays = matches!(job.phase, Phase::Rebooting { .. })
+            && (is_refused || matches!(phase, Phase::Rebooting { .. }));
         if let Some(outcome) = job.enter(phase, at) {
             return self.conclude(at, outcome);
+        }
+        if stays && job.phase.undoing().is_some() {
+            job.take_back_trial();
         }
         if job.phase == Phase::Resetting && job.plan.artifact().is_some() {
             let job = job.clone();

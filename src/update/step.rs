@@ -228,6 +228,10 @@ impl Job {
             Accepted | Downloading | Verifying | Staged | Applying | Confirming | Committing => {
                 Self::roll_back(why.clone())
             }
+            // The new system was not tried: there is nothing to be said of it.
+            Rebooting { .. } if self.refusals.saturating_add(1) >= Self::REBOOTS => {
+                Self::roll_back(why.clone())
+            }
             Rebooting { .. } | Finishing { .. } | Returning { .. } => Step::Enter(self.phase.clone()),
             // Half new data is for whoever asked to look at, and to ask again; the system is the right one.
             Resetting => Step::End(Outcome::Failed(why.clone())),

@@ -6,6 +6,51 @@ use crate::model::{Ended, IntentId, Terms, Times, UpdateId};
 use crate::store::StateStore as _;
 use crate::update::{Record, Undated};
 
+impl Device {
+    /// Nobody takes the request to reboot.
+    fn refuse_reboots(&self) {
+        fs::create_dir(self.path("reboot-requested")).unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reboot_that_is_refused_is_told_and_given_up_in_the_end() {
+    let device = Device::new();
+    device.refuse_reboots();
+    let mut daemon = device.start();
+    daemon.wish(device.desired("v2")).await;
+    let status = daemon.until(|status| !status["blocked"].is_null()).await;
+    assert_eq!(
+        (&status["phase"], &status["blocked"]["failure"]),
+        (&json!("rebooting"), &json!("boot.refused"))
+    );
+    let reported = daemon.reported(|document| document["firmware"]["fwUpdateCode"] == "boot.refused").await;
+    assert_eq!(reported["firmware"]["fwUpdateStatus"], "rebooting");
+    let status = daemon.until_ended().await;
+    let last = &status["last"];
+    assert_eq!((&last["outcome"], &last["code"]), (&json!("failed"), &json!("boot.refused")), "{status:#}");
+    assert_eq!((device.rom.state().default, device.rom.state().trial), (Slot::A, None));
+    assert!(device.store.record().unwrap().condemned.is_empty());
+    assert!(status["blocked"].is_null());
+    daemon.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_forgotten_once_the_machine_reboots() {
+    let mut device = Device::new();
+    device.refuse_reboots();
+    let mut daemon = device.start();
+    daemon.wish(device.desired("v2")).await;
+    daemon.until(|status| !status["blocked"].is_null()).await;
+    fs::remove_dir(device.path("reboot-requested")).unwrap();
+    // Time passes only while the test waits by its own clock.
+    tokio::time::sleep(2 * WORK_PAUSE).await;
+    daemon = device.reboot(daemon).await;
+    let status = daemon.until_ended().await;
+    assert_eq!((&status["last"]["outcome"], &status["blocked"]), (&json!("succeeded"), &Value::Null));
+    daemon.stop().await;
+}
+
 /// What waited when the engine before it was left has not changed since, and yet nothing can be begun.
 #[tokio::test(start_paused = true)]
 async fn an_engine_that_finds_its_record_on_a_broken_disk_says_so() {
