@@ -303,10 +303,7 @@ impl Engine {
     /// One turn: see to the work, tell, and wait for one thing to happen. May be dropped while it waits. The reload,
     /// if that is what happened.
     async fn turn<T>(&mut self, reload: Pin<&mut impl Future<Output = T>>) -> Option<T> {
-        if self.live.hub.connected && self.record.state.job().is_some_and(|job| !job.hub_reached) {
-            // Here and nowhere else: an update may also begin because another one ended.
-            let _ = self.take(Event::HubReached).await;
-        }
+        self.heed_the_world().await;
         self.consent_by_twin().await;
         self.see_to_work().await;
         self.acknowledge();

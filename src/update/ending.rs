@@ -29,9 +29,12 @@ impl Record {
         self.end(Ended { id, intent, origin, version, target: Some(job.target), outcome, times });
     }
 
-    /// How the last update ended, if it had not ended `before`.
+    /// How the last update ended, if it had not ended `before`. That it got its date only now is no end.
     pub fn newly_ended(&self, before: &Self) -> Option<&Ended> {
-        self.last.as_ref().filter(|_| self.last != before.last)
+        let dateless = |last: &Ended| Ended { times: Times { ended: None, ..last.times }, ..last.clone() };
+        let is_dated =
+            before.undated.end && before.last.as_ref().map(dateless) == self.last.as_ref().map(dateless);
+        self.last.as_ref().filter(|_| self.last != before.last && !is_dated)
     }
 
     fn note_success(&mut self, job: &Job) {
@@ -69,6 +72,7 @@ impl Record {
             // What gave way to a newer wish may be the newest again by now.
             wanted.settled |= *wanted.wish.id() == ended.id && !ended.was_superseded();
         }
+        self.undated.end = ended.times.ended.is_none();
         self.last = Some(ended);
     }
 

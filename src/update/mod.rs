@@ -38,6 +38,7 @@ mod step;
 mod stored;
 #[cfg(test)]
 mod tests;
+mod undated;
 mod wish;
 
 pub use job::Job;
@@ -46,4 +47,5 @@ pub use record::Record;
 pub use state::{Event, Facts, Overdue, Phase, Plan, Refused, Stage, State, Work};
 pub use step::Step;
 pub use stored::RecordError;
+pub use undated::Undated;
 pub use wish::{Wanted, Wish};

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::job::Job;
 use super::state::{Event, Facts, Phase, Refused, State};
 use super::step::Step;
+use super::undated::Undated;
 use super::wish::{Wanted, Wish};
 use crate::model::{
     Ended, Failure, Install, IntentId, Origin, Outcome, PerSlot, Reason, Slot, Times, Timestamp, Tuning,
@@ -33,6 +34,9 @@ pub struct Record {
     pub last: Option<Ended>,
     /// When the machine came back from the last reboot that was asked for.
     pub reboot_time: Option<Timestamp>,
+    /// What happened while the clock was not to be trusted.
+    #[serde(default, skip_serializing_if = "Undated::is_nothing")]
+    pub undated: Undated,
     /// What the hub changed of the configuration, as it was last heard.
     #[serde(default)]
     pub tuning: Tuning,
@@ -53,6 +57,7 @@ impl Default for Record {
             spoiled: None,
             last: None,
             reboot_time: None,
+            undated: Undated::default(),
             tuning: Tuning::default(),
             floor: 0,
         }
@@ -98,6 +103,7 @@ impl Record {
             Event::Reboot => self.reboot(now)?,
             Event::FactoryReset(origin) => self.factory_reset(now, at, origin)?,
             Event::Tuned(tuning) => self.tuning = tuning,
+            Event::ClockSet => self.clock_set(now, at),
             Event::GoBack(_)
             | Event::Confirm
             | Event::Proceed
@@ -148,6 +154,7 @@ impl Record {
             State::Restarting { .. } => {
                 self.state = State::Idle;
                 self.reboot_time = now.booted_at;
+                self.undated.reboot = now.booted_at.is_none();
             }
             State::Busy(_) => {
                 // Waking up is never refused.

@@ -146,6 +146,7 @@ impl Record {
             | Event::Reboot
             | Event::FactoryReset(_)
             | Event::Tuned(_)
+            | Event::ClockSet
             | Event::Proceed
             | Event::Written { .. }
             | Event::TooDear(_)

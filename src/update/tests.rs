@@ -186,6 +186,7 @@ fn events() -> Vec<(&'static str, Event, Option<Facts>)> {
         ("reboot", Event::Reboot, None),
         ("factory reset", Event::FactoryReset(Origin::Local), None),
         ("hub reached", Event::HubReached, None),
+        ("clock is set", Event::ClockSet, None),
         ("same wish", wish("v2"), None),
         ("newer wish", wish("v3"), None),
         ("bad wish", Event::Desired(bad_wish()), None),

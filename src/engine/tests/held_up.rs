@@ -96,6 +96,32 @@ async fn a_broken_disk_is_not_written_without_a_pause_while_a_hook_waits() {
 }
 
 /// A machine without a battery behind its clock came back, and ended an update, before the network told it the time.
+#[tokio::test(start_paused = true)]
+async fn what_happened_before_the_clock_was_set_is_dated() {
+    let device = Device::new();
+    let ended = Ended {
+        id: UpdateId("u".into()),
+        intent: IntentId("i".into()),
+        origin: Origin::Desired,
+        version: None,
+        target: Some(Slot::B),
+        outcome: Outcome::Succeeded,
+        times: Times { accepted: Some(Timestamp(1_790_000_000_000)), ..Times::default() },
+    };
+    let undated = Undated { reboot: true, end: true };
+    let record = Record { last: Some(ended), undated, ..Record::default() };
+    device.store.clone().save(&record).unwrap();
+    let mut daemon = device.start();
+    daemon.tell(HubEvent::Connected).await;
+    let is_dated = |document: &Value| {
+        document["rebootTime"].is_string() && document["firmware"]["lastFwUpdateEndTime"] != ""
+    };
+    daemon.reported(is_dated).await;
+    let record = device.store.record().unwrap();
+    assert!(record.undated.is_nothing() && record.reboot_time.is_some(), "{record:?}");
+    daemon.stop().await;
+}
+
 /// What ended is told although the hub's next wish had its end in the same step.
 #[tokio::test(start_paused = true)]
 async fn each_end_is_told_by_telemetry() {

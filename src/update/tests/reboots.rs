@@ -87,3 +87,31 @@ fn a_stored_count_of_refusals_at_its_end_is_survived() {
     assert_eq!(record.state.work(), Work::Revert(OLD));
     assert_eq!(Record::decode(&record.encode()).unwrap(), record);
 }
+
+#[test]
+fn what_happened_before_the_clock_was_set_gets_its_date() {
+    let mut record = Record { state: State::Restarting { since: here() }, ..Record::default() };
+    record.reboot_time = Some(Timestamp(1));
+    let back = facts("back", OLD);
+    run(&mut record, &back, [Event::Started, Event::ClockSet]);
+    assert_eq!((record.reboot_time, record.undated.reboot), (None, true), "it is still not known");
+    assert_eq!(Record::decode(&record.encode()).unwrap(), record);
+    let dated = Facts { booted_at: Some(Timestamp(70)), ..back.clone() };
+    record.step(&dated, Some(Timestamp(90)), Event::ClockSet).unwrap();
+    assert_eq!((record.reboot_time, record.undated.is_nothing()), (Some(Timestamp(70)), true));
+
+    run(&mut record, &back, [wish("v1")]);
+    let ended = |record: &Record| record.last.as_ref().unwrap().times.ended;
+    assert_eq!((ended(&record), record.undated.end), (None, true));
+    let before = record.clone();
+    record.step(&dated, Some(Timestamp(90)), Event::ClockSet).unwrap();
+    assert_eq!((ended(&record), record.undated.is_nothing()), (Some(Timestamp(90)), true));
+    assert!(record.newly_ended(&before).is_none(), "it did not end twice");
+    assert_eq!(record.reboot_time, Some(Timestamp(70)), "which has its date");
+    // What is known is known: a record of an older twinboot without a date keeps it so.
+    let mut older = before;
+    older.undated = Undated::default();
+    let same = older.clone();
+    older.step(&dated, Some(Timestamp(90)), Event::ClockSet).unwrap();
+    assert_eq!(older, same);
+}
