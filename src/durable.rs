@@ -40,7 +40,8 @@ pub struct Generations {
     path: PathBuf,
     capacity: usize,
     /// The newest whole generation: which half, and its sequence number. A save goes to the other half, and only a
-    /// save that was flushed changes this: a failed one is repeated over the same half.
+    /// save that was flushed changes this: a failed one is repeated over the same half. After a renewal that failed it is
+    /// the one before the newest.
     newest: Option<(u64, u64)>,
 }
 
@@ -160,6 +161,26 @@ impl Generations {
         self.file.sync_data().map_err(fail("flushing"))?;
         self.newest = Some((half, sequence));
         Ok(())
+    }
+
+    /// Writes the newest generation once more, over itself, and flushes. What was read may be in memory alone: after a
+    /// flush that failed, another handle of the file knows nothing of that. With the same bytes nothing can be torn.
+    ///
+    /// # Errors
+    /// If it cannot be read, written or flushed. Then the next save goes over it, too, and not over the other generation,
+    /// which may be the only one on the disk.
+    pub fn renew(&mut self) -> Result<(), Error> {
+        let Some((half, sequence)) = self.newest else { return Ok(()) };
+        let payload = match self.read(half) {
+            Half::Whole { payload, .. } => payload,
+            Half::Blank | Half::Damaged(_) => {
+                let source = io::Error::other("its newest generation cannot be read any more");
+                return Err(Error { action: "reading", path: self.path.clone(), source });
+            }
+        };
+        let Some(before) = sequence.checked_sub(1) else { return Ok(()) };
+        self.newest = Some((1 - half, before));
+        self.save(&payload)
     }
 
     /// Forgets the payload, as durably as `save` keeps one.

@@ -225,3 +225,47 @@ fn p087_links_and_directories_are_not_followed_and_too_much_is_refused() {
     assert!(generations.save(&vec![0; CAPACITY - HEAD + 1]).is_err());
     assert_eq!(generations.load(), found(b"kept"));
 }
+
+/// The bytes of one half of the file.
+fn half(directory: &tempfile::TempDir, half: usize) -> Vec<u8> {
+    fs::read(directory.path().join("record")).unwrap()[half * CAPACITY..][..CAPACITY].to_vec()
+}
+
+#[test]
+fn a_renewal_changes_nothing_and_goes_over_the_newest_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    open(&directory).renew().unwrap();
+    assert_eq!(open(&directory).load(), Loaded::Empty);
+    for payload in [&b"one"[..], b"two", b"three"] {
+        open(&directory).save(payload).unwrap();
+        let before = fs::read(directory.path().join("record")).unwrap();
+        let mut generations = open(&directory);
+        generations.file.set_modified(std::time::UNIX_EPOCH).unwrap();
+        generations.renew().unwrap();
+        let written = generations.file.metadata().unwrap().modified().unwrap();
+        assert!(written > std::time::UNIX_EPOCH, "nothing was written");
+        assert_eq!(fs::read(directory.path().join("record")).unwrap(), before);
+        assert_eq!(generations.load(), found(payload));
+    }
+}
+
+/// What could not be renewed may be nowhere but in memory: the other half is the one on the disk, and stays.
+#[test]
+fn after_a_renewal_that_failed_the_other_generation_is_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    open(&directory).save(b"one").unwrap();
+    open(&directory).save(b"two").unwrap();
+    let one = half(&directory, 0);
+    let mut generations = open(&directory);
+    let read_only = File::open(directory.path().join("record")).unwrap();
+    let writable = std::mem::replace(&mut generations.file, read_only);
+    generations.renew().unwrap_err();
+    generations.file = writable;
+    generations.save(b"three").unwrap();
+    assert_eq!(half(&directory, 0), one);
+    assert_eq!(open(&directory).load(), found(b"three"));
+    // From then on they take turns again.
+    generations.save(b"four").unwrap();
+    assert_ne!(half(&directory, 0), one);
+    assert_eq!(open(&directory).load(), found(b"four"));
+}

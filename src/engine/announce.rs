@@ -49,17 +49,18 @@ impl Engine {
         }
     }
 
-    /// Tells what is different from `before`.
-    pub(super) fn announce(&self, before: &Record) {
+    /// Tells what is different from `before`. `between` is the record halfway through the step: one update may have ended
+    /// there, and another one at once after it.
+    pub(super) fn announce(&self, before: &Record, between: &Record) {
         if let Some(hub) = self.hub.as_ref().filter(|_| self.telemetry) {
-            for event in lifecycle(before, &self.record, self.now()) {
+            let now = self.now();
+            let events = lifecycle(before, between, now).into_iter();
+            for event in events.chain(lifecycle(between, &self.record, now)) {
                 hub.commands.telemetry(event.to_string().into_bytes());
             }
         }
-        let (old, new) = (before.state.job(), self.record.state.job());
-        if before.last != self.record.last
-            && let Some(ended) = &self.record.last
-        {
+        let ends = [between.newly_ended(before), self.record.newly_ended(between)];
+        for ended in ends.into_iter().flatten() {
             let about = About {
                 update: Some(&ended.id),
                 version: ended.version.as_ref(),
@@ -70,6 +71,7 @@ impl Engine {
             };
             events::update_ended(&about, ended);
         }
+        let (old, new) = (before.state.job(), self.record.state.job());
         let Some(new) = new else { return };
         // On other terms it has another id; begun anew it has all its steps again.
         let same = old.filter(|old| old.intent == new.intent && new.steps_left <= old.steps_left);

@@ -5,7 +5,7 @@ use crate::boot::BootView;
 use crate::host::Host;
 use crate::model::{BootId, Factory, Slot};
 use crate::store::overdue;
-use crate::update::Facts;
+use crate::update::{Event, Facts};
 
 impl Engine {
     /// What comes before anybody may ask: then there is a true answer, if perhaps one step old.
@@ -13,6 +13,20 @@ impl Engine {
         self.see(view);
         self.retune();
         self.live.tell(&self.record, &self.facts, None, None);
+    }
+
+    /// What can become so at any moment, and that the record has to know of.
+    pub(super) async fn heed_the_world(&mut self) {
+        if self.live.hub.connected && self.record.state.job().is_some_and(|job| !job.hub_reached) {
+            // Here and nowhere else: an update may also begin because another one ended.
+            let _ = self.take(Event::HubReached).await;
+        }
+        if !self.record.undated.is_nothing()
+            && let Some(booted_at) = self.host.boot_time()
+        {
+            self.facts.booted_at = Some(booted_at);
+            let _ = self.take(Event::ClockSet).await;
+        }
     }
 
     /// What the guard over the last trial left behind has had its effect, or was about something else. As long as that is

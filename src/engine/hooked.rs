@@ -9,8 +9,10 @@
 //! | `post-commit` | committing, after the bootloader was told | it is told; there is no way back |
 //! | `post-rollback` | the last revert, in the old system | it is told |
 //!
-//! A gate is open when policy says so *and* its hooks do. Policy comes first and has the last word: an update that waited
-//! for a hook until the maintenance window was over waits for the next one.
+//! A gate is open when policy says so *and* its hooks do. Policy comes first: an update that waited for a hook until the
+//! maintenance window was over waits for the next one. But hooks that began inside the window and all said yes have the
+//! application stopped by now: then it goes on although the window was over meanwhile. Consent that was taken back is
+//! another matter.
 
 use std::time::Duration;
 
@@ -195,6 +197,12 @@ impl Engine {
             update::Stage::Apply => job.verified,
         };
         concerns && self.hooked.hooks.exist(stage(at))
+    }
+
+    /// Whether all hooks of the gate where `work` waits were asked just now and said that it goes on.
+    pub(super) fn hooks_are_done(&self, work: Work) -> bool {
+        let Some(Asked { key, answer: Answer::Go }) = &self.hooked.asked else { return false };
+        *key == (self.record.state.job().map(|job| job.intent.clone()), work)
     }
 
     /// Notes what the hooks of the gate said.

@@ -11,17 +11,21 @@ impl Engine {
     /// An update on its way stays where it is: [`Engine::see_to_work`] begins no work for it until a save succeeds,
     /// and everybody is still listened to and told meanwhile.
     pub(super) async fn take(&mut self, event: Event) -> Result<(), Refused> {
-        let before = self.record.clone();
-        let answer = self.record.step(&self.facts, self.now(), event);
+        let (before, now) = (self.record.clone(), self.now());
+        let answer = self.record.heed(&self.facts, now, event);
+        let between = self.record.clone();
+        if answer.is_ok() {
+            self.record.consider(&self.facts, now);
+        }
         if self.record == before {
             return answer;
         }
         if let Err(why) = self.save().await {
             self.repeat(|repeats, now, about| repeats.state_unwritable(now, about, &why.detail));
-            let may_go_on = self.record.state.may_act_unsaved();
+            let is_held_up = self.is_held_up();
             // What is over, or goes on all the same, is held up by nothing.
-            self.live.blocked = (!may_go_on).then_some(why);
-            if before.state == State::Idle && !may_go_on {
+            self.live.blocked = is_held_up.then_some(why);
+            if before.state == State::Idle && is_held_up {
                 self.record = before;
                 return Err(Refused::Unsaved);
             }
@@ -38,7 +42,7 @@ impl Engine {
         if self.record.state.job().is_some() && intent(&self.record) != intent(&before) {
             self.forget_complaints();
         }
-        self.announce(&before);
+        self.announce(&before, &between);
         answer
     }
 
@@ -47,7 +51,14 @@ impl Engine {
     pub(super) async fn tick(&mut self) {
         self.announce_resumption();
         self.announce_cost(self.worker.snapshot().and_then(|now| now.plan));
-        if self.unsaved && self.save().await.is_err() {
+        if self.unsaved
+            && let Err(why) = self.save().await
+        {
+            // Else it was told when it began; an update that was found under way at the start is held up from there.
+            if self.is_held_up() && self.live.blocked.is_none() {
+                self.repeat(|repeats, now, about| repeats.state_unwritable(now, about, &why.detail));
+                self.live.blocked = Some(why);
+            }
             return;
         }
         if let Some(wish) = self.postponed.take() {
@@ -69,5 +80,10 @@ impl Engine {
         saved.map_err(|error| error.reason())?;
         self.live.blocked = None;
         Ok(())
+    }
+
+    /// Whether the work that the state calls for may not be begun, since the state could not be saved.
+    pub(super) fn is_held_up(&self) -> bool {
+        self.unsaved && !self.record.state.may_act_unsaved()
     }
 }

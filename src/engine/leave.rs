@@ -44,7 +44,7 @@ pub struct Carried {
 pub(super) struct Beginning {
     /// What is going on.
     pub(super) record: Record,
-    /// The store has another record.
+    /// The store has another record, or is not known to keep it.
     pub(super) unsaved: bool,
     /// What the first step is about.
     pub(super) first: Event,
@@ -63,10 +63,11 @@ impl Beginning {
     ) -> Self {
         let Some(Carried { record, booted: called, is_blind }) = before else {
             let record = recover(store, booted, live);
-            return Self { record, unsaved: false, first: Event::Started, is_first: true };
+            let unsaved = store.renew().is_err() && record != Record::default();
+            return Self { record, unsaved, first: Event::Started, is_first: true };
         };
         let is_saved = matches!(store.load(), Loaded::Found(found, _) if *found == record);
-        let unsaved = !is_saved && record != Record::default();
+        let unsaved = !(is_saved && store.renew().is_ok()) && record != Record::default();
         // Where the slots are called otherwise now, or nobody could ask the bootloader, it is found out anew where we are.
         let is_known = called == booted && !is_blind;
         let first = if is_known { Event::Reloaded } else { Event::Started };

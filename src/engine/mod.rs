@@ -303,10 +303,7 @@ impl Engine {
     /// One turn: see to the work, tell, and wait for one thing to happen. May be dropped while it waits. The reload,
     /// if that is what happened.
     async fn turn<T>(&mut self, reload: Pin<&mut impl Future<Output = T>>) -> Option<T> {
-        if self.live.hub.connected && self.record.state.job().is_some_and(|job| !job.hub_reached) {
-            // Here and nowhere else: an update may also begin because another one ended.
-            let _ = self.take(Event::HubReached).await;
-        }
+        self.heed_the_world().await;
         self.consent_by_twin().await;
         self.see_to_work().await;
         self.acknowledge();
@@ -331,7 +328,7 @@ impl Engine {
             if self.worker.key().is_some_and(|current| *current != key) {
                 self.worker.stop().await;
             }
-            if self.is_resting(&key) || self.unsaved && !self.record.state.may_act_unsaved() {
+            if self.is_resting(&key) || self.is_held_up() {
                 return;
             }
             match work {
@@ -371,7 +368,7 @@ impl Engine {
         }
         let event = match word {
             Word::Later(why) => return self.heard_at_gate(key, Some(why)),
-            // The gate is looked at once more: it may have closed while they were asked.
+            // The gate is looked at once more: somebody may have closed it while they were asked.
             Word::Event(Event::Proceed) => return self.heard_at_gate(key, None),
             Word::Event(event) => event,
         };
@@ -389,6 +386,9 @@ impl Engine {
             self.repeat(|repeats, now, about| repeats.work_failed(now, about, &why));
         }
         if holds {
+            if before == Work::Reboot && self.live.blocked.is_none() {
+                self.live.blocked = Some(why);
+            }
             let job = self.record.state.job().map(|job| job.intent.clone());
             self.resting = Some(((job, before), Instant::now() + WORK_PAUSE));
         }

@@ -7,6 +7,9 @@ use tokio::time::Instant;
 use super::{Engine, GATE_TICK, SAVE_PAUSE, TICK, worker};
 use crate::update::Work;
 
+/// How often it is looked whether the clock is set by now, if something waits for its date.
+const CLOCK_TICK: Duration = Duration::from_secs(20);
+
 impl Engine {
     /// How long nothing may happen.
     pub(super) fn pause(&self) -> Duration {
@@ -25,9 +28,10 @@ impl Engine {
         };
         let save = (self.unsaved || self.postponed.is_some()).then_some(SAVE_PAUSE);
         let rest = self.resting.as_ref().map(|(_, until)| until.saturating_duration_since(Instant::now()));
-        // Those that are being asked just now will say so.
-        let hooks = self.hooks_rest().filter(|_| self.worker.key().is_none());
-        [save, rest, hooks].into_iter().flatten().fold(own, Duration::min)
+        // Those that are being asked just now will say so; and none are asked while the record cannot be saved.
+        let hooks = self.hooks_rest().filter(|_| self.worker.key().is_none() && !self.is_held_up());
+        let clock = (!self.record.undated.is_nothing()).then_some(CLOCK_TICK);
+        [save, rest, hooks, clock].into_iter().flatten().fold(own, Duration::min)
     }
 
     pub(super) fn is_resting(&mut self, key: &worker::Key) -> bool {

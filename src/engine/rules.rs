@@ -5,7 +5,7 @@ use super::Engine;
 use crate::events;
 use crate::hub::Pace;
 use crate::model::{Rules, Zone};
-use crate::update::{Conditions, Gate, Work, gate};
+use crate::update::{Conditions, Gate, Wait, Work, gate};
 
 impl Engine {
     /// Works out the rules anew and hands them to all who follow them: the session through the channel, a download
@@ -28,7 +28,10 @@ impl Engine {
         let mut rules = self.rules.clone();
         let now = self.conditions(&mut rules);
         let (Work::Await(stage), Some(job)) = (work, self.record.state.job()) else { return false };
-        let closed = gate(stage, job, &rules, &now).or_else(|| self.gate_of_keys());
+        let by_policy = gate(stage, job, &rules, &now);
+        // What the hooks before the switch-over stopped waits for it: it is not put off for a day because that took a while.
+        let by_policy = by_policy.filter(|gate| !(is_of_the_hour(&gate.wait) && self.hooks_are_done(work)));
+        let closed = by_policy.or_else(|| self.gate_of_keys());
         let is_closed = closed.is_some();
         let waits = closed.or_else(|| self.gate_of_hooks());
         self.show_gate(waits);
@@ -79,5 +82,13 @@ impl Engine {
             self.live.warnings.insert(new.clone());
         }
         self.zone_warning = warning;
+    }
+}
+
+/// Whether the wait ends by itself, at some hour. What people or keys have to do is none of it.
+fn is_of_the_hour(wait: &Wait) -> bool {
+    match wait {
+        Wait::Clock(..) | Wait::Window(..) => true,
+        Wait::Cost { .. } | Wait::Apply | Wait::Consent | Wait::Keys(_) | Wait::Hook(_) => false,
     }
 }

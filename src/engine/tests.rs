@@ -4,6 +4,7 @@
 
 mod boots;
 mod faults;
+mod held_up;
 mod hooks;
 mod keys;
 mod overdue;
@@ -50,6 +51,7 @@ struct Device {
     ask_again: Duration,
     /// What it tells the time by, if not by the clocks of the machine that the test runs on.
     clocks: Option<Clocks>,
+    telemetry: bool,
 }
 
 /// One life of the daemon.
@@ -84,6 +86,7 @@ impl Device {
             signing,
             ask_again,
             clocks: None,
+            telemetry: false,
         }
     }
 
@@ -147,7 +150,7 @@ impl Device {
                 timeout: Duration::from_secs(10),
                 runner: Runner::Direct,
             }),
-            telemetry: false,
+            telemetry: self.telemetry,
             warnings: Vec::new(),
             before,
         };

@@ -32,9 +32,7 @@ pub fn lifecycle(before: &Record, after: &Record, at: Option<Timestamp>) -> Vec<
         }
         events.push(object);
     };
-    if before.last != after.last
-        && let Some(last) = &after.last
-    {
+    if let Some(last) = after.newly_ended(before) {
         let (outcome, why) = ending(&last.outcome);
         let mut more = vec![("outcome", json!(outcome))];
         more.extend(why.map(|why| ("code", json!(why.failure))));

@@ -14,8 +14,19 @@ struct Inner {
     record: Option<Record>,
     saves: u32,
     refuses: bool,
+    refused: u32,
     lost: Option<String>,
     on_save: Option<OnSave>,
+}
+
+impl Inner {
+    fn admit(&mut self) -> Result<(), Error> {
+        if !self.refuses {
+            return Ok(());
+        }
+        self.refused += 1;
+        Err(Error("no space left on device".into()))
+    }
 }
 
 /// What happens when a record was saved.
@@ -53,6 +64,11 @@ impl FakeStore {
         self.lock().saves
     }
 
+    /// How often that was refused.
+    pub fn refused(&self) -> u32 {
+        self.lock().refused
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -66,11 +82,13 @@ impl StateStore for FakeStore {
         self.lock().record.clone().map_or(Loaded::Empty, |record| Loaded::Found(Box::new(record), None))
     }
 
+    fn renew(&mut self) -> Result<(), Error> {
+        self.lock().admit()
+    }
+
     fn save(&mut self, record: &Record) -> Result<(), Error> {
         let mut inner = self.lock();
-        if inner.refuses {
-            return Err(Error("no space left on device".into()));
-        }
+        inner.admit()?;
         inner.saves += 1;
         inner.record = Some(record.clone());
         if let Some(OnSave(act)) = &mut inner.on_save {

@@ -32,6 +32,13 @@ pub trait StateStore: Send {
     /// Whatever is left of the newest record. Never fails: a lost record must not stop a device.
     fn load(&mut self) -> Loaded;
 
+    /// Makes what [`load`](Self::load) found durable once more. It may have been read from memory: after a flush that
+    /// failed, the kernel hands out what the disk does not hold. Once for each start is little.
+    ///
+    /// # Errors
+    /// If it may not be on the disk.
+    fn renew(&mut self) -> Result<(), Error>;
+
     /// Makes `record` the one that a later `load` finds, power cuts included.
     ///
     /// # Errors
@@ -97,6 +104,10 @@ impl StateStore for FileStore {
                 Err(error) => Loaded::Unreadable(chain(error)),
             },
         }
+    }
+
+    fn renew(&mut self) -> Result<(), Error> {
+        self.open().map_err(Error)?.renew().map_err(|error| Error(chain(error)))
     }
 
     fn save(&mut self, record: &Record) -> Result<(), Error> {

@@ -54,6 +54,9 @@ pub struct Job {
     /// The last trial was cut short, and nothing is known of the new system: not that it is ill, and not that it is well.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unjudged: bool,
+    /// How many times the reboot into the present trial failed, without a boot in between.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub refusals: u8,
     /// How many more times the target may be written anew after a read-back that differed.
     pub rewrites_left: u8,
     /// Every transition costs one; none left breaks the loop.
@@ -72,6 +75,9 @@ impl Job {
     /// How many times a target may be sent on trial: once, and three times more if a trial is cut short before there
     /// is a verdict. An interrupted trial says nothing about the image.
     pub const TRIALS: u8 = 4;
+    /// How many times the machine is asked to reboot into a trial before the update is given up: for five minutes if it
+    /// refuses at once, which an inhibitor may; for two and a half hours if it agrees and does not go.
+    pub const REBOOTS: u8 = 30;
     /// How many times a target is written anew after its read-back differed.
     pub const REWRITES: u8 = 1;
 
@@ -95,6 +101,7 @@ impl Job {
             armed: false,
             trials: 0,
             unjudged: false,
+            refusals: 0,
             rewrites_left: Self::REWRITES,
             steps_left: Self::STEPS,
             times: Times::default(),
@@ -139,15 +146,15 @@ impl Job {
         armed && booted == self.target
     }
 
-    /// The same thing is wished for on other terms: there is no need to begin anew. Terms that ask for consent where
-    /// the old ones did not are not met by an earlier one.
-    pub(super) fn adopt(&mut self, install: &Install) {
+    /// The same thing is wished for on other terms, by the name `id`: there is no need to begin anew. Terms that ask for
+    /// consent where the old ones did not are not met by an earlier one.
+    pub(super) fn adopt(&mut self, id: UpdateId, terms: Terms) {
         let stricter = |old: bool, new: bool| new && !old;
-        let (old, new) = (self.terms, install.terms);
-        if stricter(old.hold, new.hold) || stricter(old.consent, new.consent) {
+        let old = self.terms;
+        if stricter(old.hold, terms.hold) || stricter(old.consent, terms.consent) {
             self.consent = None;
         }
-        (self.id, self.terms) = (install.id.clone(), new);
+        (self.id, self.terms) = (id, terms);
     }
 
     /// Whether `install` is what this job does already, on whatever terms, and it is not too late for others.
@@ -195,6 +202,20 @@ impl Job {
         self.trials > 0 && !self.unjudged
     }
 
+    /// The machine would not reboot.
+    pub(super) fn note_refusal(&mut self) {
+        if matches!(self.phase, Phase::Rebooting { .. }) {
+            self.refusals = self.refusals.saturating_add(1);
+        }
+    }
+
+    /// The machine never rebooted into the present trial: there was none. What was tried before was cut short, or this
+    /// would not have been begun.
+    pub(super) fn take_back_trial(&mut self) {
+        self.trials = self.trials.saturating_sub(1);
+        self.unjudged = self.trials > 0;
+    }
+
     /// Moves to `phase` and pays a step for it. Without steps left a loop becomes a rollback, and a rollback that
     /// loops becomes an end.
     pub(super) fn enter(&mut self, phase: Phase, at: Option<Timestamp>) -> Option<Outcome> {
@@ -228,7 +249,7 @@ impl Job {
             // Also if the power went between arming and noting it: the machine is in the target all the same.
             Phase::Rebooting { .. } | Phase::Confirming if was_arming => {
                 self.trials = self.trials.saturating_add(1);
-                self.unjudged = false;
+                (self.unjudged, self.refusals) = (false, 0);
             }
             // The trial may have written to its own root file system: it may have to be written anew.
             Phase::Verifying if was_trial => {
@@ -248,6 +269,10 @@ impl Job {
         }
         None
     }
+}
+
+fn is_zero(count: &u8) -> bool {
+    *count == 0
 }
 
 /// How [`Job::consent`] is stored: with the flag `consented` of earlier versions, which knew no more. A new system on

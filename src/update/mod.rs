@@ -28,6 +28,7 @@
 //! Read `state.rs` for what can be, `step.rs` for what follows (one table, complete on purpose: no wildcard arms),
 //! `record.rs` for what survives an update: the newest wish, what failed before, where one can go back to.
 
+mod ending;
 mod job;
 mod policy;
 mod record;
@@ -37,6 +38,7 @@ mod step;
 mod stored;
 #[cfg(test)]
 mod tests;
+mod undated;
 mod wish;
 
 pub use job::Job;
@@ -45,4 +47,5 @@ pub use record::Record;
 pub use state::{Event, Facts, Overdue, Phase, Plan, Refused, Stage, State, Work};
 pub use step::Step;
 pub use stored::RecordError;
+pub use undated::Undated;
 pub use wish::{Wanted, Wish};

@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::job::Job;
-use super::state::{Event, Facts, Phase, Plan, Refused, State};
+use super::state::{Event, Facts, Phase, Refused, State};
 use super::step::Step;
+use super::undated::Undated;
 use super::wish::{Wanted, Wish};
 use crate::model::{
     Ended, Failure, Install, IntentId, Origin, Outcome, PerSlot, Reason, Slot, Times, Timestamp, Tuning,
@@ -33,6 +34,9 @@ pub struct Record {
     pub last: Option<Ended>,
     /// When the machine came back from the last reboot that was asked for.
     pub reboot_time: Option<Timestamp>,
+    /// What happened while the clock was not to be trusted.
+    #[serde(default, skip_serializing_if = "Undated::is_nothing")]
+    pub undated: Undated,
     /// What the hub changed of the configuration, as it was last heard.
     #[serde(default)]
     pub tuning: Tuning,
@@ -53,6 +57,7 @@ impl Default for Record {
             spoiled: None,
             last: None,
             reboot_time: None,
+            undated: Undated::default(),
             tuning: Tuning::default(),
             floor: 0,
         }
@@ -70,6 +75,17 @@ impl Record {
     /// # Errors
     /// [`Refused`] if the event is a request that cannot be granted now; the record is unchanged then.
     pub fn step(&mut self, now: &Facts, at: Option<Timestamp>, event: Event) -> Result<(), Refused> {
+        self.heed(now, at, event)?;
+        self.consider(now, at);
+        Ok(())
+    }
+
+    /// The first half of a step: what follows from the event alone. Whoever tells what happened looks here, before
+    /// [`Record::consider`]: an end may be followed by another one in the same step.
+    ///
+    /// # Errors
+    /// As for [`Record::step`].
+    pub fn heed(&mut self, now: &Facts, at: Option<Timestamp>, event: Event) -> Result<(), Refused> {
         match event {
             Event::Started => self.started(now, at),
             Event::Reloaded => self.reloaded(now, at),
@@ -81,13 +97,14 @@ impl Record {
             Event::Retry => self.retry(now, at)?,
             Event::GoBack(origin) if self.state == State::Idle => self.go_back(now, at, origin)?,
             Event::Cancel if self.state == State::Idle => {}
+            Event::Cancel => self.cancel(now, at)?,
             Event::Confirm if self.state == State::Idle => return Err(Refused::NotOnTrial),
             Event::Apply(by) => self.apply(at, by)?,
             Event::Reboot => self.reboot(now)?,
             Event::FactoryReset(origin) => self.factory_reset(now, at, origin)?,
             Event::Tuned(tuning) => self.tuning = tuning,
+            Event::ClockSet => self.clock_set(now, at),
             Event::GoBack(_)
-            | Event::Cancel
             | Event::Confirm
             | Event::Proceed
             | Event::Written { .. }
@@ -95,7 +112,6 @@ impl Record {
             | Event::Done
             | Event::Failed(_) => self.advance(now, at, event)?,
         }
-        self.consider(now, at);
         Ok(())
     }
 
@@ -138,6 +154,7 @@ impl Record {
             State::Restarting { .. } => {
                 self.state = State::Idle;
                 self.reboot_time = now.booted_at;
+                self.undated.reboot = now.booted_at.is_none();
             }
             State::Busy(_) => {
                 // Waking up is never refused.
@@ -164,7 +181,7 @@ impl Record {
         if let (State::Busy(job), Wish::Install(install)) = (&mut self.state, &wish)
             && job.may_adopt(install)
         {
-            job.adopt(install);
+            job.adopt(install.id.clone(), install.terms);
         }
         let (same_job, by_desired) = self
             .state
@@ -174,10 +191,11 @@ impl Record {
         // Whatever a wish that makes no sense was meant to be, it is not the one before it: a system that was
         // withdrawn with a slip of the pen must not be switched over to. What somebody else asked for is not its affair.
         let replaces = matches!(wish, Wish::Install(_)) || by_desired;
-        self.wanted = Some(Wanted { wish, settled: false });
+        let is_sent_away = self.is_sent_away(&wish);
+        self.wanted = Some(Wanted { wish, settled: is_sent_away });
         if same_job {
             self.outlive_cancel();
-        } else if replaces {
+        } else if replaces && !is_sent_away {
             self.supersede(at);
         }
     }
@@ -220,7 +238,12 @@ impl Record {
     }
 
     /// Lets the table decide about the job, and does what it says.
-    fn advance(&mut self, now: &Facts, at: Option<Timestamp>, event: Event) -> Result<(), Refused> {
+    pub(super) fn advance(
+        &mut self,
+        now: &Facts,
+        at: Option<Timestamp>,
+        event: Event,
+    ) -> Result<(), Refused> {
         let step = match &self.state {
             State::Busy(job) => job.decide(now, &event),
             State::Restarting { .. } => return self.restarting(&event),
@@ -250,8 +273,18 @@ impl Record {
                 Phase::Downloading
             }
         };
+        let is_refused = matches!(event, Event::Failed(_));
+        if is_refused {
+            job.note_refusal();
+        }
+        // From there only another boot leads to a trial.
+        let stays = matches!(job.phase, Phase::Rebooting { .. })
+            && (is_refused || matches!(phase, Phase::Rebooting { .. }));
         if let Some(outcome) = job.enter(phase, at) {
             return self.conclude(at, outcome);
+        }
+        if stays && job.phase.undoing().is_some() {
+            job.take_back_trial();
         }
         if job.phase == Phase::Resetting && job.plan.artifact().is_some() {
             let job = job.clone();
@@ -269,73 +302,14 @@ impl Record {
         }
     }
 
-    /// Ends the job and remembers what follows from that.
-    fn conclude(&mut self, at: Option<Timestamp>, outcome: Outcome) {
-        let State::Busy(job) = std::mem::take(&mut self.state) else { return };
-        match &outcome {
-            Outcome::Succeeded => self.note_success(&job),
-            Outcome::RolledBack(why) if why.failure != Failure::Cancelled => self.condemn(&job),
-            Outcome::RolledBack(_) | Outcome::Failed(_) | Outcome::UpToDate => {}
-        }
-        let times = Times { ended: at, ..job.times };
-        let (id, intent, origin, version) = (job.id, job.intent, job.origin, job.version);
-        self.end(Ended { id, intent, origin, version, target: Some(job.target), outcome, times });
-    }
-
-    fn note_success(&mut self, job: &Job) {
-        match &job.plan {
-            Plan::Install(_) | Plan::GoBack | Plan::Rescue => {}
-            Plan::FactoryReset(factory) => {
-                // As new, it has no bad memories.
-                self.condemned.clear();
-                if factory.image.is_none() {
-                    return;
-                }
-                // And what the hub wants is not there any more, as on any device that comes from the factory.
-                if let Some(wanted) = &mut self.wanted {
-                    wanted.settled = false;
-                }
-            }
-        }
-        self.note_committed(job);
-    }
-
-    /// The job's system took the place of the other one. Here and nowhere else the floor is raised: a system that was only
-    /// tried must not keep out the one that is gone back to.
-    fn note_committed(&mut self, job: &Job) {
-        *self.versions.of_mut(job.target) = job.version.clone();
-        self.previous = Some(!job.target);
-        self.spoiled = self.spoiled.filter(|slot| *slot != job.target);
-        if let Some(seal) = &job.seal {
-            self.floor = seal.floor_after(self.floor);
-        }
-    }
-
     /// The lowest rollback index that a signed bundle may have. The record may have been lost, and the bootloader's
     /// variables been made anew: the higher of the two counts.
     pub fn floor(&self, now: &Facts) -> u64 {
         self.floor.max(now.floor.unwrap_or(0))
     }
 
-    fn end(&mut self, ended: Ended) {
-        if let Some(wanted) = &mut self.wanted {
-            // What gave way to a newer wish may be the newest again by now.
-            wanted.settled |= *wanted.wish.id() == ended.id && !ended.was_superseded();
-        }
-        self.last = Some(ended);
-    }
-
-    fn condemn(&mut self, job: &Job) {
-        if matches!(job.plan, Plan::Install(_)) && !self.condemned.contains(&job.intent) {
-            self.condemned.push(job.intent.clone());
-            if self.condemned.len() > Self::CONDEMNED {
-                self.condemned.remove(0);
-            }
-        }
-    }
-
-    /// With nothing else to do, turns to the newest desired that has not had its end.
-    fn consider(&mut self, now: &Facts, at: Option<Timestamp>) {
+    /// The other half of a step: with nothing else to do, turns to the newest desired that has not had its end.
+    pub fn consider(&mut self, now: &Facts, at: Option<Timestamp>) {
         let Some(Wanted { wish, settled: false }) = &self.wanted else { return };
         if self.state != State::Idle {
             return;

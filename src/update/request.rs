@@ -25,7 +25,10 @@ impl Record {
             // Being undone, it is not what was asked for.
             State::Busy(job) if job.id == install.id && !job.is_being_undone() => Ok(()),
             State::Busy(job) if job.may_adopt(&install) => {
-                job.adopt(&install);
+                // The hub's wish for it stays the same wish: with this job's end it has had its own.
+                let wished = self.wanted.as_ref().map(|wanted| wanted.wish.id());
+                let id = if wished == Some(&job.id) { job.id.clone() } else { install.id };
+                job.adopt(id, install.terms);
                 Ok(())
             }
             State::Busy(_) | State::Restarting { .. } => Err(Refused::Busy),
@@ -42,6 +45,16 @@ impl Record {
             }
             (State::Busy(_) | State::Restarting { .. }, _) => Err(Refused::Busy),
         }
+    }
+
+    /// Whatever words the hub gave it meanwhile: this is what shall not go on, and is not begun anew for them.
+    pub(super) fn cancel(&mut self, now: &Facts, at: Option<Timestamp>) -> Result<(), Refused> {
+        let intent = self.state.job().map(|job| job.intent.clone());
+        self.advance(now, at, Event::Cancel)?;
+        if let Some(intent) = intent {
+            self.settle_in_other_words(&intent);
+        }
+        Ok(())
     }
 
     pub(super) fn go_back(
@@ -133,6 +146,7 @@ impl Record {
             | Event::Reboot
             | Event::FactoryReset(_)
             | Event::Tuned(_)
+            | Event::ClockSet
             | Event::Proceed
             | Event::Written { .. }
             | Event::TooDear(_)

@@ -223,6 +223,8 @@ pub enum Event {
     FactoryReset(Origin),
     /// The hub's wishes about how to behave, all of them: what is not in there is as configured again.
     Tuned(Tuning),
+    /// The clock can be right, which it could not before: the facts say when this boot began.
+    ClockSet,
     /// The gate of the stage being awaited is open.
     Proceed,
     /// The download work is done.

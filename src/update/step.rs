@@ -24,7 +24,7 @@ pub enum Step {
 impl Job {
     /// What `event` leads to in this job's phase.
     ///
-    /// `Desired…`, `Asked`, `Retry`, `Apply`, `Reboot`, `FactoryReset` and `Tuned` concern the record as a whole and are decided there.
+    /// `Desired…`, `Asked`, `Retry`, `Apply`, `Reboot`, `FactoryReset`, `Tuned` and `ClockSet` concern the record as a whole and are decided there.
     pub fn decide(&self, now: &Facts, event: &Event) -> Step {
         match event {
             Event::Started => self.started(now),
@@ -45,7 +45,8 @@ impl Job {
             | Event::Apply(_)
             | Event::Reboot
             | Event::FactoryReset(_)
-            | Event::Tuned(_) => Step::Refuse(Refused::Busy),
+            | Event::Tuned(_)
+            | Event::ClockSet => Step::Refuse(Refused::Busy),
         }
     }
 
@@ -226,6 +227,10 @@ impl Job {
             Accepted if self.cost.is_none() => Step::End(Outcome::Failed(why.clone())),
             Verifying if self.may_rewrite(why) => Step::Rewrite,
             Accepted | Downloading | Verifying | Staged | Applying | Confirming | Committing => {
+                Self::roll_back(why.clone())
+            }
+            // The new system was not tried: there is nothing to be said of it.
+            Rebooting { .. } if self.refusals.saturating_add(1) >= Self::REBOOTS => {
                 Self::roll_back(why.clone())
             }
             Rebooting { .. } | Finishing { .. } | Returning { .. } => Step::Enter(self.phase.clone()),

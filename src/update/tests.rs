@@ -1,7 +1,9 @@
 //! The table, cell by cell: what every event leads to in every phase.
 #![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
+mod reboots;
 mod verdict;
+mod words;
 
 use super::*;
 use crate::model::*;
@@ -74,6 +76,14 @@ fn too_dear() -> Record {
     record
 }
 
+/// One that the machine would not reboot for.
+fn refused_often() -> Record {
+    let mut record = record(Phase::Rebooting { since: here() }, 1);
+    let State::Busy(job) = &mut record.state else { panic!("{record:?}") };
+    job.refusals = Job::REBOOTS - 1;
+    record
+}
+
 /// What the signatures over a bundle vouch for.
 fn seal(version: &str, rollback_index: u64) -> Seal {
     Seal {
@@ -132,6 +142,7 @@ fn phases() -> Vec<(&'static str, Record, Slot)> {
         ("staged before a restart", record(Phase::Staged, 0), OLD),
         ("applying", record(Phase::Applying, 0), OLD),
         ("rebooting", record(Phase::Rebooting { since: since.clone() }, 1), OLD),
+        ("rebooting, refused often", refused_often(), OLD),
         ("confirming", record(Phase::Confirming, 1), NEW),
         ("confirming the last trial", record(Phase::Confirming, Job::TRIALS), NEW),
         ("committing", record(Phase::Committing, 1), NEW),
@@ -175,6 +186,7 @@ fn events() -> Vec<(&'static str, Event, Option<Facts>)> {
         ("reboot", Event::Reboot, None),
         ("factory reset", Event::FactoryReset(Origin::Local), None),
         ("hub reached", Event::HubReached, None),
+        ("clock is set", Event::ClockSet, None),
         ("same wish", wish("v2"), None),
         ("newer wish", wish("v3"), None),
         ("bad wish", Event::Desired(bad_wish()), None),

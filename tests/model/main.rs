@@ -54,6 +54,12 @@ fn watched(faults: u8) -> Vec<World> {
     vec![World::new([Kind::Sick, Kind::Unbootable], false, faults).watched()]
 }
 
+/// A life in which the same wish comes in other words.
+fn words(faults: u8) -> Vec<World> {
+    let of = |kinds| World::new(kinds, false, faults).worded();
+    vec![of([Kind::Sick, Kind::Good]), of([Kind::Good, Kind::Good])]
+}
+
 /// Without further faults, two updates that are both rolled back take no more: out and back, twice. A factory reset
 /// takes out and one more.
 const REBOOTS: u32 = 4;
@@ -90,6 +96,7 @@ fn explore_all(faults: u8) -> Explored {
         // With a fault more this is as many worlds as all the others are.
         .chain(costs(faults - 1))
         .chain(watched(1))
+        .chain(words(faults - 1))
         .map(|beginning| std::thread::spawn(move || explore(beginning, mutations::NONE)))
         .collect();
     let (mut worlds, mut edges) = (0, 0);
@@ -152,6 +159,7 @@ fn every_planted_defect_is_found() {
     let all = mutations::ALL.iter().map(|it| (it, updates(1)));
     let all = all.chain(mutations::OF_COSTS.iter().map(|it| (it, costs(1))));
     let all = all.chain(mutations::OF_GUARDS.iter().map(|it| (it, watched(1))));
+    let all = all.chain(mutations::OF_WORDS.iter().map(|it| (it, words(0))));
     let all: Vec<_> = all.chain(mutations::OF_RESETS.iter().map(|it| (it, resets(1)))).collect();
     let count = all.len();
     let missed: Vec<_> =

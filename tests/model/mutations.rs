@@ -1,8 +1,8 @@
 //! Planted defects of the table. Exploring must find each; a defect that slips through means that the model does
 //! not look where it should.
 
-use twinboot::model::{Ended, Failure, Outcome, Times};
-use twinboot::update::{Event, Facts, Job, Phase, Record, State};
+use twinboot::model::{Ended, Failure, Outcome, Reason, Times};
+use twinboot::update::{Event, Facts, Job, Phase, Plan, Record, State, Wanted};
 
 /// A defect: changes what a step did.
 #[derive(Clone, Copy)]
@@ -284,6 +284,17 @@ pub const ALL: &[Mutation] = &[
         },
     },
     Mutation {
+        name: "a reboot that is refused is told as a trial that failed",
+        spoil: |before, _, event, after| {
+            let refused = matches!(event, Event::Failed(why) if why.failure == Failure::RebootRefused);
+            if refused && matches!(phase(before), Some(Phase::Rebooting { .. })) {
+                if let Some(job) = job(after).filter(|job| job.phase.undoing().is_some()) {
+                    (job.trials, job.unjudged) = (1, false);
+                }
+            }
+        },
+    },
+    Mutation {
         name: "a committed update is told as failed",
         spoil: |before, _, event, after| {
             if phase(before) == Some(&Phase::Committing) && *event == Event::Done {
@@ -293,6 +304,44 @@ pub const ALL: &[Mutation] = &[
         },
     },
 ];
+
+/// Every planted defect of wishes that come in other words.
+pub const OF_WORDS: &[Mutation] = &[
+    Mutation {
+        name: "a verdict is not the end of a wish in other words",
+        spoil: |before, now, _, after| {
+            let waited = before.wanted.as_ref().is_some_and(|wanted| !wanted.settled);
+            let other =
+                |wanted: &&mut Wanted| after.last.as_ref().is_some_and(|it| it.id != *wanted.wish.id());
+            if waited && before.state.job().is_some() && after.state == State::Idle {
+                if let Some(wanted) = after.wanted.as_mut().filter(other) {
+                    wanted.settled = false;
+                    after.consider(now, None);
+                }
+            }
+        },
+    },
+    Mutation {
+        name: "what was sent away on request may come back",
+        spoil: |before, _, _, after| {
+            if before.state.job().is_some_and(|job| job.plan == Plan::GoBack) {
+                after.condemned = before.condemned.clone();
+            }
+        },
+    },
+    Mutation {
+        name: "what was sent back on trial may come back",
+        spoil: |before, _, _, after| {
+            if before.state.job().and_then(|job| job.phase.undoing()).is_some_and(is_cancelled) {
+                after.condemned = before.condemned.clone();
+            }
+        },
+    },
+];
+
+fn is_cancelled(why: &Reason) -> bool {
+    why.failure == Failure::Cancelled
+}
 
 /// Every planted defect of floors and costs.
 pub const OF_COSTS: &[Mutation] = &[

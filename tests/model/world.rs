@@ -4,10 +4,11 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use twinboot::model::{
     Artifact, BootId, Cost, Ended, Factory, Failure, Image as Written, Install, Location, Origin, Outcome,
-    Reason, Rules, Seal, Sha256, Slot, UpdateId, Version,
+    Reason, Rules, Seal, Sha256, Slot, Terms, UpdateId, Version,
 };
 use twinboot::update::{
-    Conditions, Event, Facts, Gate, Job, Overdue, Phase, Plan, Record, Stage, State, Wait, Wish, Work, gate,
+    Conditions, Event, Facts, Gate, Job, Overdue, Phase, Plan, Record, Stage, State, Wait, Wanted, Wish,
+    Work, gate,
 };
 
 use crate::mutations::Mutation;
@@ -100,6 +101,16 @@ pub struct World {
     is_stuck: bool,
     /// The guard ended a boot of the last trial.
     is_guarded: bool,
+    /// The machine rebooted since the bootloader was armed.
+    tried: bool,
+    /// The hub may word its wish anew, and somebody may ask for it on other terms. Only in lives that are about it.
+    is_worded: bool,
+    /// It did.
+    words: u8,
+    /// Somebody cancelled what the hub wishes for in these words.
+    is_stopped: bool,
+    /// What was rolled back, or sent away: it does not come back by itself.
+    sent_away: [bool; 2],
 }
 
 /// What is declared as a factory reset.
@@ -167,7 +178,17 @@ impl World {
             word: None,
             is_stuck: false,
             is_guarded: false,
+            tried: false,
+            is_worded: false,
+            words: 0,
+            is_stopped: false,
+            sent_away: [false; 2],
         }
+    }
+
+    /// The same device with a hub that words its one wish anew, and people who ask for it on other terms.
+    pub fn worded(self) -> Self {
+        Self { is_worded: true, ..self }
     }
 
     /// The same device behind a link on which an update costs more than it may.
@@ -224,7 +245,8 @@ impl World {
     fn wish(&self, number: u8) -> Install {
         let label =
             if number == 2 && self.same_version { "1" } else { ["", "u1", "u2"][usize::from(number)] };
-        let url = format!("https://h/{number}").parse().expect("good address");
+        let token = ["", "?again"][usize::from(self.words)];
+        let url = format!("https://h/{number}{token}").parse().expect("good address");
         let artifact = Artifact {
             version: label.parse::<Version>().ok(),
             location: Location::Url(url),
@@ -238,7 +260,7 @@ impl World {
         if let (Plan::FactoryReset(_), Some(Reset { image: Some(kind), .. })) = (&job.plan, self.factory) {
             return Image::Kept(kind);
         }
-        let number = if job.id == self.wish(1).id { 1 } else { 2 };
+        let number = if job.intent == self.wish(1).intent { 1 } else { 2 };
         Image::Update(number, self.kinds[usize::from(number) - 1])
     }
 
@@ -246,7 +268,11 @@ impl World {
     fn deliver(&mut self, mutation: Mutation, event: Event) {
         let before = self.record.clone().unwrap_or_default();
         let mut after = before.clone();
-        let answer = after.step(&self.facts(), None, event.clone());
+        let answer = after.heed(&self.facts(), None, event.clone());
+        let verdict = after.newly_ended(&before).filter(|ended| is_verdict(ended)).cloned();
+        if answer.is_ok() {
+            after.consider(&self.facts(), None);
+        }
         if let State::Busy(job) = &mut after.state {
             // How many steps are left matters only when few are: let worlds that behave alike be equal.
             job.steps_left = if job.steps_left < FEW_STEPS { job.steps_left } else { Job::STEPS };
@@ -267,6 +293,16 @@ impl World {
             }
         }
         let told = after.last.clone().filter(|_| before.last != after.last);
+        if let Some(verdict) = verdict.filter(|_| self.is_worded) {
+            let in_words =
+                |wanted: &Wanted| matches!(&wanted.wish, Wish::Install(it) if it.intent == verdict.intent);
+            let is_asked = after.wanted.as_ref().is_some_and(in_words);
+            assert!(told.as_ref() == Some(&verdict) || !is_asked, "a verdict was never told: {self:?}");
+            self.note_verdict(&before, &verdict);
+        }
+        if self.is_worded {
+            self.note_stop(&before, &after, &event);
+        }
         let older = self.record.replace(after);
         self.older = older.filter(|_| self.faults > 0 && !self.lost);
         self.check();
@@ -274,6 +310,41 @@ impl World {
             self.check_reset(&told.outcome);
         }
         self.forget();
+    }
+
+    /// What was rolled back, or was wished for and then gone back from, is sent away.
+    fn note_verdict(&mut self, before: &Record, verdict: &Ended) {
+        let left = self.holds(!self.booted);
+        for number in 1..=2 {
+            let wish = self.wish(number);
+            let is_rolled_back =
+                matches!(verdict.outcome, Outcome::RolledBack(_)) && verdict.intent == wish.intent;
+            let was_wanted = before.wanted.as_ref().is_some_and(|wanted| {
+                wanted.settled && matches!(&wanted.wish, Wish::Install(it) if it.intent == wish.intent)
+            });
+            let is_left = verdict.is_going_back()
+                && verdict.outcome == Outcome::Succeeded
+                && matches!(left, Image::Update(index, _) if index == number);
+            self.sent_away[usize::from(number) - 1] |= is_rolled_back || (is_left && was_wanted);
+        }
+    }
+
+    /// What is cancelled stays so until the hub says something else.
+    fn note_stop(&mut self, before: &Record, after: &Record, event: &Event) {
+        let cancelled = |why: &Reason| why.failure == Failure::Cancelled;
+        if let Event::Desired(wish) = event {
+            let is_known = before.wanted.as_ref().is_some_and(|wanted| wanted.wish.id() == wish.id());
+            self.is_stopped &= is_known;
+        }
+        let Some(job) =
+            before.state.job().filter(|job| *event == Event::Cancel && job.phase.undoing().is_none())
+        else {
+            return;
+        };
+        let is_undone = after.state.job().and_then(|job| job.phase.undoing()).is_some_and(cancelled);
+        let is_over = after.state == State::Idle;
+        let is_wished = self.newest > 0 && job.intent == self.wish(self.newest).intent;
+        self.is_stopped |= is_wished && (is_undone || is_over);
     }
 
     /// Lets worlds be equal that differ only in what cannot matter any more.
@@ -285,6 +356,11 @@ impl World {
         }
         if !job.is_some_and(|job| job.plan.has_program()) {
             self.data = Data::Untouched;
+        }
+        let is_told =
+            |record: &Record| matches!(record.last, Some(Ended { outcome: Outcome::RolledBack(_), .. }));
+        if !job.is_some_and(|job| job.armed) && !self.record.as_ref().is_some_and(is_told) {
+            self.tried = false;
         }
     }
 
@@ -360,6 +436,7 @@ impl World {
     fn power_cycle(&mut self) {
         self.boot = self.other_boot();
         self.proved = false;
+        self.tried |= self.trial.is_some();
         if let Data::New(boots) = self.data {
             self.data = Data::New(2.min(boots + 1));
         }
@@ -435,6 +512,7 @@ impl World {
             Outcome::RolledBack(why) => {
                 let back = self.booted == self.default && self.trial.is_none();
                 assert!(back, "rollback was told ({why}): {self:?}");
+                assert!(self.tried || self.lost, "rollback of what trial ({why})? {self:?}");
                 let overdue = why.failure == Failure::HealthTimeout;
                 assert!(!overdue || self.is_guarded || self.lost, "what guard? {self:?}");
             }
@@ -481,6 +559,11 @@ impl World {
             Phase::Downloading => {
                 let target = job.target;
                 assert!(!self.refused || self.lost, "downloaded although a hook said no: {self:?}");
+                if let Image::Update(number, _) = wanted {
+                    assert!(!self.is_stopped || self.lost, "begun again although it was cancelled: {self:?}");
+                    let is_away = self.sent_away[usize::from(number) - 1];
+                    assert!(!is_away || self.lost, "came back although it was sent away: {self:?}");
+                }
                 if target == self.booted || target == self.default {
                     // The witness type cannot be made: see `model::TargetSlot`.
                     assert!(self.lost, "a live slot was to be written: {self:?}");
@@ -543,7 +626,7 @@ impl World {
                 let armed = with(&|world| {
                     (world.trial, world.witness) = (Some((target, TRIES)), false);
                     world.word = world.word.take().filter(|_| world.is_stuck);
-                    world.is_guarded = false;
+                    (world.is_guarded, world.tried) = (false, false);
                 });
                 vec![
                     (armed.clone(), Event::Done),
@@ -605,6 +688,7 @@ impl World {
             let mut booted = self.clone();
             booted.power_cycle();
             worlds.extend(booted.guarded(mutation));
+            worlds.extend(self.stays(mutation));
         }
         if self.state().job().is_some_and(|job| job.phase == Phase::Confirming) {
             worlds.extend(self.guarded(mutation));
@@ -636,6 +720,17 @@ impl World {
         world
     }
 
+    /// The machine refuses the reboot into a trial for as long as it is asked.
+    fn stays(&self, mutation: Mutation) -> Option<World> {
+        let state = self.state();
+        state.job().filter(|job| matches!(job.phase, Phase::Rebooting { .. }))?;
+        let mut world = self.clone();
+        for _ in 0..Job::REBOOTS {
+            world.deliver(mutation, Event::Failed(Failure::RebootRefused.because("modelled")));
+        }
+        Some(world)
+    }
+
     /// What people and the hub may ask at this moment.
     fn requests(&self, mutation: Mutation, worlds: &mut Vec<World>) {
         let mut ask = |event: Event| {
@@ -651,6 +746,13 @@ impl World {
                 ask(Event::GoBack(Origin::Local));
                 ask(Event::DesiredCleared);
             }
+            if let (true, Some(_)) = (self.is_worded && self.newest > 0, self.state().job()) {
+                let hold = Terms { hold: true, ..Terms::default() };
+                ask(Event::Asked(Install { origin: Origin::Method, ..self.wish(self.newest).on(hold) }));
+                let mut reworded = Self { words: 1, ..self.clone() };
+                reworded.connect(mutation);
+                worlds.push(reworded);
+            }
             let mut reloaded = self.clone();
             reloaded.reload(mutation);
             worlds.push(reloaded);
@@ -663,7 +765,7 @@ impl World {
                 worlds.push(agreed);
             }
         }
-        let wishes = if self.factory.is_some() { 1 } else { 2 };
+        let wishes = if self.factory.is_some() || self.is_worded { 1 } else { 2 };
         if self.newest < wishes {
             let mut world = self.clone();
             world.newest += 1;
@@ -740,6 +842,11 @@ impl World {
             );
         }
     }
+}
+
+/// Whether it says something about the new system, and not only that there was none.
+fn is_verdict(ended: &Ended) -> bool {
+    matches!(ended.outcome, Outcome::Succeeded | Outcome::RolledBack(_))
 }
 
 /// More steps than this are as good as any number of them, with so few faults.

@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use super::*;
+use crate::model::Terms;
 
 impl Device {
     /// Written by another process: had this one the file open for writing while a neighbouring test forks, running
@@ -177,6 +178,52 @@ async fn hooks_are_not_asked_while_policy_says_no() {
     assert!(daemon.ask(Request::Apply).await.is_ok());
     device.rebooting().await;
     assert_eq!(device.ran(), "pre-arm/10-idle");
+    daemon.stop().await;
+}
+
+impl Device {
+    /// Waits until a hook of `stage` runs, which goes on until [`Device::path`] `go` is there.
+    pub(super) async fn runs(&self) {
+        while !fs::read_to_string(self.path("ran")).is_ok_and(|ran| ran.ends_with('\n')) {
+            tokio::task::spawn_blocking(|| std::thread::sleep(Duration::from_millis(1))).await.unwrap();
+        }
+    }
+}
+
+/// The application is stopped by then: it must not stay so until the next night.
+#[tokio::test(start_paused = true)]
+async fn a_window_that_closes_while_hooks_run_does_not_put_off_what_they_made_ready() {
+    let device = Device::new();
+    let go = device.path("go");
+    device.hook("pre-arm/90-stop", &format!("while ! test -e {}; do sleep 0.01; done", go.display()));
+    let daemon = device.start();
+    daemon.wish(device.desired("v2")).await;
+    device.runs().await;
+    let closed = policy::window(90);
+    daemon.tune(json!({ "window": closed.to_string(), "timeZone": "UTC" }), 1).await;
+    while device.store.record().unwrap().tuning.window.is_none() {
+        tokio::task::spawn_blocking(|| std::thread::sleep(Duration::from_millis(1))).await.unwrap();
+    }
+    fs::write(go, "").unwrap();
+    device.rebooting().await;
+    assert_eq!(device.ran(), "pre-arm/90-stop");
+    daemon.stop().await;
+}
+
+/// Who takes the consent back is there, and means it.
+#[tokio::test(start_paused = true)]
+async fn consent_that_is_taken_back_while_hooks_run_is_waited_for() {
+    let device = Device::new();
+    let go = device.path("go");
+    device.hook("pre-arm/90-stop", &format!("while ! test -e {}; do sleep 0.01; done", go.display()));
+    let mut daemon = device.start();
+    daemon.wish(device.desired("v2")).await;
+    device.runs().await;
+    let held = device.desired("v2").on(Terms { hold: true, ..Terms::default() });
+    daemon.ask(Request::Install(Box::new(held))).await.unwrap();
+    fs::write(go, "").unwrap();
+    daemon.until(|status| gate(status).starts_with("ready, waiting to be applied")).await;
+    assert_eq!(device.rom.state().trial, None);
     daemon.stop().await;
 }
 

@@ -9,7 +9,7 @@ use crate::store::StateStore as _;
 use crate::update::{Event, Plan};
 
 /// Two hours from `minutes` after now on, in UTC: at 90 it is not now, at -60 it is.
-fn window(minutes: i64) -> Window {
+pub(super) fn window(minutes: i64) -> Window {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as i64;
     let minute = |after: i64| (now / 60 + after).rem_euclid(1440) as u16;
     Window { from: minute(minutes), to: minute(minutes + 120) }

@@ -93,18 +93,20 @@ impl Report {
         if *goal == Goal::Held && moved && self.is_held() {
             return Some(Verdict::Done);
         }
+        // Whatever the times say: a device whose clock is not set yet has ended without one.
+        if let Goal::Version(version) = goal
+            && word == "current"
+            && self.text("currentFwVersion") == version
+            && self.text("pendingFwVersion").is_empty()
+        {
+            return Some(Verdict::Done);
+        }
         if self.is_busy(before) {
             return None;
         }
         if *goal == Goal::Idle {
             let failed = matches!(word, "error") || (word == "rolledback" && !code.is_empty());
             return Some(if failed { Verdict::Failed(self.reason()) } else { Verdict::Done });
-        }
-        if let Goal::Version(version) = goal
-            && word == "current"
-            && self.text("currentFwVersion") == version
-        {
-            return Some(Verdict::Done);
         }
         if !moved {
             return None;
@@ -195,6 +197,9 @@ mod tests {
             (report("current", "2", "", "", "", ended), true, Some(Verdict::Done)),
             // It ran there already, and never moves.
             (report("current", "2", "", "", "", old), false, Some(Verdict::Done)),
+            // Committed before its clock was set.
+            (report("current", "2", "", "", "", ["11:00", ""]), true, Some(Verdict::Done)),
+            (report("current", "2", "3", "", "", new), true, None),
             // On the way back it says `error` before it is back.
             (report("error", "1", "2", "ill", "health.failed", new), true, None),
             (report("error", "1", "", "ill", "health.failed", new), true, None),
