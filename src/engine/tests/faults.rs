@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
+use crate::boot::Bootloader as _;
 use crate::boot::fake::Fault;
 use crate::model::Sha256;
 
@@ -82,6 +83,21 @@ async fn p076_a_bit_that_changes_before_it_is_read_back_is_found() {
     assert_eq!(status["last"]["code"], "verify.readback-mismatch", "{status:#}");
     assert_eq!(spoilt.load(Ordering::Relaxed), 2, "written again once");
     assert_eq!((device.rom.state().trial, device.rom.state().default), (None, Slot::A), "and never armed");
+    assert!(!device.path("reboot-requested").exists());
+    daemon.stop().await;
+}
+
+/// Somebody made the other slot the default since we started. What boots by default is no target, whatever the record says.
+#[tokio::test(start_paused = true)]
+async fn p113_a_slot_that_was_made_the_default_by_hand_is_not_armed() {
+    let mut device = Device::new();
+    device.store.save(&Record { previous: Some(Slot::B), ..Record::default() }).unwrap();
+    let mut daemon = device.start();
+    daemon.until_phase("idle").await;
+    device.rom.commit(Slot::B, None).unwrap();
+    daemon.ask(Request::Rollback).await.unwrap();
+    let status = daemon.until_ended().await;
+    assert_eq!(status["last"]["code"], "target.busy", "{status:#}");
     assert!(!device.path("reboot-requested").exists());
     daemon.stop().await;
 }
