@@ -208,6 +208,24 @@ fn a_file_is_filled_up_where_it_cannot_be_allocated() {
     assert_eq!(open(&directory).load(), found(b"kept"));
 }
 
+/// The disk may have nothing of it, whatever a read shows: the generation before it must not be given up for the next one.
+#[test]
+fn what_could_not_be_flushed_is_written_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut generations = open(&directory);
+    generations.save(b"first").unwrap();
+    generations.save(b"second").unwrap();
+    // Takes every write, and knows no flush.
+    let null = OpenOptions::new().write(true).open("/dev/null").unwrap();
+    let file = std::mem::replace(&mut generations.file, null);
+    assert!(generations.save(b"unflushed").is_err());
+    generations.file = file;
+    generations.save(b"third").unwrap();
+    let bytes = fs::read(directory.path().join("record")).unwrap();
+    assert!(bytes.windows(6).any(|part| part == b"second"), "the newest that is whole was overwritten");
+    assert_eq!(open(&directory).load(), found(b"third"));
+}
+
 #[test]
 fn p087_links_and_directories_are_not_followed_and_too_much_is_refused() {
     let directory = tempfile::tempdir().unwrap();

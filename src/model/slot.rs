@@ -165,6 +165,11 @@ mod tests {
         let error =
             VerifiedSlot::attest(target, &Sha256::of(b"imagf"), &wanted).expect_err("one byte differs");
         assert!(error.to_string().starts_with("slot B holds "), "{error}");
+        for at in 0..wanted.sha256.0.len() {
+            let mut found = wanted.sha256;
+            found.0[at] ^= 1;
+            assert!(VerifiedSlot::attest(target, &found, &wanted).is_err(), "byte {at} counts");
+        }
         assert!(VerifiedSlot::previous(target, Some(Slot::A)).is_none());
         assert!(VerifiedSlot::previous(target, None).is_none());
     }

@@ -123,6 +123,12 @@ impl TargetDevice {
         self.parts.iter().try_for_each(|(_, part)| part.flush())
     }
 
+    /// From now on this partition cannot be flushed.
+    #[cfg(test)]
+    pub(super) fn break_flush(&mut self, part: usize) -> io::Result<()> {
+        self.parts[part].1.break_flush()
+    }
+
     /// Reads from the device itself, not from memory. Returns how many bytes: fewer only at the end.
     ///
     /// # Errors

@@ -106,6 +106,14 @@ impl Part {
         self.file.sync_data()
     }
 
+    /// From now on it cannot be flushed.
+    #[cfg(test)]
+    pub(super) fn break_flush(&mut self) -> io::Result<()> {
+        // The kernel flushes no pipe.
+        self.file = File::from(std::os::fd::OwnedFd::from(io::pipe()?.0));
+        Ok(())
+    }
+
     /// Reads from the device itself, not from memory. Returns how many bytes: fewer only at the end.
     pub(super) fn read_back(&self, offset: u64, buffer: &mut [u8], bounce: &mut Bounce) -> io::Result<usize> {
         let Some(direct) = &self.direct else {

@@ -95,6 +95,17 @@ fn they_are_one_device_at_any_offset_and_length() {
 }
 
 #[test]
+fn a_flush_is_one_only_if_every_partition_was_flushed() {
+    let board = Board::new();
+    for part in 0..SIZES.len() {
+        let mut device = board.open().unwrap();
+        device.flush().unwrap();
+        device.break_flush(part).unwrap();
+        assert!(device.flush().is_err(), "partition {part}");
+    }
+}
+
+#[test]
 fn the_root_file_system_tells_which_slot_runs() {
     let board = Board::new();
     let map = board.map(["b0", "b1", "b2"]);

@@ -498,6 +498,38 @@ fn what_was_rolled_back_is_tried_again_when_somebody_means_it_and_not_when_it_wa
     assert!(meant.state.job().is_some() && meant.condemned.is_empty());
 }
 
+#[test]
+fn without_a_version_nothing_is_up_to_date() {
+    let nameless = Facts { version: None, ..facts("1", OLD) };
+    let mut wanted = install("v2");
+    wanted.artifact.version = None;
+    let mut record = Record::default();
+    run(&mut record, &nameless, [Event::Desired(Wish::Install(wanted))]);
+    assert_eq!(record.state.work(), Work::Await(Stage::Download), "two unknown versions are not the same");
+}
+
+#[test]
+fn only_the_default_that_runs_with_nothing_armed_is_committed() {
+    let now = Facts { trial: None, ..facts("1", NEW) };
+    assert!(!now.is_committed(), "the other slot boots by default");
+    assert!(!Facts { default: None, ..now.clone() }.is_committed());
+    assert!(Facts { default: Some(NEW), ..now.clone() }.is_committed());
+    assert!(!Facts { default: Some(NEW), trial: Some(OLD), ..now }.is_committed());
+}
+
+#[test]
+fn the_last_ones_that_were_rolled_back_are_remembered() {
+    let known = |from: usize| (from..Record::CONDEMNED).map(|n| IntentId(n.to_string()));
+    for (before, after) in [(1, 8), (0, 8)] {
+        let mut record = Record { condemned: known(before).collect(), ..Record::default() };
+        on_trial(&mut record, seal("v2", 0));
+        run(&mut record, &facts("2", NEW), [failed(Failure::HealthTimeout), Event::Done]);
+        run(&mut record, &Facts { trial: None, ..facts("3", OLD) }, [Event::Started, Event::Done]);
+        assert_eq!((record.condemned.len(), &record.condemned[0]), (after, &IntentId("1".into())));
+        assert!(record.condemned.contains(&install("v2").intent));
+    }
+}
+
 /// From the old system into a trial of `v2`, whose bundle has this rollback index.
 fn on_trial(record: &mut Record, seal: Seal) {
     let image = Image { sha256: Sha256::of(b""), len: 0 };
@@ -513,15 +545,16 @@ fn on_trial(record: &mut Record, seal: Seal) {
 fn a_slot_that_an_update_began_to_write_is_no_way_back() {
     let old = facts("1", OLD);
     let old = Facts { trial: None, ..old };
-    let mut record = Record::default();
+    let mut record = Record { previous: Some(NEW), ..Record::default() };
     run(&mut record, &old, [Event::Started, wish("v2")]);
     assert_eq!(
-        (record.state.work(), record.spoiled),
-        (Work::Await(Stage::Download), None),
+        (record.state.work(), record.spoiled, record.previous),
+        (Work::Await(Stage::Download), None, Some(NEW)),
         "nothing is written"
     );
     run(&mut record, &old, [Event::Proceed]);
-    assert_eq!((record.state.work(), record.spoiled), (Work::Download(NEW), Some(NEW)));
+    let is_given_up = (record.spoiled, record.previous) == (Some(NEW), None);
+    assert_eq!((record.state.work(), is_given_up), (Work::Download(NEW), true));
     run(&mut record, &old, [failed(Failure::DownloadDigestMismatch), Event::Done]);
     run(&mut record, &old, [wish("v1"), Event::Started]);
     assert_eq!(record.last.as_ref().unwrap().outcome, Outcome::UpToDate);

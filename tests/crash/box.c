@@ -288,9 +288,9 @@ static int take(const struct seccomp_notif *notice, const char *power) {
         puts("listening");
     } else if (!understand(&call, root)) {
     } else if (call.number == SYS_pread64) {
-        if (!plant.cached && is_direct(&call)) disk_show(call.link);
+        if (!plant.cached && is_direct(&call)) disk_show(call.link, call.offset, call.len);
     } else if (call.number == SYS_fadvise64) {
-        if (!plant.cached) disk_show(call.link);
+        if (!plant.cached) disk_show(call.link, call.offset, call.len);
     } else {
         if (plant.twice && call.number == SYS_pwrite64 && strstr(call.path, "/env")) write_twice(&call, power);
         point(&call, call_name(call.number), power);

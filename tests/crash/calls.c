@@ -120,7 +120,8 @@ int understand(struct call *call, const char *root) {
         if (!is_below(call->path, root)) return 0;
         call->len = (off_t)a[2];
         if (number == SYS_write) call->offset = position(call);
-        if (number == SYS_pwrite64) call->offset = (off_t)a[3];
+        if (number == SYS_fadvise64) call->offset = (off_t)a[1];
+        if (number == SYS_pwrite64 || number == SYS_pread64) call->offset = (off_t)a[3];
         if (number == SYS_fallocate) call->offset = (off_t)a[2], call->len = (off_t)a[3];
         if (number == SYS_writev || number == SYS_pwritev) fail("a vector is written, which this does not know");
         return 1;

@@ -135,14 +135,15 @@ void disk_lose(const char *link) {
         if (file->old[at]) file->lost[at] = 1;
 }
 
-static void show(struct file *file) {
-    for (size_t at = 0; at < file->sectors; at++)
+static void show(struct file *file, size_t from, size_t until) {
+    for (size_t at = from; at < file->sectors && at < until; at++)
         if (file->lost[at]) revert(file, at);
 }
 
-void disk_show(const char *link) {
+void disk_show(const char *link, off_t offset, off_t len) {
     struct file *file = find(link, 0);
-    if (file) show(file);
+    size_t until = len ? (size_t)(offset + len + SECTOR - 1) / SECTOR : SIZE_MAX;
+    if (file) show(file, (size_t)offset / SECTOR, until);
 }
 
 /* A second name, so that what is there can come back. */
@@ -213,7 +214,7 @@ static void take_back(const struct change *change) {
 }
 
 void disk_settle(void) {
-    for (size_t i = 0; i < file_count; i++) show(&files[i]);
+    for (size_t i = 0; i < file_count; i++) show(&files[i], 0, SIZE_MAX);
     for (size_t i = 0; i < change_count; i++)
         if (changes[i].kept[0]) unlink(changes[i].kept);
 }

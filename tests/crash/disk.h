@@ -15,8 +15,8 @@ void disk_truncate(const char *path);
 void disk_flush(const char *link);
 /* The flush failed: what was written is in memory alone, and taken for clean there. */
 void disk_lose(const char *link);
-/* It is about to be read past the cache: what was lost shows. */
-void disk_show(const char *link);
+/* `len` bytes at `offset` are about to be read past the cache: what was lost of them shows. With 0 it is all from there on. */
+void disk_show(const char *link, off_t offset, off_t len);
 
 /* Before a name is made, taken away, or moved; and once its directory was flushed. */
 void disk_create(const char *path);

@@ -110,13 +110,14 @@ fn half_a_write_of_a_program_that_the_daemon_started_is_survived() {
 }
 
 /// A defect; in which story it must show; at cuts around which calls; and what is seen then.
-const PLANTS: [(&str, &str, &str, &str); 6] = [
+const PLANTS: [(&str, &str, &str, &str); 7] = [
     ("no-flush=/state/record", "update", "fdatasync state/record", "told was"),
     ("no-flush=/state", "update", "pwrite state/record", "what was granted is forgotten"),
     ("no-flush=/slot-b", "update", "fdatasync env1", "is armed and holds no whole image"),
     ("no-flush=/env1", "update", "fdatasync env1", "boots by default"),
     ("twice", "dead", "pwrite env1", "proven there is None"),
     ("cached", "update", "fdatasync slot-b", "is armed and holds no whole image"),
+    ("cached", "update", "fdatasync env1", "B runs, and Some(A) boots by default"),
 ];
 
 #[test]

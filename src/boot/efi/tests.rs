@@ -17,12 +17,17 @@ struct State {
     variables: BTreeMap<String, Vec<u8>>,
     changes: usize,
     cut: Option<(usize, bool)>,
+    /// Changes are said to be done, and are not.
+    is_deaf: bool,
 }
 
 impl Memory {
     fn change(&self, name: &str, data: Option<&[u8]>) -> io::Result<()> {
         let mut state = self.0.lock().unwrap();
         state.changes += 1;
+        if state.is_deaf {
+            return Ok(());
+        }
         let is_cut = state.cut.is_some_and(|(at, _)| state.changes >= at);
         let is_first = state.cut.is_some_and(|(at, _)| state.changes == at);
         if !is_cut || (is_first && state.cut.is_some_and(|(_, took_effect)| took_effect)) {
@@ -286,6 +291,18 @@ fn a_cut_at_any_change_leaves_the_old_or_the_new_or_no_trial() {
         }
     }
     assert!(cuts >= 60 && twofold > 0, "{cuts} {twofold}");
+}
+
+#[test]
+fn a_change_that_the_firmware_only_pretends_is_noticed() {
+    for kind in [Kind::SystemdBoot, Kind::Firmware] {
+        let board = Board::new(kind);
+        let mut loader = board.loader();
+        board.memory.0.lock().unwrap().is_deaf = true;
+        for done in [loader.arm(&verified(Slot::B)), loader.commit(Slot::B, None)] {
+            assert!(matches!(done, Err(Error::Unwritable(_))), "{kind:?}: {done:?}");
+        }
+    }
 }
 
 #[test]

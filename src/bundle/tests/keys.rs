@@ -115,6 +115,18 @@ fn signatures_are_those_of_the_standard() {
     assert!(!public.verifies(&[0xAF, 0x83], &signature));
 }
 
+/// Of the same key, with 0 where a random number belongs: R is the point of order one, and S is SHA-512 of R, the key and the
+/// message, times the secret scalar. It holds for ring.
+#[test]
+fn a_signature_of_small_order_is_refused_although_it_fits() {
+    let public = hex("fc51cd8e6218a1a38da47ed00230f0580816ed13ba3303ac5deb911548908025");
+    let r = small_order()[1];
+    let s = hex("89653588ead4771e2326253c8cc167ed5f891f0c238314c9d136bb6e54f2f206");
+    let signature: [u8; 64] = [r, s].concat().try_into().unwrap();
+    assert!(UnparsedPublicKey::new(&ED25519, public).verify(&[0xAF, 0x82], &signature).is_ok());
+    assert!(!PublicKey::new(public).unwrap().verifies(&[0xAF, 0x82], &signature));
+}
+
 #[test]
 fn key_files_are_read_as_openssl_writes_them_and_in_no_other_way() {
     let (key, pem) = SigningKey::generate().unwrap();

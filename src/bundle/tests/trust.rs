@@ -393,6 +393,10 @@ fn p036_what_has_expired_is_refused_where_the_time_is_known() {
     // The key.
     maker.delegation.keys[0].not_after = Some(at("2026-11-20T00:00:00Z"));
     refused(maker.open(&none), Failure::BundleExpired, "key");
+    maker.delegation.keys[0].not_after = Some(at("2026-11-21T00:00:01Z"));
+    maker.open(&none).unwrap();
+    maker.delegation.keys[0].not_after = Some(at("2026-11-21T00:00:00Z"));
+    refused(maker.open(&none), Failure::BundleExpired, "key");
     let opened = open(&maker.head(), &maker.root_keys(), &none, &no_clock).unwrap();
     assert_eq!(opened.notes.len(), 2, "{:?}", opened.notes);
     // Another key that is good is enough.

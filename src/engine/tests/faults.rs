@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
+use crate::boot::Bootloader as _;
 use crate::boot::fake::Fault;
 use crate::model::Sha256;
 
@@ -101,6 +102,21 @@ async fn p076_what_is_written_anew_is_not_left_to_the_device_to_forget() {
     assert!(fs::read(device.path("b")).unwrap().starts_with(&zeros));
     let slot = fs::metadata(device.path("b")).unwrap();
     assert!(slot.blocks() * 512 >= slot.len(), "{} of {} bytes", slot.blocks() * 512, slot.len());
+    daemon.stop().await;
+}
+
+/// Somebody made the other slot the default since we started. What boots by default is no target, whatever the record says.
+#[tokio::test(start_paused = true)]
+async fn p113_a_slot_that_was_made_the_default_by_hand_is_not_armed() {
+    let mut device = Device::new();
+    device.store.save(&Record { previous: Some(Slot::B), ..Record::default() }).unwrap();
+    let mut daemon = device.start();
+    daemon.until_phase("idle").await;
+    device.rom.commit(Slot::B, None).unwrap();
+    daemon.ask(Request::Rollback).await.unwrap();
+    let status = daemon.until_ended().await;
+    assert_eq!(status["last"]["code"], "target.busy", "{status:#}");
+    assert!(!device.path("reboot-requested").exists());
     daemon.stop().await;
 }
 

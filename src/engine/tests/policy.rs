@@ -233,6 +233,21 @@ async fn a_program_does_not_run_in_a_system_that_is_not_committed() {
     daemon.stop().await;
 }
 
+/// The facts are those of the start: what somebody does to the bootloader after that is found by the last look at it.
+#[tokio::test(start_paused = true)]
+async fn a_program_does_not_run_once_another_slot_is_armed() {
+    let mut device = Device::new();
+    declare(&mut device, false, "echo x >> ran");
+    let mut daemon = device.start();
+    daemon.until_phase("idle").await;
+    device.rom.set_trial(Slot::B);
+    daemon.ask(Request::FactoryReset).await.unwrap();
+    let status = daemon.until_ended().await;
+    assert_eq!(status["last"]["code"], "factory-reset.failed", "{status:#}");
+    assert!(!device.path("ran").exists());
+    daemon.stop().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn without_a_declaration_a_factory_reset_is_refused() {
     let device = Device::new();

@@ -81,6 +81,20 @@ fn what_is_complete_is_not_fetched_again() {
     assert_eq!(bench.server.requests(), 1);
 }
 
+/// The same address may lead to something else by then.
+#[test]
+fn without_a_digest_another_update_fetches_it_again() {
+    let image = image(300_000);
+    let mut bench = Bench::new(&zstd(&image), 1 << 20);
+    bench.artifact.sha256 = None;
+    bench.succeeds(&image);
+    bench.succeeds(&image);
+    assert_eq!(bench.server.requests(), 1);
+    bench.update = "two".into();
+    bench.succeeds(&image);
+    assert_eq!(bench.server.requests(), 2);
+}
+
 #[test]
 fn a_checkpoint_is_good_for_its_own_job_alone() {
     let image = image(3_000_000);

@@ -227,6 +227,17 @@ fn p073_a_bit_or_an_end_anywhere_is_noticed() {
 }
 
 #[test]
+fn each_byte_of_the_digest_counts() {
+    let mut bench = bench(b"x", 4096);
+    for at in 0..32 {
+        let mut wrong = Sha256::of(b"x");
+        wrong.0[at] ^= 1;
+        bench.artifact.sha256 = Some(wrong);
+        assert_eq!(bench.fails().0, Failure::DownloadDigestMismatch, "byte {at}");
+    }
+}
+
+#[test]
 fn files_that_are_not_there_or_not_files_are_unreadable() {
     let mut bench = bench(b"x", 4096);
     for path in ["/nonexistent", "/proc", "/dev/null"] {

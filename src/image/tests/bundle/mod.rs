@@ -235,7 +235,14 @@ fn p028_another_bundle_than_was_asked_for_is_not_begun() {
     let file = bench.server.file();
     bench.artifact.sha256 = Some(Sha256::of(&file));
     assert_eq!(bench.fails().0, Failure::DownloadDigestMismatch, "it is the head's that counts");
-    bench.artifact.sha256 = Some(Sha256::of(&file[..sections(&file).table]));
+    let head = Sha256::of(&file[..sections(&file).table]);
+    for at in 0..head.0.len() {
+        let mut wrong = head;
+        wrong.0[at] ^= 1;
+        bench.artifact.sha256 = Some(wrong);
+        assert_eq!(bench.fails().0, Failure::DownloadDigestMismatch, "byte {at} of it counts");
+    }
+    bench.artifact.sha256 = Some(head);
     for size in [file.len() as u64 - 1, file.len() as u64 + 1] {
         bench.artifact.size = Some(size);
         assert_eq!(bench.fails().0, Failure::DownloadSizeMismatch);
