@@ -37,8 +37,9 @@ def need(*pairs: str) -> None:
     if missing:
         say(f"installing by apt: {' '.join(missing)}")
         run("apt-get", "update", "-qq")
-        run("env", "RUNLEVEL=1", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "-qq",
-            "--no-install-recommends", *missing)
+        # Somebody else may be installing something at this moment.
+        run("env", "RUNLEVEL=1", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-o", "DPkg::Lock::Timeout=600", "install",
+            "-qq", "--no-install-recommends", *missing)
 
 
 def is_there(what: str) -> bool:
