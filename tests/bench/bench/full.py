@@ -16,7 +16,7 @@ from . import images, storage
 from .board import Board, processor
 from .hub import Hub
 from .measure import Peak, measured
-from .place import HOME, Trouble, need, run, say
+from .place import HOME, Trouble, build, need, run, say
 from .server import Server
 
 # How a stream is unpacked, by the ending of the file's name.
@@ -171,8 +171,7 @@ class Twinboot(Way):
     settle = 3
 
     def install(self) -> None:
-        say(f"building twinboot ({self.profile})")
-        run("cargo", "build", "--locked", "--quiet", "--profile", self.profile, "--bin", "twinboot")
+        build("--profile", self.profile, "--bin", "twinboot")
         Hub.build()
 
     def run(self, image: Image, server: Server, slot: str, device: Path) -> dict:

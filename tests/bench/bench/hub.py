@@ -9,7 +9,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-from .place import TARGET, Trouble, run, say
+from .place import TARGET, Trouble, build
 from .server import free_port
 
 DEVICE = "gateway"
@@ -26,8 +26,7 @@ class Hub:
     @classmethod
     def build(cls) -> None:
         """Sees to it that it is there."""
-        say("building the hub emulator")
-        run("cargo", "build", "--locked", "--quiet", "--package", "hub-emulator")
+        build("--package", "hub-emulator")
 
     def __enter__(self) -> "Hub":
         self._home = tempfile.TemporaryDirectory(prefix="bench-hub-")

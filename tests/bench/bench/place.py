@@ -12,6 +12,10 @@ HOME.mkdir(parents=True, exist_ok=True)
 os.environ["PATH"] += ":/usr/sbin:/sbin"
 
 
+# Nothing is built: programs are taken as they are in target/.
+as_built = False
+
+
 class Trouble(Exception):
     """Something that a measurement needs did not work."""
 
@@ -29,6 +33,13 @@ def run(*command: str | Path, cwd: Path = ROOT, environment: dict[str, str] | No
     if done.returncode:
         raise Trouble(f"{' '.join(map(str, command))}: exit status {done.returncode}\n{done.stdout[-2000:]}")
     return done.stdout
+
+
+def build(*arguments: str) -> None:
+    """Has cargo build something, unless what is there is to be taken."""
+    if not as_built:
+        say(f"building: {' '.join(arguments)}")
+        run("cargo", "build", "--locked", "--quiet", *arguments)
 
 
 def need(*pairs: str) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .images import Pair
 from .measure import measured
-from .place import HOME, TARGET, Trouble, need, run, say
+from .place import HOME, TARGET, Trouble, build, need, run, say
 from .server import Server
 
 BITA = "0.15.0"
@@ -222,9 +222,7 @@ class Twinboot(Tool):
         return TARGET / {"dev": "debug"}.get(self.profile, self.profile)
 
     def install(self) -> None:
-        say(f"building twinboot ({self.profile})")
-        run("cargo", "build", "--locked", "--quiet", "--profile", self.profile, "--features", "fleet", "--bin",
-            "twinboot-fleet", "--example", "bench-install")
+        build("--profile", self.profile, "--features", "fleet", "--bin", "twinboot-fleet", "--example", "bench-install")
 
     def version(self) -> str:
         return hashlib.sha256((self._programs / "twinboot-fleet").read_bytes()).hexdigest()
