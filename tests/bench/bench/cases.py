@@ -10,7 +10,7 @@ from .place import HOME
 from .table import Goal, ratio, rounds, worst
 from .tools import TOOLS
 
-INSTALLED = ("wall_s", "cpu_s", "pss_mib", "hwm_mib", "bytes", "stored_mib")
+INSTALLED = ("wall_s", "written_s", "cpu_s", "pss_mib", "hwm_mib", "bytes", "stored_mib")
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ CASES: dict[str, Case] = {
          Goal("wake-ups in 10 s ≤ 1", worst("wakeups", "twinboot"), 1))),
     "start": Case(("cpu_ms", "wall_s"), {"twinboot": life.Start()}, lambda: None,
                   (Goal("processor until CONNECT ≤ 150 ms", worst("cpu_ms", "twinboot"), 150),)),
-    "update-wire": Case(("wire_b", "connections", "wall_s"), {"twinboot": life.UpdateWire()}, lambda: life.small(64)),
+    "update-wire": Case(("wire_b", "connections", "wall_s"), {"twinboot": life.UpdateWire()}, lambda: life.small(48)),
     "resume": Case(
         ("kills", "twice", "requests", "bytes", "wall_s"), {"twinboot": life.Resume()}, lambda: full.image(".zst"),
         (Goal("fetched twice for each kill ≤ 4.2 MB", lambda results: worst("twice", "twinboot")(results) / life.Resume.kills,
@@ -90,7 +90,7 @@ CASES: dict[str, Case] = {
     "slow-1-mbit-loss": slow_line(Pace(1_000_000, loss=2), 6),
     "slow-disk": Case(
         ("wall_s", "rate", "cpu_s", "pss_mib", "hunger_s"),
-        {"twinboot": life.SlowDisk(), "limit-disk": life.DiskLimit()}, lambda: life.small(96),
+        {"twinboot": life.SlowDisk(), "limit-disk": life.DiskLimit()}, lambda: life.small(48),
         (Goal("rate ≥ 0.95 × the disk's", ratio("rate", "twinboot", "limit-disk"), 0.95, at_least=True),
          Goal("watchdog of 4 s fed, s between two meals", worst("hunger_s", "twinboot"), 4))),
 }

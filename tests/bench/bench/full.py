@@ -187,10 +187,17 @@ def install(board: Board, address: str, sha256: str, limit: float = PATIENCE) ->
     """Has a board download and verify an image, and tells what that took."""
     before = board.processes()
     used, began = processor(before), time.monotonic()
+    written: list[float] = []
+
+    def look(status: dict) -> bool:
+        if status["phase"] in ("verifying", "staged") and not written:
+            written.append(time.monotonic() - began)
+        return is_over(board, status)
+
     peak = Peak(lambda: before)
     try:
         board.ask(request="install", url=address, sha256=sha256, version="2", hold=True)
-        board.wait("the image to be verified", limit, lambda status: is_over(board, status))
+        board.wait("the image to be verified", limit, look)
         wall = time.monotonic() - began
         used = processor(before) - used
     finally:
@@ -199,8 +206,8 @@ def install(board: Board, address: str, sha256: str, limit: float = PATIENCE) ->
         raise Trouble(f"a process of the daemon has ended: {board.log()}")
     board.ask(request="cancel")
     board.wait("the update to be cancelled", 30, lambda status: status["phase"] == "idle")
-    return {"wall_s": round(wall, 2), "cpu_s": round(used, 2), "hwm_mib": round(peak.hwm / 1024, 1),
-            "pss_mib": round(peak.pss / 1024, 1)}
+    return {"wall_s": round(wall, 2), "written_s": round(written[0], 2), "cpu_s": round(used, 2),
+            "hwm_mib": round(peak.hwm / 1024, 1), "pss_mib": round(peak.pss / 1024, 1)}
 
 
 def is_over(board: Board, status: dict) -> bool:

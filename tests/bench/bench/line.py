@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 # What an Ethernet carries of a stream in one packet.
 PACKET = 1448
+# Seconds of its rate that a line may make up for.
+QUEUE = 0.1
 # The same way for everybody, each time.
 SEED = 20261122
 
@@ -102,7 +104,8 @@ class Line:
                 if pace:
                     now = time.monotonic()
                     took = len(piece) * 8 / pace.rate
-                    free_at = max(free_at, now) + took
+                    # What it carries while we sleep too long is not lost to it.
+                    free_at = max(free_at, now - QUEUE) + took
                     if dice.random() * 100 < pace.loss:
                         # The line is not idle meanwhile: what was behind it arrives along with it.
                         free_at += took

@@ -7,7 +7,8 @@ from statistics import median
 # What can be told of a measurement: its key, how that is called, in what it is counted, and what one of those is.
 COLUMNS = {
     "bytes": ("bytes on the wire", "MB", 1e6), "requests": ("requests", "", 1), "connections": ("connections", "", 1),
-    "wall_s": ("wall", "s", 1), "cpu_s": ("processor", "s", 1), "cpu_ms": ("processor", "ms", 1),
+    "wall_s": ("wall", "s", 1), "written_s": ("of it until written", "s", 1),
+    "cpu_s": ("processor", "s", 1), "cpu_ms": ("processor", "ms", 1),
     "hwm_mib": ("memory", "MiB", 1), "pss_mib": ("PSS", "MiB", 1), "stored_mib": ("stored", "MiB", 1),
     "rss_mib": ("resident", "MiB", 1), "anonymous_mib": ("anonymous", "MiB", 1), "threads": ("threads", "", 1),
     "wakeups": ("wake-ups in 10 s", "", 1), "day_b": ("bytes a day", "kB", 1e3), "ping_b": ("a keep-alive", "B", 1),
