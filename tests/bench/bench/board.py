@@ -18,7 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from .place import HOME, TARGET, Trouble
+from .place import HOME, ROOT, TARGET, Trouble
 
 ENVIRONMENT = 0x4000
 # Bytes of a slot that is a file.
@@ -111,8 +111,8 @@ class Board:
         self._listener.listen()
         self._activator = threading.Thread(target=self._activate)
         self._activator.start()
-        notified = self._watchdog.environment if self._watchdog else {}
-        self._device = self._spawn("--config", self.home / "twinboot.toml", "run", "--net", path, environment=notified)
+        told = shipped("twinboot.service") | (self._watchdog.environment if self._watchdog else {})
+        self._device = self._spawn("--config", self.home / "twinboot.toml", "run", "--net", path, environment=told)
 
     def _spawn(self, *arguments: str | Path, stdin: socket.socket | int = subprocess.DEVNULL,
                environment: dict[str, str] | None = None) -> subprocess.Popen:
@@ -127,7 +127,7 @@ class Board:
                 with suppress(subprocess.TimeoutExpired):
                     self._network.wait(0.1)
             elif select.select([self._listener], [], [], 0.1)[0]:
-                self._network = self._spawn("net", stdin=self._listener)
+                self._network = self._spawn("net", stdin=self._listener, environment=shipped("twinboot-net.service"))
 
     def cut(self) -> None:
         """The power goes."""
@@ -228,6 +228,13 @@ class Board:
                            ("proc/sys/kernel/random/boot_id", str(uuid.uuid4())),
                            ("etc/os-release", f"NAME=bench\nIMAGE_VERSION={version}")):
             (machine / name).write_text(text + "\n", encoding="utf-8")
+
+
+def shipped(unit: str) -> dict[str, str]:
+    """The environment that a unit of the package sets."""
+    lines = (ROOT / "systemd" / unit).read_text(encoding="utf-8").splitlines()
+    words = (line.removeprefix("Environment=").split() for line in lines if line.startswith("Environment="))
+    return dict(word.split("=", 1) for line in words for word in line)
 
 
 class Watchdog:

@@ -15,7 +15,7 @@ from typing import ClassVar
 from . import images, storage
 from .board import Board, processor
 from .hub import Hub
-from .measure import Peak, measured
+from .measure import Peak, measured, memory
 from .place import HOME, Trouble, build, need, run, say
 from .server import Server
 
@@ -207,7 +207,8 @@ def install(board: Board, address: str, sha256: str, limit: float = PATIENCE) ->
     board.ask(request="cancel")
     board.wait("the update to be cancelled", 30, lambda status: status["phase"] == "idle")
     return {"wall_s": round(wall, 2), "written_s": round(written[0], 2), "cpu_s": round(used, 2),
-            "hwm_mib": round(peak.hwm / 1024, 1), "pss_mib": round(peak.pss / 1024, 1)}
+            "hwm_mib": round(peak.hwm / 1024, 1), "pss_mib": round(peak.pss / 1024, 1),
+            "kept_mib": memory(before, "status", "RssAnon")}
 
 
 def is_over(board: Board, status: dict) -> bool:

@@ -3,7 +3,7 @@
 import os
 import random
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from statistics import median
 from typing import ClassVar
@@ -13,7 +13,7 @@ from .board import Board
 from .full import Image, Twinboot
 from .hub import Hub
 from .line import SEED, Line, Pace
-from .measure import kib, measured
+from .measure import measured, memory
 from .place import HOME, Trouble
 from .server import Server
 
@@ -65,22 +65,19 @@ class Idle(Life):
             connect, processes = line.bytes(), board.processes()
             before, began = switches(processes), time.monotonic()
             time.sleep(self.seconds)
-            took, woken = time.monotonic() - began, switches(processes) - before
+            took, wakes = time.monotonic() - began, woken(processes, before)
             if board.processes() != processes or line.connections != 1:
                 raise Trouble(f"the daemon was not left alone: {board.log()}")
             pings = line.bursts(began)
             if not pings:
                 raise Trouble(f"no sign of life within {self.seconds} s: watch it for longer")
             day = DAY / KEEP_ALIVE * median(pings) + DAY / TOKEN * connect
-            return {"rss_mib": memory(processes, "status", "VmRSS"), "anonymous_mib": memory(processes, "status", "RssAnon"),
-                    "pss_mib": memory(processes, "smaps_rollup", "Pss"), "wakeups": round(woken / took * 10, 2),
+            return {"rss_mib": memory(processes, "status", "VmRSS"),
+                    "largest_mib": max(memory([process], "status", "VmRSS") for process in processes),
+                    "anonymous_mib": memory(processes, "status", "RssAnon"),
+                    "pss_mib": memory(processes, "smaps_rollup", "Pss"), "wakeups": round(wakes / took * 10, 2),
                     "threads": sum(len(threads(process)) for process in processes),
                     "ping_b": median(pings), "connect_b": connect, "day_b": round(day)}
-
-
-def memory(processes: list[int], table: str, row: str) -> float:
-    """MiB, of all of them."""
-    return round(sum(kib(process, table, row) for process in processes) / 1024, 2)
 
 
 def threads(process: int) -> list[Path]:
@@ -88,13 +85,19 @@ def threads(process: int) -> list[Path]:
     return list(Path(f"/proc/{process}/task").iterdir())
 
 
-def switches(processes: list[int]) -> int:
-    """How often one of their threads has gone to sleep, which is as often as it was woken."""
-    count = 0
+def switches(processes: list[int]) -> dict[str, int]:
+    """How often each of their threads has gone to sleep, which is as often as it was woken."""
+    counts = {}
     for thread in (thread for process in processes for thread in threads(process)):
-        lines = (thread / "status").read_text(encoding="ascii", errors="replace").splitlines()
-        count += sum(int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt_switches:"))
-    return count
+        with suppress(FileNotFoundError, ProcessLookupError):
+            lines = (thread / "status").read_text(encoding="ascii", errors="replace").splitlines()
+            counts[thread.name] = sum(int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt_switches:"))
+    return counts
+
+
+def woken(processes: list[int], before: dict[str, int]) -> int:
+    """How often their threads were woken since then. What one did that has ended since is not known."""
+    return sum(count - before.get(thread, 0) for thread, count in switches(processes).items())
 
 
 class Start(Life):
@@ -201,6 +204,25 @@ class Resume(Life):
 def fetched(status: dict) -> int:
     """How many bytes of the file there are."""
     return (status.get("progress") or {}).get("fetched") or 0
+
+
+class Growth(Life):
+    """Many downloads of one process, each cancelled when it is verified."""
+
+    updates = 100
+
+    def fetch(self, image: Image, server: Server) -> dict:
+        # Never the same twice in a row: that one would be there already.
+        turns = [image, small(4)]
+        with connected(self.profile, server) as (_, _, board):
+            kept, began = [], time.monotonic()
+            for turn in range(self.updates):
+                now = turns[turn % 2]
+                kept.append(full.install(board, full.url(now, server), full.digest(now.packed))["kept_mib"])
+            # Threads come one by one, each with an arena; after half of them there is nothing new any more.
+            return {"updates": self.updates, "kept_mib": kept[-1],
+                    "growth_mib": round(kept[-1] - kept[self.updates // 2 - 1], 2),
+                    "wall_s": round(time.monotonic() - began, 1)}
 
 
 class SlowLine(Life):

@@ -80,6 +80,11 @@ def session(leader: int) -> list[int]:
     return members
 
 
+def memory(processes: list[int], table: str, row: str) -> float:
+    """MiB, of all of them."""
+    return round(sum(kib(process, table, row) for process in processes) / 1024, 2)
+
+
 def kib(process: int, table: str, row: str) -> int:
     """A number of a process; 0 when it has just gone."""
     try:

@@ -89,29 +89,7 @@ class Rauc(Peer):
 
     def run(self, image: Image, server: Server, slot: str, device: Path) -> dict:
         with ReadOnly(image.old) as booted:
-            backend = script(device / "backend", 'case "$1" in get-primary) echo A ;; get-state) echo good ;; esac')
-            (device / "mnt").mkdir()
-            (device / "system.conf").write_text(textwrap.dedent(f"""\
-                [system]
-                compatible=bench
-                bootloader=custom
-                bundle-formats=plain
-                max-bundle-download-size={2 << 30}
-                mountprefix={device}/mnt
-                statusfile={device}/status
-                [keyring]
-                path={certificate("emailProtection")[0]}
-                [handlers]
-                bootloader-custom-backend={backend}
-                [slot.rootfs.0]
-                device={booted}
-                type=raw
-                bootname=A
-                [slot.rootfs.1]
-                device={slot}
-                type=raw
-                bootname=B
-                """), encoding="utf-8")
+            configure_rauc(device, booted, slot)
             # Its service, on a bus of its own; the bundle is fetched to where TMPDIR says.
             go = script(device / "go", f"""\
                 export DBUS_STARTER_BUS_TYPE=session TMPDIR={device}
@@ -121,6 +99,33 @@ class Rauc(Peer):
                 kill $service; wait $service; exit $status
                 """)
             return measured("dbus-run-session", "--", go, cwd=device, authority=server.authority)
+
+
+def configure_rauc(device: Path, booted: str, slot: str) -> None:
+    """Writes what its service has to know: two slots, and a loader that always says yes."""
+    backend = script(device / "backend", 'case "$1" in get-primary) echo A ;; get-state) echo good ;; esac')
+    (device / "mnt").mkdir()
+    (device / "system.conf").write_text(textwrap.dedent(f"""\
+        [system]
+        compatible=bench
+        bootloader=custom
+        bundle-formats=plain
+        max-bundle-download-size={2 << 30}
+        mountprefix={device}/mnt
+        statusfile={device}/status
+        [keyring]
+        path={certificate("emailProtection")[0]}
+        [handlers]
+        bootloader-custom-backend={backend}
+        [slot.rootfs.0]
+        device={booted}
+        type=raw
+        bootname=A
+        [slot.rootfs.1]
+        device={slot}
+        type=raw
+        bootname=B
+        """), encoding="utf-8")
 
 
 class SwUpdate(Peer):

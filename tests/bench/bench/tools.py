@@ -244,8 +244,8 @@ class Twinboot(Tool):
             run(tool, "bundle", "delegate", keys / "delegation", "--epoch", "1", "--signer", keys / "signing.pem",
                 "--key", keys / "root.key")
         run(tool, "bundle", "create", "--version-label", "2", "--product", "bench", "--compatible", "bench",
-            "--rollback-index", "1", "--created", "2026-11-21T00:00Z", "--part", pair.new, "--delegation", keys / "delegation", "--key",
-            keys / "signing.key", "-o", home / "new.twb")
+            "--rollback-index", "1", "--created", "2026-11-21T00:00Z", "--part", pair.new, "--delegation",
+            keys / "delegation", "--key", keys / "signing.key", "-o", home / "new.twb")
 
     def command(self, pair: Pair, server: Server) -> list[str | Path]:
         old = [pair.old] if self._has_old else []
