@@ -52,7 +52,7 @@ use crate::model::{Artifact, Image, Seal, Sha256, Slot};
 
 use chain::Chain;
 use checkpoint::{Journal, Point, Saved};
-use hash::Hasher;
+use hash::Beside;
 use source::Source;
 
 pub use bundle::{Ledger, Seed, Signed, is_bundle};
@@ -61,6 +61,9 @@ pub use error::Error;
 pub use progress::{Cancel, Progress, Snapshot};
 pub use rate::RateLimit;
 pub use source::{Direct, Net, serve};
+
+/// How much of a slot is read back at once. Two such pieces are in memory.
+const READ: usize = 1 << 20;
 
 /// A slot that is being written. Written with large pieces at multiples of 4 KiB, except for the end of an image and
 /// around checkpoints.
@@ -249,19 +252,18 @@ pub fn read_back(
     progress: &Progress,
     cancel: &Cancel,
 ) -> Result<Sha256, Error> {
-    let mut hasher = Hasher::default();
-    let mut buffer = vec![0; sink::CHUNK];
+    // Reading and hashing take about as long as each other, so they are done at the same time.
+    let mut digest = Beside::new();
     let mut offset = 0;
     while offset < image.len {
         if cancel.is_cancelled() {
             return Err(Error::Cancelled);
         }
-        let count = (image.len - offset).min(buffer.len() as u64);
-        let piece = &mut buffer[..count as usize];
-        sink::read_exactly(target, offset, piece)?;
-        hasher.update(piece);
-        offset += count;
+        let mut piece = digest.buffer((image.len - offset).min(READ as u64) as usize);
+        sink::read_exactly(target, offset, &mut piece)?;
+        offset += piece.len() as u64;
+        digest.update(piece);
         progress.note(|now| now.verified = offset);
     }
-    Ok(hasher.finish())
+    Ok(digest.finish())
 }

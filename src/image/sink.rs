@@ -15,14 +15,15 @@
 
 use super::{Error, Target};
 
-/// The unit of writes.
-pub(super) const CHUNK: usize = 1 << 20;
+/// The unit of writes: one is open, and so many are kept as [`RETAIN`] has room for.
+pub(super) const CHUNK: usize = 256 << 10;
 /// The unit of alignment, and of looking for zeros.
 pub(super) const BLOCK: usize = 4096;
 /// Zeros in a row that are worth a request of their own.
 pub(super) const ZERO_RUN: usize = 64 << 10;
-/// A flush happens at the latest after this many bytes that are not zeros.
-pub(super) const RETAIN: usize = 4 << 20;
+/// A flush happens at the latest after this many bytes that are not zeros. They are half of what an install takes beside a
+/// decoder's window; twice as many would save every second flush, and cost 2 MiB.
+pub(super) const RETAIN: usize = 2 << 20;
 /// How often a region that could not be written or flushed is written again.
 pub(super) const REWRITES: u32 = 3;
 
@@ -41,7 +42,7 @@ pub(super) struct Sink<'a> {
     open: Vec<u8>,
     unflushed: Vec<Piece>,
     unflushed_bytes: usize,
-    /// Buffers to use again: a fresh megabyte each time costs more than copying into it.
+    /// Buffers to use again: a fresh one each time costs more than copying into it.
     spare: Vec<Vec<u8>>,
 }
 

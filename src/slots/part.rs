@@ -16,8 +16,8 @@ use super::{Error, Found, Identity, identity, probe};
 
 /// Offsets, lengths and addresses of direct I/O are multiples of this: no block device asks for more.
 const ALIGN: usize = 4096;
-/// Most bytes moved by one system call.
-const CHUNK: usize = 1 << 20;
+/// Most bytes moved by one system call: as many as one write of an image has.
+const CHUNK: usize = 256 << 10;
 /// How long whoever holds the device is waited for, and how often it is tried meanwhile.
 const PATIENCE: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(20);

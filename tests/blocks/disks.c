@@ -30,6 +30,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { MOST_DISKS = 4, PIECE = 1 << 20, PAGE = 4096 };
@@ -40,6 +41,9 @@ struct control {
     uint32_t is_logging;
     /* So many writes are said to be done, and are not. */
     uint32_t lose[MOST_DISKS];
+    /* Most bytes a second that are written, and so many milliseconds in which nothing moves after so many bytes; 0 is
+     * as fast as it goes. For tests/bench/bench/storage.py, which knows the place. */
+    uint32_t rate, stall_every, stall_ms;
 };
 
 /* An entry of the log; the bytes of a write follow it. */
@@ -131,6 +135,30 @@ static struct fuse_attr attributes(const struct disk *disk)
                                .mode = S_IFREG | 0600, .nlink = 1, .blksize = PAGE };
 }
 
+/* Takes the time that a write of so many bytes takes. What nobody wanted to write is not saved up. */
+static void dawdle(uint64_t len)
+{
+    static uint64_t since_stall;
+    static struct timespec free_at;
+    struct timespec now;
+    uint64_t pause = control->rate ? len * 1000000000 / control->rate : 0;
+    since_stall += len;
+    if (control->stall_every && since_stall >= control->stall_every) {
+        since_stall -= control->stall_every;
+        pause += control->stall_ms * 1000000ull;
+    }
+    if (!pause)
+        return;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    if (now.tv_sec > free_at.tv_sec || (now.tv_sec == free_at.tv_sec && now.tv_nsec > free_at.tv_nsec))
+        free_at = now;
+    pause += free_at.tv_nsec;
+    free_at.tv_sec += pause / 1000000000;
+    free_at.tv_nsec = pause % 1000000000;
+    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &free_at, NULL) == EINTR)
+        ;
+}
+
 static int put(int index, const struct fuse_write_in *wanted)
 {
     struct disk *disk = &disks[index];
@@ -140,6 +168,7 @@ static int put(int index, const struct fuse_write_in *wanted)
         control->lose[index]--;
         return 0;
     }
+    dawdle(wanted->size);
     memcpy(disk->bytes + wanted->offset, wanted + 1, wanted->size);
     note(index, 'W', wanted->offset, wanted->size, wanted + 1);
     return 0;

@@ -4,7 +4,7 @@ use crate::bundle::ChunkId;
 
 /// So many bytes are there to look things up in, for the pages of the table and for the chunks of both slots together: an
 /// image of more pages has fewer chunks remembered. Beside this there are bodies of pages (8 MiB), a group with its prefix
-/// (5 MiB at most, 0.3 MiB as bundles are usually packed), what is not flushed yet (4 MiB), and the ranges that are to be
+/// (5 MiB at most, 0.3 MiB as bundles are usually packed), what is not flushed yet (2 MiB), and the ranges that are to be
 /// fetched: usually less than 32 MiB together, and somewhat more in the worst corner of all of them.
 const BYTES: usize = 18 << 20;
 /// What a page takes: its entry, its state, what of it is written, its key.

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from .place import Trouble
@@ -26,7 +27,7 @@ def measured(*command: str | Path, cwd: Path, authority: Path) -> dict[str, floa
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     process = subprocess.Popen(words, cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                stderr=subprocess.STDOUT, start_new_session=True)
-    peak = Peak(process.pid)
+    peak = Peak(lambda: session(process.pid))
     try:
         said, _ = process.communicate()
         wall = time.monotonic() - began
@@ -45,10 +46,10 @@ def measured(*command: str | Path, cwd: Path, authority: Path) -> dict[str, floa
 
 
 class Peak:
-    """Watches the memory of a session's processes."""
+    """Watches the memory of some processes, whichever they are at a moment."""
 
-    def __init__(self, session: int) -> None:
-        self._session = session
+    def __init__(self, members: Callable[[], list[int]]) -> None:
+        self._members = members
         self.hwm = 0
         self.pss = 0
         self._over = threading.Event()
@@ -66,15 +67,22 @@ class Peak:
             self.hwm = max(self.hwm, sum(kib(process, "status", "VmHWM") for process in members))
             self.pss = max(self.pss, sum(kib(process, "smaps_rollup", "Pss") for process in members))
 
-    def _members(self) -> list[int]:
-        members = []
-        for entry in os.listdir("/proc"):
-            try:
-                if entry.isdigit() and os.getsid(int(entry)) == self._session:
-                    members.append(int(entry))
-            except ProcessLookupError:
-                pass
-        return members
+
+def session(leader: int) -> list[int]:
+    """The processes of a session."""
+    members = []
+    for entry in os.listdir("/proc"):
+        try:
+            if entry.isdigit() and os.getsid(int(entry)) == leader:
+                members.append(int(entry))
+        except ProcessLookupError:
+            pass
+    return members
+
+
+def memory(processes: list[int], table: str, row: str) -> float:
+    """MiB, of all of them."""
+    return round(sum(kib(process, table, row) for process in processes) / 1024, 2)
 
 
 def kib(process: int, table: str, row: str) -> int:

@@ -12,6 +12,10 @@ HOME.mkdir(parents=True, exist_ok=True)
 os.environ["PATH"] += ":/usr/sbin:/sbin"
 
 
+# Nothing is built: programs are taken as they are in target/.
+as_built = False
+
+
 class Trouble(Exception):
     """Something that a measurement needs did not work."""
 
@@ -31,14 +35,22 @@ def run(*command: str | Path, cwd: Path = ROOT, environment: dict[str, str] | No
     return done.stdout
 
 
+def build(*arguments: str) -> None:
+    """Has cargo build something, unless what is there is to be taken."""
+    if not as_built:
+        say(f"building: {' '.join(arguments)}")
+        run("cargo", "build", "--locked", "--quiet", *arguments)
+
+
 def need(*pairs: str) -> None:
     """Installs what is not there: PROGRAM=DEBIAN-PACKAGE, or /FILE=DEBIAN-PACKAGE."""
     missing = sorted({package for what, package in (pair.split("=") for pair in pairs) if not is_there(what)})
     if missing:
         say(f"installing by apt: {' '.join(missing)}")
         run("apt-get", "update", "-qq")
-        run("env", "RUNLEVEL=1", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "-qq",
-            "--no-install-recommends", *missing)
+        # Somebody else may be installing something at this moment.
+        run("env", "RUNLEVEL=1", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-o", "DPkg::Lock::Timeout=600", "install",
+            "-qq", "--no-install-recommends", *missing)
 
 
 def is_there(what: str) -> bool:

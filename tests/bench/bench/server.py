@@ -24,7 +24,7 @@ stream {{
   server {{ listen 127.0.0.1:{port}; proxy_pass unix:{home}/tls.sock; proxy_timeout 1h; }}
 }}
 http {{
-  log_format count '$status';
+  log_format count '$body_bytes_sent';
   access_log {home}/requests.log count;
   client_body_temp_path {home}; proxy_temp_path {home}; fastcgi_temp_path {home}; uwsgi_temp_path {home};
   scgi_temp_path {home};
@@ -50,6 +50,8 @@ class Count:
     bytes: int
     requests: int
     connections: int
+    # Of files alone.
+    bodies: int
 
 
 class Server:
@@ -65,13 +67,13 @@ class Server:
 
     def __enter__(self) -> "Server":
         for _ in range(5):
-            self._port = free_port()
-            text = CONFIGURATION.format(home=self.home, files=self._files, port=self._port, stream=STREAM)
+            self.port = free_port()
+            text = CONFIGURATION.format(home=self.home, files=self._files, port=self.port, stream=STREAM)
             (self.home / "nginx.conf").write_text(text, encoding="utf-8")
             self._process = subprocess.Popen(["nginx", "-c", self.home / "nginx.conf", "-e", self.home / "error.log"],
                                              stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             if self._is_up():
-                self.url = f"https://localhost:{self._port}"
+                self.url = f"https://localhost:{self.port}"
                 return self
         raise Trouble(f"nginx does not start: {(self.home / 'error.log').read_text()}")
 
@@ -103,7 +105,8 @@ class Server:
                 raise Trouble("a connection to the server stays open although its program has ended")
             time.sleep(0.02)
         lines = [list(map(int, line.split())) for line in self._lines("connections.log")]
-        return Count(sum(map(sum, lines)), len(self._lines("requests.log")), len(lines))
+        bodies = [int(line) for line in self._lines("requests.log")]
+        return Count(sum(map(sum, lines)), len(bodies), len(lines), sum(bodies))
 
     def _lines(self, name: str) -> list[str]:
         return (self.home / name).read_text(encoding="utf-8").splitlines()
@@ -113,7 +116,7 @@ class Server:
         established, close_wait = "01", "08"
         lines = Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]
         words = [line.split() for line in lines]
-        return any(local.endswith(f":{self._port:04X}") and state in (established, close_wait)
+        return any(local.endswith(f":{self.port:04X}") and state in (established, close_wait)
                    for _, local, _, state, *_ in words)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .images import Pair
 from .measure import measured
-from .place import HOME, TARGET, Trouble, need, run, say
+from .place import HOME, TARGET, Trouble, build, need, run, say
 from .server import Server
 
 BITA = "0.15.0"
@@ -222,9 +222,7 @@ class Twinboot(Tool):
         return TARGET / {"dev": "debug"}.get(self.profile, self.profile)
 
     def install(self) -> None:
-        say(f"building twinboot ({self.profile})")
-        run("cargo", "build", "--locked", "--quiet", "--profile", self.profile, "--features", "fleet", "--bin",
-            "twinboot-fleet", "--example", "bench-install")
+        build("--profile", self.profile, "--features", "fleet", "--bin", "twinboot-fleet", "--example", "bench-install")
 
     def version(self) -> str:
         return hashlib.sha256((self._programs / "twinboot-fleet").read_bytes()).hexdigest()
@@ -246,8 +244,8 @@ class Twinboot(Tool):
             run(tool, "bundle", "delegate", keys / "delegation", "--epoch", "1", "--signer", keys / "signing.pem",
                 "--key", keys / "root.key")
         run(tool, "bundle", "create", "--version-label", "2", "--product", "bench", "--compatible", "bench",
-            "--rollback-index", "1", "--created", "2026-11-21T00:00Z", "--part", pair.new, "--delegation", keys / "delegation", "--key",
-            keys / "signing.key", "-o", home / "new.twb")
+            "--rollback-index", "1", "--created", "2026-11-21T00:00Z", "--part", pair.new, "--delegation",
+            keys / "delegation", "--key", keys / "signing.key", "-o", home / "new.twb")
 
     def command(self, pair: Pair, server: Server) -> list[str | Path]:
         old = [pair.old] if self._has_old else []
