@@ -41,7 +41,7 @@ impl Device {
 }
 
 /// A little of the real time, and more of the test's.
-async fn pass_a_moment() {
+pub(super) async fn pass_a_moment() {
     tokio::task::spawn_blocking(|| std::thread::sleep(Duration::from_millis(1))).await.unwrap();
     tokio::time::advance(Duration::from_millis(100)).await;
 }

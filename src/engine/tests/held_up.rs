@@ -1,6 +1,7 @@
 //! What holds an update up on its way: a machine that would not reboot, a record that cannot be kept, a clock that was
 //! not set.
 
+use super::faults::pass_a_moment;
 use super::*;
 use crate::model::{Ended, IntentId, Terms, Times, UpdateId};
 use crate::store::StateStore as _;
@@ -35,22 +36,6 @@ async fn a_reboot_that_is_refused_is_told_and_given_up_in_the_end() {
     daemon.stop().await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_refusal_is_forgotten_once_the_machine_reboots() {
-    let mut device = Device::new();
-    device.refuse_reboots();
-    let mut daemon = device.start();
-    daemon.wish(device.desired("v2")).await;
-    daemon.until(|status| !status["blocked"].is_null()).await;
-    fs::remove_dir(device.path("reboot-requested")).unwrap();
-    // Time passes only while the test waits by its own clock.
-    tokio::time::sleep(2 * WORK_PAUSE).await;
-    daemon = device.reboot(daemon).await;
-    let status = daemon.until_ended().await;
-    assert_eq!((&status["last"]["outcome"], &status["blocked"]), (&json!("succeeded"), &Value::Null));
-    daemon.stop().await;
-}
-
 /// What waited when the engine before it was left has not changed since, and yet nothing can be begun.
 #[tokio::test(start_paused = true)]
 async fn an_engine_that_finds_its_record_on_a_broken_disk_says_so() {
@@ -60,39 +45,20 @@ async fn an_engine_that_finds_its_record_on_a_broken_disk_says_so() {
     daemon.wish(device.desired("v2")).await;
     daemon.until_phase("staged").await;
     daemon = device.reload(daemon).await;
-    daemon.until_phase("staged").await;
+    while device.job().unwrap().verified {
+        pass_a_moment().await;
+    }
+    let before = device.job();
     device.store.refuse(true);
     daemon = device.reload(daemon).await;
     let status = daemon.until(|status| !status["blocked"].is_null()).await;
-    assert_eq!(status["blocked"]["failure"], "state.unwritable");
+    assert_eq!((&status["blocked"]["failure"], device.job()), (&json!("state.unwritable"), before));
     assert!(daemon.ask(Request::Apply).await.is_ok());
     tokio::time::sleep(Duration::from_secs(100)).await;
     assert_eq!(device.rom.state().trial, None, "nothing new is begun");
     device.store.refuse(false);
     device.reboot(daemon).await.until_ended().await;
     assert_eq!(device.booted, Slot::B);
-}
-
-/// A hook that is to be asked again is not asked as long as nothing can be begun; and nobody spins until then.
-#[tokio::test(start_paused = true)]
-async fn a_broken_disk_is_not_written_without_a_pause_while_a_hook_waits() {
-    let device = Device::new();
-    device.hook("pre-arm/10-never", "exit 75");
-    let mut daemon = device.start();
-    daemon.wish(device.desired("v2")).await;
-    daemon.until(|status| status["gate"].as_str().is_some_and(|gate| gate.contains("10-never"))).await;
-    device.store.refuse(true);
-    // It changes the record, and the hook is asked again then.
-    daemon.tune(json!({ "rateLimit": 4096 }), 1).await;
-    daemon.until(|status| status["blocked"]["failure"] == "state.unwritable").await;
-    let (begun, refused) = (Instant::now(), device.store.refused());
-    // By the real clock: the test's stands still if the engine spins.
-    for _ in 0..300 {
-        tokio::task::spawn_blocking(|| std::thread::sleep(Duration::from_millis(1))).await.unwrap();
-    }
-    let (tries, seconds) = (device.store.refused() - refused, begun.elapsed().as_secs());
-    assert!(u64::from(tries) <= seconds / SAVE_PAUSE.as_secs() + 2, "{tries} saves in {seconds} s");
-    daemon.stop().await;
 }
 
 /// A machine without a battery behind its clock came back, and ended an update, before the network told it the time.
