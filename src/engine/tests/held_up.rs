@@ -36,22 +36,6 @@ async fn a_reboot_that_is_refused_is_told_and_given_up_in_the_end() {
     daemon.stop().await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_refusal_is_forgotten_once_the_machine_reboots() {
-    let mut device = Device::new();
-    device.refuse_reboots();
-    let mut daemon = device.start();
-    daemon.wish(device.desired("v2")).await;
-    daemon.until(|status| !status["blocked"].is_null()).await;
-    fs::remove_dir(device.path("reboot-requested")).unwrap();
-    // Time passes only while the test waits by its own clock.
-    tokio::time::sleep(2 * WORK_PAUSE).await;
-    daemon = device.reboot(daemon).await;
-    let status = daemon.until_ended().await;
-    assert_eq!((&status["last"]["outcome"], &status["blocked"]), (&json!("succeeded"), &Value::Null));
-    daemon.stop().await;
-}
-
 /// What waited when the engine before it was left has not changed since, and yet nothing can be begun.
 #[tokio::test(start_paused = true)]
 async fn an_engine_that_finds_its_record_on_a_broken_disk_says_so() {
@@ -75,32 +59,6 @@ async fn an_engine_that_finds_its_record_on_a_broken_disk_says_so() {
     device.store.refuse(false);
     device.reboot(daemon).await.until_ended().await;
     assert_eq!(device.booted, Slot::B);
-}
-
-/// A hook that is to be asked again is not asked as long as nothing can be begun; and nobody spins until then.
-#[tokio::test(start_paused = true)]
-async fn a_broken_disk_is_not_written_without_a_pause_while_a_hook_waits() {
-    let mut device = Device::new();
-    device.ask_again = Duration::from_secs(5);
-    let go = device.path("go");
-    device
-        .hook("pre-arm/10-never", &format!("while ! test -e {}; do sleep 0.01; done; exit 75", go.display()));
-    let mut daemon = device.start();
-    daemon.wish(device.desired("v2")).await;
-    device.runs().await;
-    // The disk fails while the hook is being asked.
-    device.store.refuse(true);
-    daemon.tune(json!({ "rateLimit": 4096 }), 1).await;
-    daemon.until(|status| status["blocked"]["failure"] == "state.unwritable").await;
-    fs::write(go, "").unwrap();
-    daemon.until(|status| status["gate"].as_str().is_some_and(|gate| gate.contains("10-never"))).await;
-    let (begun, refused) = (Instant::now(), device.store.refused());
-    while begun.elapsed() < 4 * SAVE_PAUSE {
-        pass_a_moment().await;
-    }
-    let tries = device.store.refused() - refused;
-    assert!((3..=6).contains(&tries), "{tries} saves");
-    daemon.stop().await;
 }
 
 /// A machine without a battery behind its clock came back, and ended an update, before the network told it the time.

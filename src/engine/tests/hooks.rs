@@ -183,7 +183,7 @@ async fn hooks_are_not_asked_while_policy_says_no() {
 
 impl Device {
     /// Waits until a hook of `stage` runs, which goes on until [`Device::path`] `go` is there.
-    pub(super) async fn runs(&self) {
+    async fn runs(&self) {
         while !fs::read_to_string(self.path("ran")).is_ok_and(|ran| ran.ends_with('\n')) {
             tokio::task::spawn_blocking(|| std::thread::sleep(Duration::from_millis(1))).await.unwrap();
         }
