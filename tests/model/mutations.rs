@@ -284,17 +284,6 @@ pub const ALL: &[Mutation] = &[
         },
     },
     Mutation {
-        name: "a reboot that is refused is told as a trial that failed",
-        spoil: |before, _, event, after| {
-            let refused = matches!(event, Event::Failed(why) if why.failure == Failure::RebootRefused);
-            if refused && matches!(phase(before), Some(Phase::Rebooting { .. })) {
-                if let Some(job) = job(after).filter(|job| job.phase.undoing().is_some()) {
-                    (job.trials, job.unjudged) = (1, false);
-                }
-            }
-        },
-    },
-    Mutation {
         name: "a committed update is told as failed",
         spoil: |before, _, event, after| {
             if phase(before) == Some(&Phase::Committing) && *event == Event::Done {
@@ -305,8 +294,19 @@ pub const ALL: &[Mutation] = &[
     },
 ];
 
-/// Every planted defect of wishes that come in other words.
+/// Every planted defect of wishes that come in other words, and of reboots that are refused.
 pub const OF_WORDS: &[Mutation] = &[
+    Mutation {
+        name: "a reboot that is refused is told as a trial that failed",
+        spoil: |before, _, event, after| {
+            let refused = matches!(event, Event::Failed(why) if why.failure == Failure::RebootRefused);
+            if refused && matches!(phase(before), Some(Phase::Rebooting { .. })) {
+                if let Some(job) = job(after).filter(|job| job.phase.undoing().is_some()) {
+                    (job.trials, job.unjudged) = (1, false);
+                }
+            }
+        },
+    },
     Mutation {
         name: "a verdict is not the end of a wish in other words",
         spoil: |before, now, _, after| {

@@ -101,9 +101,10 @@ pub struct World {
     is_stuck: bool,
     /// The guard ended a boot of the last trial.
     is_guarded: bool,
-    /// The machine rebooted since the bootloader was armed.
+    /// The machine rebooted since the bootloader was armed. Noted only where it may refuse to.
     tried: bool,
-    /// The hub may word its wish anew, and somebody may ask for it on other terms. Only in lives that are about it.
+    /// The hub may word its wish anew, somebody may ask for it on other terms, and the machine may refuse to reboot. Only in
+    /// lives that are about these: with them all others would be several times as many worlds.
     is_worded: bool,
     /// It did.
     words: u8,
@@ -276,6 +277,8 @@ impl World {
         if let State::Busy(job) = &mut after.state {
             // How many steps are left matters only when few are: let worlds that behave alike be equal.
             job.steps_left = if job.steps_left < FEW_STEPS { job.steps_left } else { Job::STEPS };
+            // The same for refused reboots: all but the last change nothing, see `stays`.
+            job.refusals = 0;
         }
         (mutation.spoil)(&before, &self.facts(), &event, &mut after);
         assert!(answer.is_ok() || mutation.name != "none" || after == before, "refused, yet changed");
@@ -436,7 +439,7 @@ impl World {
     fn power_cycle(&mut self) {
         self.boot = self.other_boot();
         self.proved = false;
-        self.tried |= self.trial.is_some();
+        self.tried |= self.is_worded && self.trial.is_some();
         if let Data::New(boots) = self.data {
             self.data = Data::New(2.min(boots + 1));
         }
@@ -512,7 +515,10 @@ impl World {
             Outcome::RolledBack(why) => {
                 let back = self.booted == self.default && self.trial.is_none();
                 assert!(back, "rollback was told ({why}): {self:?}");
-                assert!(self.tried || self.lost, "rollback of what trial ({why})? {self:?}");
+                assert!(
+                    self.tried || self.lost || !self.is_worded,
+                    "rollback of what trial ({why})? {self:?}"
+                );
                 let overdue = why.failure == Failure::HealthTimeout;
                 assert!(!overdue || self.is_guarded || self.lost, "what guard? {self:?}");
             }
@@ -720,14 +726,17 @@ impl World {
         world
     }
 
-    /// The machine refuses the reboot into a trial for as long as it is asked.
+    /// The machine refuses the reboot into a trial for as long as it is asked: the last time.
     fn stays(&self, mutation: Mutation) -> Option<World> {
-        let state = self.state();
-        state.job().filter(|job| matches!(job.phase, Phase::Rebooting { .. }))?;
-        let mut world = self.clone();
-        for _ in 0..Job::REBOOTS {
-            world.deliver(mutation, Event::Failed(Failure::RebootRefused.because("modelled")));
+        let mut world = Some(self.clone()).filter(|world| world.is_worded)?;
+        let Some(State::Busy(job)) = world.record.as_mut().map(|record| &mut record.state) else {
+            return None;
+        };
+        if !matches!(job.phase, Phase::Rebooting { .. }) {
+            return None;
         }
+        job.refusals = Job::REBOOTS - 1;
+        world.deliver(mutation, Event::Failed(Failure::RebootRefused.because("modelled")));
         Some(world)
     }
 

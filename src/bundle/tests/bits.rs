@@ -33,7 +33,7 @@ fn flip_every_bit_of_the_head(maker: &Maker) {
         // What is changed is never read. The delegation, where it is not, may be.
         assert_eq!(read, u64::from(at >= end), "{place}");
         let codes: &[Failure] = match at {
-            7 => &[Failure::BundleIncompatible],
+            7 => &[Failure::BundleIncompatible, Failure::BundleDamaged],
             0..8 => &[Failure::BundleDamaged],
             8..HEAD_FIXED => &[Failure::BundleDamaged, Failure::BundleSignature],
             _ => &[Failure::BundleSignature, Failure::BundleKey],

@@ -107,7 +107,8 @@ fn a_start_time_a_time_limit_and_a_cancel_are_heeded() {
         "type": "scheduleUpdateTwin",
         "updateTwin": {"etag": "*", "properties": {"desired": {"x": 1}}},
         "queryCondition": "deviceId IN ['d', 'e']",
-        "startTime": iso(1),
+        // In whole seconds: it is more than one away, in which to see that it waits.
+        "startTime": iso(2),
     });
     service.put("/jobs/v2/soon", twin);
     until(&service, "soon", "scheduled");

@@ -8,8 +8,6 @@
 //! does not belong to what happened. Where a process died and what it met is the same for the same seed; how the network
 //! cuts its bytes into pieces is not.
 
-#[path = "../../../hub/tests/dice.rs"]
-mod dice;
 mod lies;
 mod mishap;
 mod run;
@@ -23,7 +21,7 @@ use std::thread;
 use std::time::Instant;
 
 use super::*;
-use dice::Dice;
+use crate::hub::tests::dice::Dice;
 use run::run;
 use ware::Ware;
 
