@@ -2,6 +2,9 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -20,16 +23,23 @@ fn peak(process: u32) -> u64 {
 /// Runs the tool and counts its lines and its memory.
 fn measured(desk: &Desk, arguments: &[&str]) -> (usize, u64) {
     let mut child = desk.tool(arguments).stdout(Stdio::piped()).spawn().unwrap();
-    let (mut lines, mut most) = (0, 0);
-    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
-        line.unwrap();
-        lines += 1;
-        if lines % 100 == 1 {
-            most = most.max(peak(child.id()));
-        }
-    }
-    assert!(child.wait().unwrap().success(), "{arguments:?}");
-    (lines, most)
+    let (id, has_ended) = (child.id(), AtomicBool::new(false));
+    thread::scope(|scope| {
+        // All the time: when its last line has come it may be gone.
+        let watching = scope.spawn(|| {
+            let mut most = 0;
+            while !has_ended.load(Ordering::Relaxed) {
+                most = most.max(peak(id));
+                thread::sleep(Duration::from_millis(1));
+            }
+            most
+        });
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines().count();
+        let status = child.wait().unwrap();
+        has_ended.store(true, Ordering::Relaxed);
+        assert!(status.success(), "{arguments:?}");
+        (lines, watching.join().unwrap())
+    })
 }
 
 fn listed_and_watched(count: usize) {
