@@ -7,8 +7,8 @@ use twinboot::model::{
     Reason, Rules, Seal, Sha256, Slot, Terms, UpdateId, Version,
 };
 use twinboot::update::{
-    Conditions, Event, Facts, Gate, Job, Overdue, Phase, Plan, Record, Stage, State, Wait, Wanted, Wish,
-    Work, gate,
+    Conditions, Event, Facts, Gate, Job, Overdue, Phase, Plan, Record, Stage, State, Undated, Wait, Wanted,
+    Wish, Work, gate,
 };
 
 use crate::mutations::Mutation;
@@ -274,6 +274,8 @@ impl World {
         if answer.is_ok() {
             after.consider(&self.facts(), None);
         }
+        // No clock here is ever set, and nothing else comes of that.
+        after.undated = Undated::default();
         if let State::Busy(job) = &mut after.state {
             // How many steps are left matters only when few are: let worlds that behave alike be equal.
             job.steps_left = if job.steps_left < FEW_STEPS { job.steps_left } else { Job::STEPS };
