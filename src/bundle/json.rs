@@ -34,11 +34,13 @@ pub(super) fn check(bytes: &[u8], document: &str, schema: u64) -> Result<(), Ref
     if preamble.document != document {
         return Err(failed("is a document of another type".into()));
     }
-    if preamble.schema != schema {
-        let what = format!("the {document} has schema {}: a newer twinboot is needed", preamble.schema);
-        return Err(Refusal::incompatible(what));
+    match preamble.schema {
+        theirs if theirs < schema => Err(failed(format!("has schema {theirs}, which there never was"))),
+        theirs if theirs > schema => {
+            Err(Refusal::incompatible(format!("the {document} has schema {theirs}: a newer twinboot is needed")))
+        }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Reads a document that was [checked](check).

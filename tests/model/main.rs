@@ -18,6 +18,7 @@ mod world;
 use std::collections::{HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use mutations::Mutation;
 use twinboot::update::Work;
@@ -73,41 +74,47 @@ struct Explored {
 /// Visits every world of a life, or the first `limit` of them, those that fewer events lead to before others; panics with
 /// the world at the first violation.
 fn explore(beginning: World, mutation: Mutation, limit: usize) -> Explored {
-    let (mut seen, mut settles) = (HashSet::new(), HashSet::new());
+    let (mut seen, mut settles) = (HashSet::from([beginning.fingerprint()]), HashSet::new());
     let mut queue = VecDeque::from([beginning]);
-    let mut edges = 0;
+    let (mut worlds, mut edges) = (0, 0);
     while let Some(world) = queue.pop_front() {
-        if !seen.insert(world.fingerprint()) {
-            continue;
-        }
-        if seen.len() > limit {
+        worlds += 1;
+        settle(&world, mutation, &mut settles);
+        if worlds == limit {
             break;
         }
-        settle(&world, mutation, &mut settles);
-        for next in world.next(mutation) {
-            edges += 1;
-            queue.push_back(next);
-        }
+        let all = world.next(mutation);
+        edges += all.len();
+        // Most are known: they are not to wait in memory for their turn.
+        queue.extend(all.into_iter().filter(|next| seen.insert(next.fingerprint())));
     }
-    Explored { worlds: seen.len(), edges }
+    Explored { worlds, edges }
 }
 
-/// Visits the worlds of every life, at most `limit` of each, a thread for each.
+/// Visits the worlds of every life, at most `limit` of each; as many lives at a time as there are processors, since each
+/// keeps in mind where it was.
 fn explore_all(faults: u8, limit: usize) -> Explored {
-    let threads: Vec<_> = updates(faults)
-        .into_iter()
-        .chain(resets(faults))
-        // With a fault more this is as many worlds as all the others are.
-        .chain(costs(faults - 1))
-        .chain(watched(1))
-        .chain(words(0))
-        .map(|beginning| std::thread::spawn(move || explore(beginning, mutations::NONE, limit)))
-        .collect();
+    // With a fault more, costs are as many worlds as all the others are.
+    let [updates, resets, costs] = [updates(faults), resets(faults), costs(faults - 1)];
+    let lives: Vec<_> = [updates, resets, costs, watched(1), words(0)].concat();
+    let next = AtomicUsize::new(0);
+    let explore_some = || {
+        let mut sum = (0, 0);
+        while let Some(beginning) = lives.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let explored = explore(beginning.clone(), mutations::NONE, limit);
+            sum = (sum.0 + explored.worlds, sum.1 + explored.edges);
+        }
+        sum
+    };
     let (mut worlds, mut edges) = (0, 0);
-    for thread in threads {
-        let explored = thread.join().expect("an invariant was broken; the world is printed above");
-        (worlds, edges) = (worlds + explored.worlds, edges + explored.edges);
-    }
+    std::thread::scope(|scope| {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads: Vec<_> = (0..processors).map(|_| scope.spawn(explore_some)).collect();
+        for thread in threads {
+            let sum = thread.join().expect("an invariant was broken; the world is printed above");
+            (worlds, edges) = (worlds + sum.0, edges + sum.1);
+        }
+    });
     println!("{worlds} worlds, {edges} edges");
     Explored { worlds, edges }
 }

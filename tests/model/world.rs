@@ -276,6 +276,8 @@ impl World {
         }
         // No clock here is ever set, and nothing else comes of that.
         after.undated = Undated::default();
+        // The first of many would be forgotten first; there are never that many here.
+        after.condemned.sort_by(|one, other| one.0.cmp(&other.0));
         if let State::Busy(job) = &mut after.state {
             // How many steps are left matters only when few are: let worlds that behave alike be equal.
             job.steps_left = if job.steps_left < FEW_STEPS { job.steps_left } else { Job::STEPS };

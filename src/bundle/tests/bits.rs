@@ -33,7 +33,8 @@ fn flip_every_bit_of_the_head(maker: &Maker) {
         // What is changed is never read. The delegation, where it is not, may be.
         assert_eq!(read, u64::from(at >= end), "{place}");
         let codes: &[Failure] = match at {
-            7 => &[Failure::BundleIncompatible, Failure::BundleDamaged],
+            // The version: a later one is another twinboot's, an earlier one there never was.
+            7 if changed[7] > head[7] => &[Failure::BundleIncompatible],
             0..8 => &[Failure::BundleDamaged],
             8..HEAD_FIXED => &[Failure::BundleDamaged, Failure::BundleSignature],
             _ => &[Failure::BundleSignature, Failure::BundleKey],

@@ -257,6 +257,7 @@ fn what_is_newer_says_that_a_newer_twinboot_is_needed() {
     head[7] = 0;
     let judged = open(&head, &maker.root_keys(), &Trust::default(), &device());
     refused(judged, Failure::BundleDamaged, "no bundle");
+    refused(judge(&text.replacen("\"schema\":1", "\"schema\":0", 1)), Failure::BundleDamaged, "schema 0");
 }
 
 #[test]
