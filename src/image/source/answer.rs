@@ -245,6 +245,27 @@ mod tests {
     }
 
     #[test]
+    fn p048_a_wait_that_cannot_be_read_is_none() {
+        let now = 784_111_777;
+        for (text, wait) in [
+            ("0", Some(0)),
+            ("120", Some(120)),
+            (" 7 ", Some(7)),
+            ("99999999999999999999", Some(u64::MAX)),
+            ("Sun, 06 Nov 1994 08:50:37 GMT", Some(60)),
+            ("Sun, 06 Nov 1994 08:48:37 GMT", Some(0)),
+            ("-1", None),
+            ("1.5", None),
+            ("soon", None),
+            ("", None),
+        ] {
+            let headers = HeaderMap::from_iter([(RETRY_AFTER, text.parse().expect("a header"))]);
+            assert_eq!(retry_after(&headers, now), wait.map(Duration::from_secs), "{text}");
+        }
+        assert_eq!(retry_after(&HeaderMap::new(), now), None);
+    }
+
+    #[test]
     fn only_strong_validators_make_a_condition() {
         let validator = |etag: Option<&str>, time: Option<&str>| Validator {
             etag: etag.map(Into::into),

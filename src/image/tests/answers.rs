@@ -108,6 +108,7 @@ fn p048_p049_a_server_in_trouble_is_asked_again_and_its_wish_to_wait_respected()
         assert_eq!(bench.succeeds(&image).connections, 4, "{code}");
     }
     assert_eq!(Settings::default().retry_after_limit, Duration::from_secs(3600));
+    // What cannot be read is no wish: see `retry_after`.
     for (wish, least) in
         [("2", 50), ("7200", 50), ("-1", 0), ("soon", 0), ("Sun, 06 Nov 2094 08:49:37 GMT", 50)]
     {
