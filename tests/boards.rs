@@ -66,6 +66,24 @@ fn the_raspberry_pi_s_files_name_the_same_partitions() {
     assert!(tryboot.autoboot.starts_with("/boot/autoboot"));
 }
 
+/// `bootcmd` runs before the script is there that has defaults for the rest. A board that has lost its environment has
+/// nothing but these files.
+#[test]
+fn the_script_for_u_boot_is_found_by_the_default_environment_alone() {
+    for name in ["uboot/upgrade-available.env", "uboot/boot-order.env"] {
+        let environment = text(name);
+        let variables: Vec<_> = environment.lines().filter_map(|line| line.split_once('=')).collect();
+        let (_, bootcmd) = variables.iter().find(|(name, _)| *name == "bootcmd").expect("it is there");
+        let used: Vec<_> = bootcmd.split("${").skip(1).filter_map(|rest| rest.split('}').next()).collect();
+        assert!(used.len() > 2, "{used:?}");
+        for used in used {
+            // Where there is memory, U-Boot's own variables of the board say.
+            let is_known = used == "scriptaddr" || variables.iter().any(|(name, _)| *name == used);
+            assert!(is_known, "{name}: {used}");
+        }
+    }
+}
+
 #[test]
 fn the_edison_s_and_systemd_boot_s_files_are_understood() {
     let edison = config(&text("edison/50-board.toml")).boot;
