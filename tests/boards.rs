@@ -55,9 +55,12 @@ fn the_raspberry_pi_s_files_name_the_same_partitions() {
         let usual = text(&format!("raspberry-pi/cmdline-{slot}.txt"));
         let trial = text(&format!("raspberry-pi/cmdline-{slot}-trial.txt"));
         assert_eq!(trial, format!("{} twinboot.trial=1\n", usual.trim_end()));
-        for argument in
-            [format!("root=PARTUUID={id}-0{root}"), format!("twinboot.slot={slot}"), "panic=5".into()]
-        {
+        for argument in [
+            format!("root=PARTUUID={id}-0{root}"),
+            format!("twinboot.slot={slot}"),
+            "panic=5".into(),
+            "rw".into(),
+        ] {
             assert!(usual.split_ascii_whitespace().any(|word| word == argument), "{argument}");
         }
     }
