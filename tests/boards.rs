@@ -69,6 +69,23 @@ fn the_raspberry_pi_s_files_name_the_same_partitions() {
     assert!(tryboot.autoboot.starts_with("/boot/autoboot"));
 }
 
+/// Both slots mount the same partition: if it is broken, neither may end in emergency mode, where nobody is.
+#[test]
+fn a_shared_partition_that_is_lost_does_not_keep_a_gateway_down() {
+    for (name, expected) in [("raspberry-pi/fstab", 2), ("edison/README.md", 2)] {
+        let text = text(name);
+        let lines = text.lines().map(|line| line.split_ascii_whitespace().collect::<Vec<_>>());
+        let options: Vec<_> = lines
+            .filter(|fields| {
+                fields.len() == 6 && fields[1].starts_with('/') && fields[5].parse::<u8>().is_ok()
+            })
+            .map(|fields| fields[3].to_owned())
+            .collect();
+        assert_eq!(options.len(), expected, "{name}");
+        assert!(options.iter().all(|it| it.split(',').any(|option| option == "nofail")), "{options:?}");
+    }
+}
+
 /// `bootcmd` runs before the script is there that has defaults for the rest. A board that has lost its environment has
 /// nothing but these files.
 #[test]
