@@ -10,6 +10,7 @@ use super::copies::Copies;
 use super::env::Env;
 use super::tests::verified;
 use super::*;
+use crate::boot::{Aspect, Verdict};
 use crate::model::PerSlot;
 
 const SIZE: usize = 0x10000;
@@ -210,4 +211,25 @@ fn each_start_can_be_used_for_recovery_as_before() {
     board.set("do_probe_dfu", "");
     assert_eq!(board.boot("0:8"), ("a", false, 1));
     assert!(!board.path("dfu").exists());
+}
+
+/// The U-Boot of this board cannot count, so there is no `altbootcmd`; what does both is found by the way of the board's own
+/// variables.
+#[test]
+fn the_doctor_finds_nothing_amiss_with_the_shipped_script() {
+    let board = Edison::new();
+    let [bootcmd, ..] = STOCK;
+    board.set(bootcmd.0, bootcmd.1);
+    let found = board.loader(3).examine().unwrap();
+    for aspect in [Aspect::Restart, Aspect::Fallback, Aspect::Counter, Aspect::Copies] {
+        let it = found.iter().find(|it| it.aspect == aspect).unwrap();
+        assert_eq!(it.verdict, Verdict::Good, "{it:?}");
+    }
+    // As the board comes.
+    let (name, value) = STOCK[4];
+    board.set(name, value);
+    let found = board.loader(3).examine().unwrap();
+    let fallback = found.iter().find(|it| it.aspect == Aspect::Fallback).unwrap();
+    assert_eq!(fallback.verdict, Verdict::Bad);
+    assert!(fallback.what.contains("never sets slot, never sets upgrade_available"), "{}", fallback.what);
 }
