@@ -55,15 +55,53 @@ fn the_raspberry_pi_s_files_name_the_same_partitions() {
         let usual = text(&format!("raspberry-pi/cmdline-{slot}.txt"));
         let trial = text(&format!("raspberry-pi/cmdline-{slot}-trial.txt"));
         assert_eq!(trial, format!("{} twinboot.trial=1\n", usual.trim_end()));
-        for argument in
-            [format!("root=PARTUUID={id}-0{root}"), format!("twinboot.slot={slot}"), "panic=5".into()]
-        {
+        for argument in [
+            format!("root=PARTUUID={id}-0{root}"),
+            format!("twinboot.slot={slot}"),
+            "panic=5".into(),
+            "rw".into(),
+        ] {
             assert!(usual.split_ascii_whitespace().any(|word| word == argument), "{argument}");
         }
     }
     let fstab = text("raspberry-pi/fstab");
     assert!(fstab.contains(&format!("PARTUUID={id}-01  /boot/autoboot ")));
     assert!(tryboot.autoboot.starts_with("/boot/autoboot"));
+}
+
+/// Both slots mount the same partition: if it is broken, neither may end in emergency mode, where nobody is.
+#[test]
+fn a_shared_partition_that_is_lost_does_not_keep_a_gateway_down() {
+    for (name, expected) in [("raspberry-pi/fstab", 2), ("edison/README.md", 2)] {
+        let text = text(name);
+        let lines = text.lines().map(|line| line.split_ascii_whitespace().collect::<Vec<_>>());
+        let options: Vec<_> = lines
+            .filter(|fields| {
+                fields.len() == 6 && fields[1].starts_with('/') && fields[5].parse::<u8>().is_ok()
+            })
+            .map(|fields| fields[3].to_owned())
+            .collect();
+        assert_eq!(options.len(), expected, "{name}");
+        assert!(options.iter().all(|it| it.split(',').any(|option| option == "nofail")), "{options:?}");
+    }
+}
+
+/// `bootcmd` runs before the script is there that has defaults for the rest. A board that has lost its environment has
+/// nothing but these files.
+#[test]
+fn the_script_for_u_boot_is_found_by_the_default_environment_alone() {
+    for name in ["uboot/upgrade-available.env", "uboot/boot-order.env"] {
+        let environment = text(name);
+        let variables: Vec<_> = environment.lines().filter_map(|line| line.split_once('=')).collect();
+        let (_, bootcmd) = variables.iter().find(|(name, _)| *name == "bootcmd").expect("it is there");
+        let used: Vec<_> = bootcmd.split("${").skip(1).filter_map(|rest| rest.split('}').next()).collect();
+        assert!(used.len() > 2, "{used:?}");
+        for used in used {
+            // Where there is memory, U-Boot's own variables of the board say.
+            let is_known = used == "scriptaddr" || variables.iter().any(|(name, _)| *name == used);
+            assert!(is_known, "{name}: {used}");
+        }
+    }
 }
 
 #[test]
@@ -91,7 +129,12 @@ fn the_new_kernel_is_copied_out_of_its_slot_and_may_be_copied_twice() {
         fs::write(path("bin").join(name), format!("#!/bin/sh\n{text}\n")).expect("written");
         fs::set_permissions(path("bin").join(name), fs::Permissions::from_mode(0o755)).expect("changed");
     };
-    program("mount", "test \"$3\" = /dev/disk/by-partlabel/rootfs-b && cp -r \"$IMAGE\" \"$4/boot\"");
+    // A mount that anybody else can see would stay if this was killed.
+    program("unshare", "test \"$1 $2 $3\" = '--mount --propagation slave' && shift 3 && ALONE=1 exec \"$@\"");
+    program(
+        "mount",
+        "test \"$ALONE $3\" = '1 /dev/disk/by-partlabel/rootfs-b' && cp -r \"$IMAGE\" \"$4/boot\"",
+    );
     program("umount", "rm -r \"$1/boot\"");
     fs::create_dir_all(path("image")).expect("created");
     fs::create_dir_all(path("esp/slot-a")).expect("created");

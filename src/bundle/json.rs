@@ -36,9 +36,9 @@ pub(super) fn check(bytes: &[u8], document: &str, schema: u64) -> Result<(), Ref
     }
     match preamble.schema {
         theirs if theirs < schema => Err(failed(format!("has schema {theirs}, which there never was"))),
-        theirs if theirs > schema => {
-            Err(Refusal::incompatible(format!("the {document} has schema {theirs}: a newer twinboot is needed")))
-        }
+        theirs if theirs > schema => Err(Refusal::incompatible(format!(
+            "the {document} has schema {theirs}: a newer twinboot is needed"
+        ))),
         _ => Ok(()),
     }
 }

@@ -10,21 +10,38 @@ use super::copies::Copies;
 use super::env::Env;
 use super::tests::verified;
 use super::*;
+use crate::boot::{Aspect, Verdict};
 use crate::model::PerSlot;
 
 const SIZE: usize = 0x10000;
 
 /// U-Boot's commands. Variables are files in `env`, and shell variables once they are set or run.
 const COMMANDS: &str = r#"
-run() { eval "$(cat "env/$1")"; }
+run() { if test -f "env/$1"; then eval "$(cat "env/$1")"; else echo "$1 is not defined"; return 1; fi; }
 setenv() { eval "$1=\$2"; if test -n "$2"; then printf %s "$2" > "env/$1"; else rm -f "env/$1"; fi; }
 saveenv() { touch saved; rm -rf saved.env; cp -r env saved.env; }
 load() { case " $bootable " in *" $2 "*) ;; *) return 1 ;; esac; }
 zboot() { echo "$bootargs" > booted; exit 0; }
+dfu() { echo "$*" > dfu; return 1; }
 sleep() { :; }
 reset() { exit 1; }
 for name in env/*; do eval "${name#env/}=\$(cat \$name)"; done
 "#;
+
+/// What the board has by itself of the way to `do_boot`, and the window for recovery by DFU that it had there.
+const STOCK: [(&str, &str); 8] = [
+    ("bootcmd", "echo \"Target:${target_name}\"; run do_partition; run do_handle_bootargs_mode;"),
+    (
+        "do_handle_bootargs_mode",
+        "if itest.s $bootargs_mode == \"ota\" ; then run do_ota; fi; if itest.s $bootargs_mode == \"boot\" ; then run do_boot; fi; run do_fallback;",
+    ),
+    ("do_ota", "fatload mmc 0:9 $ota_script_addr ota_update.scr; source $ota_script_addr; saveenv; reset"),
+    ("do_fallback", "env delete -f bootargs_mode; saveenv; reset"),
+    ("do_boot", "run boot_target_cmd;"),
+    ("do_probe_dfu", "run do_dfu_alt_info_mmc ; dfu 0 mmc 0 $dfu_to_sec"),
+    ("do_dfu_alt_info_mmc", "setenv dfu_alt_info \"rootfs part 0 8\""),
+    ("dfu_to_sec", "3"),
+];
 
 struct Edison(tempfile::TempDir);
 
@@ -34,7 +51,10 @@ impl Edison {
         let packaged = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/boot/edison/boot.env");
         let mut env = Env::default();
         env.set("loadaddr", "0x100000");
-        // Of the board's own environment: what asks for nothing else runs do_boot.
+        for (name, value) in STOCK {
+            env.set(name, value);
+        }
+        // No other shell understands the modes; what asks for none runs do_boot.
         env.set("bootcmd", "run do_boot");
         for line in fs::read_to_string(packaged).unwrap().lines() {
             let (name, value) = line.split_once('=').unwrap();
@@ -67,10 +87,19 @@ impl Edison {
         self.loader(1).copies
     }
 
+    /// As by `fw_setenv`.
+    fn set(&self, name: &str, value: &str) {
+        let mut copies = self.copies();
+        let loaded = copies.load().unwrap();
+        let mut env = loaded.env.clone();
+        env.set(name, value);
+        copies.save(&loaded, &env).unwrap();
+    }
+
     /// One start of U-Boot, with these slots able to boot: the kernel's arguments; `None` if it reset. What it saves, it
     /// saves as we do.
     fn start(&self, bootable: &str) -> Option<String> {
-        for gone in ["booted", "saved"] {
+        for gone in ["booted", "saved", "dfu"] {
             let _ = fs::remove_file(self.path(gone));
         }
         let _ = fs::remove_dir_all(self.path("env"));
@@ -165,11 +194,42 @@ fn whatever_the_variables_say_something_boots() {
     {
         let board = Edison::new();
         board.loader(3).arm(&verified(Slot::B)).unwrap();
-        let mut copies = board.copies();
-        let loaded = copies.load().unwrap();
-        let mut env = loaded.env.clone();
-        env.set(name, value);
-        copies.save(&loaded, &env).unwrap();
+        board.set(name, value);
         assert_eq!(board.boot("0:8").0, "a", "{name}={value}");
     }
+}
+
+/// By DFU a board is brought back that boots nothing any more: each start waits for that, as it did.
+#[test]
+fn each_start_can_be_used_for_recovery_as_before() {
+    let board = Edison::new();
+    for bootable in ["0:8", ""] {
+        board.start(bootable);
+        assert_eq!(fs::read_to_string(board.path("dfu")).unwrap(), "0 mmc 0 3\n", "{bootable}");
+    }
+    // A U-Boot of one's own may have no such variable. It says so, and goes on.
+    board.set("do_probe_dfu", "");
+    assert_eq!(board.boot("0:8"), ("a", false, 1));
+    assert!(!board.path("dfu").exists());
+}
+
+/// The U-Boot of this board cannot count, so there is no `altbootcmd`; what does both is found by the way of the board's own
+/// variables.
+#[test]
+fn the_doctor_finds_nothing_amiss_with_the_shipped_script() {
+    let board = Edison::new();
+    let [bootcmd, ..] = STOCK;
+    board.set(bootcmd.0, bootcmd.1);
+    let found = board.loader(3).examine().unwrap();
+    for aspect in [Aspect::Restart, Aspect::Fallback, Aspect::Counter, Aspect::Copies] {
+        let it = found.iter().find(|it| it.aspect == aspect).unwrap();
+        assert_eq!(it.verdict, Verdict::Good, "{it:?}");
+    }
+    // As the board comes.
+    let (name, value) = STOCK[4];
+    board.set(name, value);
+    let found = board.loader(3).examine().unwrap();
+    let fallback = found.iter().find(|it| it.aspect == Aspect::Fallback).unwrap();
+    assert_eq!(fallback.verdict, Verdict::Bad);
+    assert!(fallback.what.contains("never sets slot, never sets upgrade_available"), "{}", fallback.what);
 }

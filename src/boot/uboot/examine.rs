@@ -26,7 +26,7 @@ pub(super) fn scripts(env: &Env, dialect: &Dialect) -> Vec<Observation> {
     match dialect {
         Dialect::UpgradeAvailable { slot_variable, .. } => {
             found.push(fallback(env, slot_variable, &start));
-            found.push(counter(env));
+            found.push(counter(env, slot_variable, &start));
         }
         Dialect::BootOrder { .. } => found.push(order(&start)),
     }
@@ -47,7 +47,7 @@ fn restart(env: &Env, start: &Script) -> Observation {
     Observation::doubtful(Aspect::Restart, what, "let bootcmd end in \"; reset\"")
 }
 
-/// `altbootcmd` is what goes back.
+/// `altbootcmd` is what goes back; or `bootcmd` itself, on a U-Boot that cannot count.
 fn fallback(env: &Env, slot_variable: &str, start: &Script) -> Observation {
     let bad = |what: String| {
         let remedy = format!(
@@ -57,7 +57,16 @@ fn fallback(env: &Env, slot_variable: &str, start: &Script) -> Observation {
         Observation::bad(Aspect::Fallback, what, remedy)
     };
     let Some(back) = Script::of(env, "altbootcmd") else {
-        return bad("there is no altbootcmd: U-Boot stops at its prompt once a trial is over".to_owned());
+        let missing = missing_to_count(start, slot_variable);
+        if missing.is_empty() {
+            let what = "bootcmd itself goes back to the other slot once a trial is over, and saves that";
+            return Observation::good(Aspect::Fallback, what);
+        }
+        return bad(format!(
+            "there is no altbootcmd: U-Boot stops at its prompt once a trial is over, unless bootcmd counts and goes back \
+             by itself; and that {}",
+            missing.join(", ")
+        ));
     };
     if back.commands == ["run bootcmd"] || back.text == start.text {
         return bad("altbootcmd does what bootcmd does: a trial that is over would go on".to_owned());
@@ -69,7 +78,7 @@ fn fallback(env: &Env, slot_variable: &str, start: &Script) -> Observation {
     let missing: Vec<_> = [
         (!back.mentions(slot_variable)).then(|| format!("never changes {slot_variable}")),
         (!back.mentions("upgrade_available")).then(|| "leaves upgrade_available as it is".to_owned()),
-        (!back.has("saveenv") && !back.has("env save")).then(|| "saves nothing".to_owned()),
+        (!back.saves()).then(|| "saves nothing".to_owned()),
     ]
     .into_iter()
     .flatten()
@@ -80,8 +89,22 @@ fn fallback(env: &Env, slot_variable: &str, start: &Script) -> Observation {
     bad(format!("altbootcmd {}: it does not go back for good", missing.join(", ")))
 }
 
-/// That U-Boot was built to count can only be seen by what it leaves behind.
-fn counter(env: &Env) -> Observation {
+/// What a `bootcmd` lacks that does by itself what U-Boot's boot counter and `altbootcmd` are for. That it mentions a
+/// variable is not enough, as any may that tells which slot it boots.
+fn missing_to_count(start: &Script, slot_variable: &str) -> Vec<String> {
+    let changed = [slot_variable, "upgrade_available", "bootcount"];
+    let changed =
+        changed.into_iter().filter(|name| !start.sets(name)).map(|name| format!("never sets {name}"));
+    let compared = (!start.mentions("bootlimit")).then(|| "does not ask for bootlimit".to_owned());
+    let saved = (!start.saves()).then(|| "saves nothing".to_owned());
+    changed.chain(compared).chain(saved).collect()
+}
+
+/// That U-Boot was built to count can only be seen by what it leaves behind, unless a script counts in its place.
+fn counter(env: &Env, slot_variable: &str, start: &Script) -> Observation {
+    if env.get("altbootcmd").is_none() && missing_to_count(start, slot_variable).is_empty() {
+        return Observation::good(Aspect::Counter, "bootcmd counts the boots of a trial itself");
+    }
     if ["bootcount", "bootlimit"].iter().any(|name| env.get(name).is_some()) {
         return Observation::good(Aspect::Counter, "U-Boot's boot counter is set up");
     }
@@ -97,7 +120,7 @@ fn order(start: &Script) -> Observation {
         let what = "bootcmd hands over to a script that is loaded, which is not looked into";
         return Observation::good(Aspect::Fallback, what);
     }
-    let is_order = start.mentions("BOOT_ORDER") && (start.has("saveenv") || start.has("env save"));
+    let is_order = start.mentions("BOOT_ORDER") && start.saves();
     if is_order {
         return Observation::good(Aspect::Fallback, "bootcmd follows BOOT_ORDER and saves what it counts");
     }
@@ -145,6 +168,15 @@ impl Script {
     /// Whether a word of this name is anywhere.
     fn mentions(&self, name: &str) -> bool {
         self.text.split(|c: char| !(c.is_ascii_alphanumeric() || "_-.".contains(c))).any(|word| word == name)
+    }
+
+    /// Whether it gives this variable a value.
+    fn sets(&self, name: &str) -> bool {
+        ["setenv", "env set", "setexpr"].iter().any(|command| self.has(&format!("{command} {name}")))
+    }
+
+    fn saves(&self) -> bool {
+        self.has("saveenv") || self.has("env save")
     }
 
     /// Whether what it does is not all in the environment.

@@ -89,6 +89,43 @@ fn what_does_not_go_back_is_bad() {
     }
 }
 
+/// A script that counts, as U-Boot's without a counter needs one, and then goes on by these.
+const COUNTING: [(&str, &str); 5] = [
+    ("setenv slot b", "never sets slot"),
+    ("setenv upgrade_available 0", "never sets upgrade_available"),
+    ("setexpr bootcount ${bootcount} + 1", "never sets bootcount"),
+    ("if test ${bootcount} = ${bootlimit}; then run back; fi", "does not ask for bootlimit"),
+    ("saveenv", "saves nothing"),
+];
+
+#[test]
+fn a_bootcmd_that_counts_needs_no_altbootcmd() {
+    let count: Vec<_> = COUNTING.iter().map(|(command, _)| *command).collect();
+    let variables = [("bootcmd", "run count; run load_it; reset"), ("count", &count.join("; "))];
+    let found = scripts(&env(&variables), &counted());
+    assert_eq!(found.len(), 3, "{found:?}");
+    assert!(found.iter().all(|it| it.verdict == Verdict::Good), "{found:?}");
+    // An altbootcmd that does not go back is as bad as ever: somebody counts on it.
+    let with = [variables[0], variables[1], ("altbootcmd", "run bootcmd")];
+    assert_eq!(verdict(&with, &counted(), Aspect::Fallback), Some(Verdict::Bad));
+}
+
+#[test]
+fn what_a_bootcmd_lacks_that_counts_is_told() {
+    for (command, told) in COUNTING {
+        // What is only said is not done.
+        let others = COUNTING.iter().filter(|(other, _)| *other != command).map(|(other, _)| *other);
+        let count: Vec<_> = others.chain(["echo slot ${slot} boot ${bootcount}"]).collect();
+        let found =
+            scripts(&env(&[("bootcmd", "run count; reset"), ("count", &count.join("; "))]), &counted());
+        let of = |aspect| found.iter().find(|it| it.aspect == aspect).unwrap();
+        let fallback = of(Aspect::Fallback);
+        assert_eq!(fallback.verdict, Verdict::Bad, "{command}");
+        assert!(fallback.what.ends_with(&format!("; and that {told}")), "{}", fallback.what);
+        assert_eq!(of(Aspect::Counter).verdict, Verdict::Doubtful, "{command}");
+    }
+}
+
 #[test]
 fn a_prompt_is_no_place_to_end() {
     let restart = |variables: &[_]| verdict(variables, &counted(), Aspect::Restart);

@@ -129,9 +129,14 @@ class UBootOrder(UBoot):
 
 
 def _variables(dialect: str) -> str:
-    """This board's, and what is shipped."""
-    files = LOADER / "board.env", SHIPPED / "uboot" / f"{dialect}.env"
-    return "".join(file.read_text(encoding="utf-8") for file in files)
+    """What is shipped, in which this board's win: each once, since not every reader takes the last of two."""
+    board = _read(LOADER / "board.env")
+    variables = board | _read(SHIPPED / "uboot" / f"{dialect}.env") | board
+    return "".join(f"{name}={value}\n" for name, value in variables.items())
+
+
+def _read(file: Path) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in file.read_text(encoding="utf-8").splitlines())
 
 
 def _build(place: Path, suite: str, shell: tuple[str, ...]) -> None:
