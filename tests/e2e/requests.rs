@@ -121,11 +121,9 @@ fn p005_p006_addresses_that_are_not_https() -> Checked {
         // So that the next one is told anew.
         bench.is_refused(&json!("between"), "request.invalid", "must be an object")?;
     }
-    for (bad, code) in [
-        ("", "request.insecure-uri"),
-        ("https://", "request.invalid"),
-        ("https:///fw", "request.invalid"),
-    ] {
+    for (bad, code) in
+        [("", "request.insecure-uri"), ("https://", "request.invalid"), ("https:///fw", "request.invalid")]
+    {
         firmware["fwPackageURI"] = bad.into();
         bench.refuses(&firmware, code, "ackage URI")?;
     }
