@@ -39,6 +39,7 @@ struct Board {
     is_bootable: [bool; 2],
     tries: u32,
     is_unreadable: bool,
+    is_damaged: bool,
     calls: Vec<Call>,
     writes: usize,
     faults: Vec<(usize, Fault)>,
@@ -62,6 +63,7 @@ impl FakeBootloader {
             is_bootable: [true; 2],
             tries,
             is_unreadable: false,
+            is_damaged: false,
             calls: Vec::new(),
             writes: 0,
             faults: Vec::new(),
@@ -85,6 +87,12 @@ impl FakeBootloader {
     /// From now on nothing can be read, or everything again.
     pub fn set_unreadable(&self, is_unreadable: bool) {
         self.board().is_unreadable = is_unreadable;
+    }
+
+    /// What is read means nothing, until a commit or a revert writes it anew.
+    pub fn damage(&self) {
+        let mut board = self.board();
+        (board.is_damaged, board.trial) = (true, None);
     }
 
     /// From now on a trial begins with a reboot that has this argument.
@@ -161,6 +169,16 @@ impl FakeBootloader {
 }
 
 impl Board {
+    fn readable(&self) -> Result<(), Error> {
+        if self.is_unreadable {
+            return Err(Error::Unreadable("the fake environment is unreadable".to_owned()));
+        }
+        if self.is_damaged {
+            return Err(Error::Damaged("the fake environment is damaged".to_owned()));
+        }
+        Ok(())
+    }
+
     fn view(&self) -> BootView {
         BootView {
             default: self.default,
@@ -184,13 +202,14 @@ impl Board {
         let wanted = (default, trial, is_bootable, floor);
         let is_full = self.left.is_none_or(|left| left == self.tries);
         let is_in_effect = is_full && (self.default, self.trial, self.is_bootable, self.floor) == wanted;
-        if is_in_effect && !self.is_unproved {
+        if is_in_effect && !self.is_unproved && !self.is_damaged {
             return Ok(());
         }
         self.writes += 1;
         let fault = self.faults.iter().find(|(at, _)| *at == self.writes).map(|(_, fault)| *fault);
         self.is_unproved = fault.is_some();
         if fault != Some(Fault::Lost) {
+            self.is_damaged = false;
             self.left = self.left.map(|_| self.tries);
             (self.default, self.trial, self.is_bootable, self.floor) = wanted;
         }
@@ -205,9 +224,7 @@ impl Bootloader for FakeBootloader {
     fn view(&mut self) -> Result<BootView, Error> {
         let mut board = self.board();
         board.calls.push(Call::View);
-        if board.is_unreadable {
-            return Err(Error::Unreadable("the fake environment is unreadable".to_owned()));
-        }
+        board.readable()?;
         Ok(board.view())
     }
 
@@ -215,6 +232,7 @@ impl Bootloader for FakeBootloader {
         let slot = slot.slot();
         let mut board = self.board();
         board.calls.push(Call::Arm(slot));
+        board.readable()?;
         if board.default == slot {
             return Err(Error::Unwritable(format!("slot {slot} is the default, it needs no trial")));
         }
@@ -317,5 +335,10 @@ mod tests {
         rom.set_unreadable(false);
         rom.set_trial(Slot::B);
         assert_eq!(loader.view().unwrap().trial, Some(Slot::B));
+        rom.damage();
+        assert!(matches!(loader.view(), Err(Error::Damaged(_))));
+        assert!(matches!(loader.arm(&verified(Slot::B)), Err(Error::Damaged(_))));
+        loader.revert(Slot::A).unwrap();
+        assert_eq!(loader.view().unwrap().trial, None);
     }
 }

@@ -95,6 +95,10 @@ pub enum Error {
     /// Nothing usable could be read.
     #[error("{0}")]
     Unreadable(String),
+    /// What was read means nothing, to the loader no more than to us: it boots by its own rule, and nothing is on trial. A
+    /// commit or a revert writes it anew.
+    #[error("{0}")]
+    Damaged(String),
     /// Not written, or not proved written.
     #[error("{0}")]
     Unwritable(String),
@@ -105,7 +109,9 @@ impl Error {
     pub fn reason(&self) -> Reason {
         use crate::model::Failure;
         match self {
-            Self::Unreadable(detail) => Failure::BootUnreadable.because(detail.clone()),
+            Self::Unreadable(detail) | Self::Damaged(detail) => {
+                Failure::BootUnreadable.because(detail.clone())
+            }
             Self::Unwritable(detail) => Failure::BootUnwritable.because(detail.clone()),
         }
     }

@@ -97,7 +97,18 @@ impl Tools {
     /// not know, and the slot to be written the only good one. The engine, which then sees it too, ends that trial first.
     fn refuse_unknown_trial(&mut self, order: &Order) -> Result<(), Reason> {
         let booted = order.facts.booted;
-        self.tell_bootloader(order, |bootloader| bootloader.view().map(drop))?;
+        let mut is_damaged = false;
+        self.tell_bootloader(order, |bootloader| match bootloader.view() {
+            // Then nothing is on trial, and to write it anew is the only way out.
+            Err(crate::boot::Error::Damaged(_)) => {
+                is_damaged = true;
+                Ok(())
+            }
+            seen => seen.map(drop),
+        })?;
+        if is_damaged {
+            return Ok(());
+        }
         let view = self.look(order.job.as_ref(), booted, order.is_spoiled)?;
         if view.trial == Some(booted) {
             let why = format!("slot {booted} runs on trial, and nobody remembers why");

@@ -92,7 +92,7 @@ impl Grub {
         let loaded = self.load()?;
         match &loaded.damage {
             None => Ok(loaded),
-            Some(damage) => Err(Error::Unreadable(format!(
+            Some(damage) => Err(Error::Damaged(format!(
                 "{} {damage}; a commit or a revert writes it anew, and so does grub-editenv create and set",
                 self.name
             ))),

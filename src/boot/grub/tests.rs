@@ -409,7 +409,7 @@ fn p095_a_damaged_block_is_told_and_repaired_by_commit_and_revert() {
         let error = loader.view().unwrap_err();
         assert!(error.to_string().contains("a commit or a revert writes it anew"), "{error}");
         assert_eq!(error.reason().failure, Failure::BootUnreadable);
-        assert!(matches!(loader.arm(&verified(Slot::B)), Err(Error::Unreadable(_))));
+        assert!(matches!(loader.arm(&verified(Slot::B)), Err(Error::Damaged(_))));
         assert_eq!(memory.bytes(), bytes, "nothing is tried on what cannot be read");
         loader.revert(Slot::B).unwrap();
         assert_eq!((loader.view().unwrap().default, memory.writes()), (Slot::B, 1));

@@ -93,7 +93,7 @@ impl Tryboot {
 
     fn parse(&self, bytes: &[u8]) -> Result<Autoboot, Error> {
         let shown = self.settings.autoboot.display();
-        Autoboot::parse(bytes).map_err(|problem| Error::Unreadable(format!("{shown}: {problem}")))
+        Autoboot::parse(bytes).map_err(|problem| Error::Damaged(format!("{shown}: {problem}")))
     }
 
     fn slot_of(&self, partition: u32) -> Result<Slot, Error> {

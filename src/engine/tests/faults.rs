@@ -192,6 +192,20 @@ async fn p110_a_hub_that_is_gone_for_hours_after_the_commit_changes_nothing() {
     daemon.stop().await;
 }
 
+/// What means nothing to the loader has no trial in it: the next update writes it anew.
+#[tokio::test(start_paused = true)]
+async fn a_damaged_environment_is_made_anew_by_the_next_update() {
+    let mut device = Device::new();
+    device.rom.damage();
+    let mut daemon = device.start();
+    daemon.until(|status| status["warnings"].to_string().contains("is damaged")).await;
+    daemon.wish(device.desired("v2")).await;
+    daemon = device.reboot(daemon).await;
+    assert_eq!(daemon.until_ended().await["last"]["outcome"], "succeeded");
+    assert_eq!((device.booted, device.rom.state().default), (Slot::B, Slot::B));
+    daemon.stop().await;
+}
+
 /// Nothing runs from an empty slot, so nothing there can have begun a trial: there is nothing to go back to. Where there
 /// is a system in it, a trial that nobody remembers is undone.
 #[tokio::test(start_paused = true)]
