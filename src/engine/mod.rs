@@ -295,7 +295,7 @@ impl Engine {
         if self.unsaved {
             self.tick().await;
         }
-        let first = self.first.clone();
+        let first = if self.rests_where_it_was() { Event::Reloaded } else { self.first.clone() };
         let _ = self.take(first).await;
         self.forget_overdue().await;
     }
