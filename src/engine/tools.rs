@@ -265,14 +265,19 @@ impl Tools {
         {
             checks.push(Box::new(check));
         }
-        let judged =
-            health::judge(&mut checks, self.health.deadline, HEALTH_PAUSE, || self.host.since_boot());
+        let judged = health::judge(&mut checks, self.trial_deadline(), HEALTH_PAUSE);
         Handle::current().block_on(async {
             tokio::select! {
                 verdict = judged => verdict,
                 () = order.cancel.cancelled() => Err(Failure::Internal.because("stopped")),
             }
         })
+    }
+
+    /// How long the new system has to prove itself.
+    pub(super) fn trial_deadline(&self) -> health::Deadline<impl Fn() -> health::Uptime> {
+        let host = self.host.clone();
+        health::Deadline::new(self.health.deadline, move || (host.since_boot(), host.suspended()))
     }
 
     fn commit(&mut self, order: &Order, slot: Slot) -> Result<(), Reason> {
