@@ -183,6 +183,7 @@ impl Tools {
     }
 
     fn verify(&mut self, order: &Order, slot: Slot) -> Result<(), Reason> {
+        self.disarm(order, slot)?;
         self.verified = Some(match job(order)?.plan {
             Plan::Install(_) | Plan::FactoryReset(_) => self.read_back(order, slot)?,
             Plan::GoBack => {
@@ -194,6 +195,17 @@ impl Tools {
             Plan::Rescue => return Err(Failure::Internal.because("there is nothing to verify in a rescue")),
         });
         Ok(())
+    }
+
+    /// A process before this one armed it and did not live to say so, or its trial was cut short. It waits at its gate again,
+    /// and somebody's reboot must not be its trial meanwhile.
+    fn disarm(&mut self, order: &Order, slot: Slot) -> Result<(), Reason> {
+        let view = self.bootloader.view().map_err(|error| error.reason())?;
+        if view.trial != Some(slot) {
+            return Ok(());
+        }
+        let booted = order.facts.booted;
+        self.tell_bootloader(order, |bootloader| bootloader.revert(booted))
     }
 
     fn read_back(&mut self, order: &Order, slot: Slot) -> Result<VerifiedSlot, Reason> {

@@ -82,6 +82,8 @@ impl Job {
             return Self::roll_back(why);
         }
         match &self.phase {
+            // Armed by a process that did not live to say so, and booted before the next one could take that back.
+            Verifying | Staged if on_target && self.armed && now.on_trial() => Step::Enter(Confirming),
             // Nothing of ours can have booted the target: the record is older than the world. Leave the world be.
             Accepted | Downloading | Verifying | Staged if on_target => {
                 let why = Failure::RecordLost.because("the slot to be written is the one that runs");
