@@ -223,6 +223,8 @@ impl Job {
                 self.steps_left = left;
                 phase
             }
+            // One reboot is left, out of a system that must not stay: to end here would be to stay in it.
+            None if matches!(phase, Phase::Returning { .. }) => phase,
             None => {
                 let why = Failure::Exhausted.because("too many steps without an end");
                 // The system that runs is committed and may have begun to make its data as new: there is no way back.
