@@ -48,6 +48,8 @@ pub struct Host {
     root: Option<PathBuf>,
     /// [`ClockId::Boottime`] when this was made.
     made: Duration,
+    /// How long the machine that simulates it had been suspended by then.
+    asleep: Duration,
     /// Those of a test, in place of the kernel's.
     #[cfg(test)]
     clocks: Option<fake::Clocks>,
@@ -56,9 +58,11 @@ pub struct Host {
 impl Host {
     /// The real machine, or the one that the directory `root` stands for.
     pub fn new(root: Option<PathBuf>) -> Self {
+        let asleep = root.as_ref().map_or(Duration::ZERO, |_| asleep());
         Self {
             root,
             made: boottime(),
+            asleep,
             #[cfg(test)]
             clocks: None,
         }
@@ -92,6 +96,20 @@ impl Host {
                 .unwrap_or(self.made)
         });
         boottime().saturating_sub(booted)
+    }
+
+    /// How much of [`Host::since_boot`] it was suspended; of a simulated machine, since this [`Host`] was made.
+    pub fn suspended(&self) -> Duration {
+        #[cfg(test)]
+        if let Some(clocks) = &self.clocks {
+            return clocks.tell_suspended();
+        }
+        asleep().saturating_sub(self.asleep)
+    }
+
+    /// How much of [`Host::since_boot`] it was not suspended, so that something could be done.
+    pub fn awake(&self) -> Duration {
+        self.since_boot().saturating_sub(self.suspended())
     }
 
     /// What time it is; `None` while the clock cannot be right.
@@ -166,7 +184,16 @@ pub fn disable_core_dumps() -> io::Result<()> {
 }
 
 fn boottime() -> Duration {
-    let now = clock_gettime(ClockId::Boottime);
+    read(ClockId::Boottime)
+}
+
+/// How long this machine was suspended since its boot: one of the clocks goes on then, and the other does not.
+fn asleep() -> Duration {
+    boottime().saturating_sub(read(ClockId::Monotonic))
+}
+
+fn read(clock: ClockId) -> Duration {
+    let now = clock_gettime(clock);
     let nanos = u32::try_from(now.tv_nsec).unwrap_or(0);
     Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), nanos)
 }

@@ -23,6 +23,14 @@ impl Engine {
         Some(Gate { wait: Wait::Keys(why.to_owned()), until: None })
     }
 
+    /// Whether it begins with a download that waits for root keys: no start begins that, and so none is paid for.
+    pub(super) fn rests_where_it_was(&self) -> bool {
+        let here = self.facts.booted;
+        let rests = |job: &Job| job.phase == Phase::Downloading && job.target != here;
+        let is_at_rest = self.record.state.job().is_some_and(rests) && self.facts.trial.is_none();
+        is_at_rest && self.gate_of_keys().is_some()
+    }
+
     /// Whether a download that an earlier process began has to wait for root keys that can be used; tells it, then.
     pub(super) fn download_waits(&mut self) -> bool {
         let gate = self.gate_of_keys();

@@ -86,9 +86,9 @@ impl Tools {
 
     /// The new system has come up: lets it prepare before it is judged. That takes of the time it has to prove itself.
     pub(super) fn prepare_trial(&self, order: &Order) -> Result<(), Reason> {
-        let deadline = self.health.deadline;
+        let (deadline, mut time) = (self.health.deadline, self.trial_deadline());
         loop {
-            let left = deadline.saturating_sub(self.host.since_boot());
+            let left = time.left();
             match self.ask_hooks(order, hooks::Stage::PostBoot, left)? {
                 Said::Go => return Ok(()),
                 Said::Later(why) if left <= self.hooks.ask_again => {

@@ -51,7 +51,6 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
 
 use crate::boot::BootView;
 use crate::control::server::Call;
@@ -77,8 +76,6 @@ use worker::{Finished, Worker};
 const FAREWELL: Duration = Duration::from_secs(5);
 /// How often a save that failed is tried again, and a request that could not be begun because of it.
 const SAVE_PAUSE: Duration = Duration::from_secs(10);
-/// How long a work that failed and is called for again has to wait.
-const WORK_PAUSE: Duration = Duration::from_secs(10);
 /// How often progress is looked at while there is some.
 const TICK: Duration = Duration::from_secs(1);
 /// How often a gate is looked at.
@@ -167,8 +164,7 @@ pub struct Engine {
     state: PathBuf,
     /// What it costs that was told last, and of which update.
     planned: Option<(IntentId, Cost)>,
-    /// This work failed and is not begun again before then, or a broken device would spin.
-    resting: Option<(worker::Key, Instant)>,
+    resting: rest::Resting,
     hooked: Hooked,
 }
 
@@ -246,7 +242,7 @@ impl Engine {
             unsaved,
             state,
             planned: None,
-            resting: None,
+            resting: rest::Resting::default(),
             hooked,
         };
         engine.awake(view.ok());
@@ -295,7 +291,7 @@ impl Engine {
         if self.unsaved {
             self.tick().await;
         }
-        let first = self.first.clone();
+        let first = if self.rests_where_it_was() { Event::Reloaded } else { self.first.clone() };
         let _ = self.take(first).await;
         self.forget_overdue().await;
     }
@@ -389,8 +385,7 @@ impl Engine {
             if before == Work::Reboot && self.live.blocked.is_none() {
                 self.live.blocked = Some(why);
             }
-            let job = self.record.state.job().map(|job| job.intent.clone());
-            self.resting = Some(((job, before), Instant::now() + WORK_PAUSE));
+            self.rest(before);
         }
     }
 

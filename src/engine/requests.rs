@@ -9,7 +9,7 @@ use crate::control::server::Call;
 use crate::events::About;
 use crate::hub::{Method, MethodReply, Replier};
 use crate::model::{
-    Answer, Failure, Granted, Install, Kind, Origin, Outcome, Reason, Refusal, Request, UpdateId,
+    Answer, Ended, Failure, Granted, Install, Kind, Origin, Outcome, Reason, Refusal, Request, UpdateId,
 };
 use crate::properties::Known;
 use crate::update::{Event, Refused};
@@ -155,6 +155,10 @@ impl Engine {
         Ok(match ended {
             Some(last) if last.outcome == Outcome::UpToDate => {
                 Granted::Done("Firmware already up to date".to_owned())
+            }
+            // Nobody is there to read a refusal, and nothing went wrong: it was found and not asked for, see `Terms`.
+            Some(Ended { outcome: Outcome::Failed(why), .. }) => {
+                Granted::Done(format!("Not begun: {}", why.detail))
             }
             Some(_) | None if hold => Granted::Begun("Firmware download started".to_owned()),
             Some(_) | None => Granted::Begun("Firmware update started".to_owned()),

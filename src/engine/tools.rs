@@ -183,6 +183,7 @@ impl Tools {
     }
 
     fn verify(&mut self, order: &Order, slot: Slot) -> Result<(), Reason> {
+        self.disarm(order, slot)?;
         self.verified = Some(match job(order)?.plan {
             Plan::Install(_) | Plan::FactoryReset(_) => self.read_back(order, slot)?,
             Plan::GoBack => {
@@ -194,6 +195,17 @@ impl Tools {
             Plan::Rescue => return Err(Failure::Internal.because("there is nothing to verify in a rescue")),
         });
         Ok(())
+    }
+
+    /// A process before this one armed it and did not live to say so, or its trial was cut short. It waits at its gate again,
+    /// and somebody's reboot must not be its trial meanwhile.
+    fn disarm(&mut self, order: &Order, slot: Slot) -> Result<(), Reason> {
+        let view = self.bootloader.view().map_err(|error| error.reason())?;
+        if view.trial != Some(slot) {
+            return Ok(());
+        }
+        let booted = order.facts.booted;
+        self.tell_bootloader(order, |bootloader| bootloader.revert(booted))
     }
 
     fn read_back(&mut self, order: &Order, slot: Slot) -> Result<VerifiedSlot, Reason> {
@@ -265,14 +277,19 @@ impl Tools {
         {
             checks.push(Box::new(check));
         }
-        let judged =
-            health::judge(&mut checks, self.health.deadline, HEALTH_PAUSE, || self.host.since_boot());
+        let judged = health::judge(&mut checks, self.trial_deadline(), HEALTH_PAUSE);
         Handle::current().block_on(async {
             tokio::select! {
                 verdict = judged => verdict,
                 () = order.cancel.cancelled() => Err(Failure::Internal.because("stopped")),
             }
         })
+    }
+
+    /// How long the new system has to prove itself.
+    pub(super) fn trial_deadline(&self) -> health::Deadline<impl Fn() -> health::Uptime> {
+        let host = self.host.clone();
+        health::Deadline::new(self.health.deadline, move || (host.since_boot(), host.suspended()))
     }
 
     fn commit(&mut self, order: &Order, slot: Slot) -> Result<(), Reason> {

@@ -6,6 +6,7 @@
 //! twice, because the daemon may be restarted in the middle; the time does not begin anew then.
 
 mod connected;
+mod deadline;
 mod directory;
 mod keys;
 mod program;
@@ -22,6 +23,7 @@ use tracing::debug;
 use crate::model::{Failure, Reason};
 
 pub use connected::{Connected, HubMode};
+pub use deadline::{Deadline, Uptime};
 pub use directory::{Settings, programs};
 pub use keys::UsableKeys;
 pub use units::SameUnits;
@@ -67,26 +69,26 @@ struct Open<'a> {
 /// Asks every check, in order and again after `pause`, until all have passed. A check that has passed is not asked
 /// again.
 ///
-/// `deadline` is a time after the boot, and `since_boot` the clock for it ([`crate::host::Host::since_boot`]): so a
-/// daemon that is restarted in the middle, even again and again, does not get more time.
+/// The time counts from the boot ([`crate::host::Host::since_boot`]): so a daemon that is restarted in the middle, even again
+/// and again, does not get more of it.
 ///
 /// # Errors
 /// The reason to roll back: the first failure, or what was waited for when the time was over.
 pub async fn judge(
     checks: &mut [Box<dyn Check>],
-    deadline: Duration,
+    mut time: Deadline<impl Fn() -> Uptime>,
     pause: Duration,
-    since_boot: impl Fn() -> Duration,
 ) -> Result<(), Reason> {
-    let left = || deadline.saturating_sub(since_boot());
+    let deadline = time.after_boot();
     let unasked = || "not asked in time".to_owned();
     let mut open: Vec<_> =
         checks.iter_mut().map(|check| Open { check: &mut **check, why: unasked() }).collect();
     loop {
         let mut waiting = Vec::new();
         for mut it in open {
-            if !left().is_zero() {
-                match ask(it.check, left()).await {
+            let left = time.left();
+            if !left.is_zero() {
+                match ask(it.check, left).await {
                     Verdict::Pass => continue,
                     Verdict::Wait(why) => it.why = why,
                     Verdict::Fail(reason) => return Err(reason),
@@ -97,10 +99,11 @@ pub async fn judge(
         if waiting.is_empty() {
             return Ok(());
         }
-        if left().is_zero() {
+        let left = time.left();
+        if left.is_zero() {
             return Err(too_late(&waiting, deadline));
         }
-        tokio::time::sleep(pause.min(left())).await;
+        tokio::time::sleep(pause.min(left)).await;
         open = waiting;
     }
 }

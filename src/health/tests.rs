@@ -1,7 +1,5 @@
 #![allow(clippy::unwrap_used)]
 
-use std::cell::Cell;
-
 use tokio::sync::watch;
 
 use super::*;
@@ -45,6 +43,11 @@ fn booted(before: Duration) -> impl Fn() -> Duration {
     move || before + start.elapsed()
 }
 
+/// [`LONG`] after the boot on a machine that is never suspended.
+fn awake(since_boot: impl Fn() -> Duration) -> Deadline<impl Fn() -> Uptime> {
+    Deadline::new(LONG, move || (since_boot(), Duration::ZERO))
+}
+
 #[tokio::test(start_paused = true)]
 async fn waiting_checks_are_asked_again_until_all_have_passed() {
     let mut checks = [
@@ -53,7 +56,7 @@ async fn waiting_checks_are_asked_again_until_all_have_passed() {
         Scripted::boxed("last", &[wait("x")]),
     ];
     let clock = booted(Duration::ZERO);
-    judge(&mut checks, LONG, PAUSE, &clock).await.unwrap();
+    judge(&mut checks, awake(&clock), PAUSE).await.unwrap();
     assert_eq!(clock(), 2 * PAUSE);
 }
 
@@ -66,9 +69,9 @@ async fn the_first_failure_decides() {
         Scripted::boxed("broken", &[wait("y"), Verdict::Fail(why.clone())]),
         Scripted::boxed("after", &[]),
     ];
-    assert_eq!(judge(&mut checks, LONG, PAUSE, booted(Duration::ZERO)).await, Err(why.clone()));
+    assert_eq!(judge(&mut checks, awake(booted(Duration::ZERO)), PAUSE).await, Err(why.clone()));
     let mut checks = [Scripted::boxed("broken", &[Verdict::Fail(why.clone())]), Scripted::boxed("b", asked)];
-    assert_eq!(judge(&mut checks, LONG, PAUSE, booted(Duration::ZERO)).await, Err(why));
+    assert_eq!(judge(&mut checks, awake(booted(Duration::ZERO)), PAUSE).await, Err(why));
 }
 
 #[tokio::test(start_paused = true)]
@@ -76,13 +79,13 @@ async fn p102_the_deadline_counts_from_the_boot_and_names_what_was_waited_for() 
     let for_ever = vec![wait("no carrier"); 1000];
     let clock = booted(Duration::from_secs(50));
     let mut checks = [Scripted::boxed("fine", &[]), Scripted::boxed("modem", &for_ever)];
-    let reason = judge(&mut checks, LONG, PAUSE, &clock).await.unwrap_err();
+    let reason = judge(&mut checks, awake(&clock), PAUSE).await.unwrap_err();
     assert_eq!(reason.failure, Failure::HealthTimeout);
     assert_eq!(reason.detail, "not healthy 60s after the boot: waited for modem (no carrier)");
     assert_eq!(clock(), LONG, "a late start gets no more time");
 
     let mut checks = [Scripted::boxed("fine", &[])];
-    let reason = judge(&mut checks, LONG, PAUSE, booted(LONG)).await.unwrap_err();
+    let reason = judge(&mut checks, awake(booted(LONG)), PAUSE).await.unwrap_err();
     assert!(reason.detail.ends_with("waited for fine (not asked in time)"), "{reason}");
 }
 
@@ -98,22 +101,50 @@ async fn a_check_that_never_answers_is_left_at_the_deadline() {
         }
     }
     let clock = booted(Duration::ZERO);
-    let reason = judge(&mut [Box::new(Stuck)], LONG, PAUSE, &clock).await.unwrap_err();
+    let reason = judge(&mut [Box::new(Stuck)], awake(&clock), PAUSE).await.unwrap_err();
     assert_eq!(reason.failure, Failure::HealthTimeout);
     assert_eq!(clock(), LONG + GRACE);
 }
 
+/// The clocks of a machine that booted when the test began, and is suspended once: after so long, for so long.
+fn sleeper(after: u64, slept: Duration) -> impl Fn() -> Uptime {
+    let start = tokio::time::Instant::now();
+    move || {
+        let awake = start.elapsed();
+        let slept = if awake < Duration::from_secs(after) { Duration::ZERO } else { slept };
+        (awake + slept, slept)
+    }
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
 #[tokio::test(start_paused = true)]
-async fn p136_time_spent_in_suspend_counts() {
-    let for_ever = vec![wait("x"); 1000];
-    let asked = Cell::new(0);
-    let jumps = || {
-        asked.set(asked.get() + 1);
-        if asked.get() > 3 { LONG } else { Duration::ZERO }
-    };
-    let began = tokio::time::Instant::now();
-    judge(&mut [Scripted::boxed("x", &for_ever)], LONG, PAUSE, jumps).await.unwrap_err();
-    assert!(began.elapsed() <= PAUSE);
+async fn p136_time_spent_in_suspend_counts_and_gives_a_grace_once() {
+    let minute = Duration::from_secs(60);
+    for (deadline, slept, awake) in [(600, HOUR, 130), (60, HOUR, 60), (600, minute, 540), (90, minute, 90)] {
+        let began = tokio::time::Instant::now();
+        let mut never = [Scripted::boxed("x", &vec![wait("x"); 1000])];
+        let time = Deadline::new(Duration::from_secs(deadline), sleeper(10, slept));
+        judge(&mut never, time, PAUSE).await.unwrap_err();
+        assert_eq!(began.elapsed(), Duration::from_secs(awake), "{deadline} s, {slept:?}");
+    }
+    // What comes back with the machine is waited for, and what was not asked before is asked.
+    for answers in [vec![wait("no carrier"); 100], vec![]] {
+        let mut modem = [Scripted::boxed("modem", &answers)];
+        judge(&mut modem, Deadline::new(10 * LONG, sleeper(0, HOUR)), PAUSE).await.unwrap();
+    }
+}
+
+/// A daemon that is restarted has the grace anew, and never more time awake than without a suspend.
+#[test]
+fn awake_no_trial_has_more_time_than_its_deadline() {
+    for (awake, left) in [(0, 120), (480, 120), (500, 100), (599, 1), (600, 0), (10_000, 0)] {
+        let now = (HOUR + Duration::from_secs(awake), HOUR);
+        assert_eq!(Deadline::new(10 * LONG, || now).left(), Duration::from_secs(left), "{awake}");
+    }
+    // The clocks are not read at once, which is no suspend.
+    let now = (HOUR, Duration::from_millis(900));
+    assert_eq!(Deadline::new(10 * LONG, || now).left(), Duration::ZERO);
 }
 
 #[tokio::test(start_paused = true)]
@@ -123,13 +154,13 @@ async fn the_hub_is_to_blame_only_if_nothing_else_was_missing() {
         Box::new(Connected::new(HubMode::Required, false, receiver).unwrap())
     };
     let boot = || booted(Duration::ZERO);
-    judge(&mut [hub(true)], LONG, PAUSE, boot()).await.unwrap();
-    let reason = judge(&mut [hub(false)], LONG, PAUSE, boot()).await.unwrap_err();
+    judge(&mut [hub(true)], awake(boot()), PAUSE).await.unwrap();
+    let reason = judge(&mut [hub(false)], awake(boot()), PAUSE).await.unwrap_err();
     assert_eq!(reason.failure, Failure::HubUnreachable);
     assert!(reason.detail.ends_with("waited for hub (not connected)"), "{reason}");
     let for_ever = vec![wait("x"); 1000];
     let mut both = [hub(false), Scripted::boxed("modem", &for_ever)];
-    assert_eq!(judge(&mut both, LONG, PAUSE, boot()).await.unwrap_err().failure, Failure::HealthTimeout);
+    assert_eq!(judge(&mut both, awake(boot()), PAUSE).await.unwrap_err().failure, Failure::HealthTimeout);
 }
 
 #[tokio::test(start_paused = true)]
@@ -142,7 +173,7 @@ async fn the_hub_may_come_late_and_counts_as_configured() {
         tokio::time::sleep(Duration::from_secs(30)).await;
         sender.send(true).unwrap();
     };
-    let (verdict, ()) = tokio::join!(judge(&mut checks, LONG, PAUSE, &clock), connects);
+    let (verdict, ()) = tokio::join!(judge(&mut checks, awake(&clock), PAUSE), connects);
     verdict.unwrap();
     assert!(clock() <= Duration::from_secs(31));
     for (mode, before, made) in [

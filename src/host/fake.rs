@@ -102,6 +102,14 @@ impl Clocks {
         }
     }
 
+    pub(super) fn tell_suspended(&self) -> Duration {
+        let inner = self.lock();
+        match inner.planted {
+            None | Some(Defect::ByTheWallClock) => inner.suspended,
+            Some(Defect::NotInSuspend) => Duration::ZERO,
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -38,6 +38,7 @@ fn the_real_machine_knows_its_boot() {
     assert_eq!(host.boot_id().unwrap(), host.boot_id().unwrap());
     let uptime: f64 = fs::read_to_string("/proc/uptime").unwrap().split(' ').next().unwrap().parse().unwrap();
     assert!((host.since_boot().as_secs_f64() - uptime).abs() < 5.0);
+    assert!(host.suspended() < host.since_boot() && host.awake() <= host.since_boot());
 }
 
 #[test]
@@ -48,6 +49,7 @@ fn a_simulated_boot_began_when_its_file_says() {
     assert_eq!(host.boot_id().unwrap(), BootId("0f1e-2d".into()));
     let since = host.since_boot();
     assert!(since >= Duration::from_secs(99) && since < Duration::from_secs(200), "{since:?}");
+    assert!(host.suspended() < Duration::from_secs(1), "this machine's sleep is not its own");
     let (now, then) = (host.wall_clock().unwrap(), host.boot_time().unwrap());
     assert!((99_000..200_000).contains(&(now.0 - then.0)));
     for damaged in ["", "soon", "-5", "NaN", "1e400"] {

@@ -183,6 +183,11 @@ impl Ready {
         &self.keys
     }
 
+    /// The same with the root keys that are in force.
+    pub(crate) fn with_keys(self, keys: Keys) -> Self {
+        Self { keys, ..self }
+    }
+
     fn session(&self, lacks: &mut Vec<Lack>) -> (Hub, Session) {
         if !way_out::has_identity(&self.config) {
             let config = self.config.clone();

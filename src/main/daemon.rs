@@ -227,7 +227,7 @@ async fn next(
         tokio::select! {
             asker = reloads.next() => {
                 service::reloading();
-                match read(launch).and_then(|ready| keeps_keys(ready, keys, true)) {
+                match read(launch).and_then(|ready| keeps_keys(ready, keys)) {
                     Ok(ready) => return (ready, Cause::Asked(asker)),
                     Err(waiting) => {
                         repeats.reload_refused(Host::new(None).since_boot(), &waiting.what, &waiting.remedy);
@@ -239,9 +239,17 @@ async fn next(
             // By the configuration that is in force: the files may be in the middle of being edited.
             () = healed(lacks) => {
                 let ready = Ready::look(config.clone(), launch.net.as_deref());
-                match ready.and_then(|ready| keeps_keys(ready, keys, false)) {
-                    Ok(ready) => return (ready, Cause::Start),
-                    Err(waiting) => repeats.waiting(Host::new(None).since_boot(), &waiting.what, &waiting.remedy),
+                let mut tell = |waiting: &Waiting| {
+                    repeats.waiting(Host::new(None).since_boot(), &waiting.what, &waiting.remedy);
+                };
+                match ready.map(|ready| keeps_or_holds_keys(ready, keys)) {
+                    Ok((ready, refused)) => {
+                        if let Some(waiting) = &refused {
+                            tell(waiting);
+                        }
+                        return (ready, Cause::Start);
+                    }
+                    Err(waiting) => tell(&waiting),
                 }
             }
         }
@@ -267,9 +275,18 @@ fn read(launch: &Launch) -> Result<Ready, Waiting> {
     Ready::look(config, launch.net.as_deref())
 }
 
-/// What has root keys that may take the place of `old`.
-fn keeps_keys(ready: Ready, old: &Keys, is_asked: bool) -> Result<Ready, Waiting> {
-    settings::may_follow(ready.keys(), old, is_asked).map(|()| ready)
+/// What somebody asks for, if its root keys may take the place of `old`.
+fn keeps_keys(ready: Ready, old: &Keys) -> Result<Ready, Waiting> {
+    settings::may_follow(ready.keys(), old, true).map(|()| ready)
+}
+
+/// What nobody asked for: where its root keys may not take the place of `old`, those stay in force, and what else is there by
+/// now does not wait for them. Why they may not, then.
+fn keeps_or_holds_keys(ready: Ready, old: &Keys) -> (Ready, Option<Waiting>) {
+    match settings::may_follow(ready.keys(), old, false) {
+        Ok(()) => (ready, None),
+        Err(waiting) => (ready.with_keys(old.clone()), Some(waiting)),
+    }
 }
 
 fn broken(error: &config::Error) -> Waiting {

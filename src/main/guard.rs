@@ -75,7 +75,8 @@ async fn watch(config: &Path) -> anyhow::Result<()> {
         };
         failed = 0;
         let Some(slot) = trial else { return Ok(()) };
-        let (since, over) = (host.since_boot(), over(config.health.deadline));
+        // In suspend nobody comes to a verdict.
+        let (since, over) = (host.awake(), over(config.health.deadline));
         if since >= over {
             events::trial_overdue(slot, since);
             overdue::leave(&config, &host, slot, overdue::what_is_wrong(&config).await).await;

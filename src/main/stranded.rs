@@ -1,6 +1,6 @@
 //! A system on trial whose twinboot cannot do its work, for want of a configuration that it understands, or of slots that
 //! it finds. Nobody would judge it, and with a bootloader that counts boots it would stay until it is booted too often:
-//! a bad image, kept. So its time is kept as if it were judged: when `[health] deadline` is over since the boot, the
+//! a bad image, kept. So its time is kept as if it were judged: when it was awake for `[health] deadline` since the boot, the
 //! machine reboots, again and again until the bootloader has tried often enough and goes back by itself. The old system
 //! then reports `health.timeout` with the reason that was left behind for it ([`crate::overdue`]).
 //!
@@ -32,7 +32,7 @@ impl Guard {
     /// The slot on trial if its time is over, and a reboot has to be asked for now. Blocking.
     pub(crate) fn due(&mut self, config: &Config) -> Option<Slot> {
         let host = Host::new(config.simulator.root.clone());
-        let now = host.since_boot();
+        let now = host.awake();
         let waits = self.asked.is_some_and(|asked| now.saturating_sub(asked) < REBOOT_LIMIT);
         if waits || now < config.health.deadline {
             return None;

@@ -127,15 +127,12 @@ impl Job {
         job
     }
 
-    /// Whether this job explains that its target is booted: from arming on it may be.
+    /// Whether this job explains that its target is booted: from arming on it may be, and also where it is read back anew
+    /// since nobody noted that.
     pub(super) fn explains(&self, booted: Slot) -> bool {
         let armed = match self.phase {
-            Phase::Accepted
-            | Phase::Downloading
-            | Phase::Verifying
-            | Phase::Staged
-            | Phase::Resetting
-            | Phase::Finishing { .. } => false,
+            Phase::Accepted | Phase::Downloading | Phase::Resetting | Phase::Finishing { .. } => false,
+            Phase::Verifying | Phase::Staged => self.armed,
             Phase::Applying
             | Phase::Rebooting { .. }
             | Phase::Confirming
@@ -220,12 +217,14 @@ impl Job {
     /// loops becomes an end.
     pub(super) fn enter(&mut self, phase: Phase, at: Option<Timestamp>) -> Option<Outcome> {
         let was_trial = matches!(self.phase, Phase::Confirming | Phase::Committing);
-        let was_arming = self.phase == Phase::Applying;
+        let was_untried = matches!(self.phase, Phase::Verifying | Phase::Staged | Phase::Applying);
         self.phase = match self.steps_left.checked_sub(1) {
             Some(left) => {
                 self.steps_left = left;
                 phase
             }
+            // One reboot is left, out of a system that must not stay: to end here would be to stay in it.
+            None if matches!(phase, Phase::Returning { .. }) => phase,
             None => {
                 let why = Failure::Exhausted.because("too many steps without an end");
                 // The system that runs is committed and may have begun to make its data as new: there is no way back.
@@ -247,7 +246,7 @@ impl Job {
             }
             Phase::Downloading => self.cost = None,
             // Also if the power went between arming and noting it: the machine is in the target all the same.
-            Phase::Rebooting { .. } | Phase::Confirming if was_arming => {
+            Phase::Rebooting { .. } | Phase::Confirming if was_untried => {
                 self.trials = self.trials.saturating_add(1);
                 (self.unjudged, self.refusals) = (false, 0);
             }

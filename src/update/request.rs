@@ -4,7 +4,7 @@ use super::job::Job;
 use super::record::Record;
 use super::state::{Event, Facts, Phase, Plan, Refused, State};
 use super::wish::{Wanted, Wish};
-use crate::model::{Consent, Install, IntentId, Origin, Timestamp, UpdateId};
+use crate::model::{Consent, Failure, Install, IntentId, Origin, Timestamp, UpdateId};
 
 impl Record {
     pub(super) fn asked(
@@ -54,7 +54,22 @@ impl Record {
         if let Some(intent) = intent {
             self.settle_in_other_words(&intent);
         }
+        self.stop_what_was_given_way_to();
         Ok(())
+    }
+
+    /// Whoever cancels an update that gives way to a newer one sees that one coming: neither shall go on.
+    fn stop_what_was_given_way_to(&mut self) {
+        if let State::Busy(job) = &mut self.state
+            && let Phase::RollingBack { why } = &mut job.phase
+            && why.failure == Failure::Superseded
+        {
+            *why = Failure::Cancelled.because("cancelled on request");
+            // One that makes no sense is not begun anyway, and is still to be told.
+            if let Some(Wanted { wish: Wish::Install(_), settled }) = &mut self.wanted {
+                *settled = true;
+            }
+        }
     }
 
     pub(super) fn go_back(

@@ -82,6 +82,8 @@ impl Job {
             return Self::roll_back(why);
         }
         match &self.phase {
+            // Armed by a process that did not live to say so, and booted before the next one could take that back.
+            Verifying | Staged if on_target && self.armed && now.on_trial() => Step::Enter(Confirming),
             // Nothing of ours can have booted the target: the record is older than the world. Leave the world be.
             Accepted | Downloading | Verifying | Staged if on_target => {
                 let why = Failure::RecordLost.because("the slot to be written is the one that runs");
@@ -117,10 +119,10 @@ impl Job {
                 let why = "the system that was to make its data as new does not run for good";
                 Step::End(Outcome::Failed(Failure::FactoryReset.because(why)))
             }
-            Finishing { since } if *since == now.boot => Step::Enter(self.phase.clone()),
+            // The reboot is asked for again, and nothing is paid for it: see `failed`.
+            Finishing { since } | Returning { since, .. } if *since == now.boot => Step::Stay,
             Finishing { .. } => Step::End(Outcome::Succeeded),
             RollingBack { .. } => Step::Enter(self.phase.clone()),
-            Returning { since, .. } if *since == now.boot => Step::Enter(self.phase.clone()),
             // Whichever slot it is now: look at the bootloader once more, and end or return from there.
             Returning { why, .. } => Self::roll_back(why.clone()),
         }
@@ -233,7 +235,9 @@ impl Job {
             Rebooting { .. } if self.refusals.saturating_add(1) >= Self::REBOOTS => {
                 Self::roll_back(why.clone())
             }
-            Rebooting { .. } | Finishing { .. } | Returning { .. } => Step::Enter(self.phase.clone()),
+            Rebooting { .. } => Step::Enter(self.phase.clone()),
+            // Only the reboot is left, and no other end is true: it is asked for again, for as long as it takes.
+            Finishing { .. } | Returning { .. } => Step::Stay,
             // Half new data is for whoever asked to look at, and to ask again; the system is the right one.
             Resetting => Step::End(Outcome::Failed(why.clone())),
             // The bootloader cannot be told. A plain reboot lets its own counter fall back.

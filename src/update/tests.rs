@@ -284,6 +284,28 @@ fn p086_a_trial_counts_even_if_arming_was_not_noted() {
     assert_eq!(record.condemned, [install("v2").intent]);
 }
 
+/// The daemon was restarted right after it had armed it, and the power went before the next one could take that back.
+#[test]
+fn p086_a_trial_that_was_armed_before_a_restart_is_this_updates() {
+    for phase in [Phase::Verifying, Phase::Staged] {
+        let mut record = record(phase.clone(), 0);
+        let State::Busy(job) = &mut record.state else { panic!("{record:?}") };
+        job.armed = true;
+        run(&mut record, &facts("2", NEW), [Event::Started]);
+        let job = record.state.job().unwrap();
+        assert_eq!((record.state.work(), job.trials), (Work::CheckHealth, 1));
+        run(&mut record, &facts("2", NEW), [failed(Failure::Unhealthy), Event::Done]);
+        run(&mut record, &facts("3", OLD), [Event::Started, Event::Done]);
+        let last = record.last.unwrap();
+        assert!(matches!(last.outcome, Outcome::RolledBack(why) if why.failure == Failure::Unhealthy));
+        assert_eq!(last.id, install("v2").id);
+        // What it never armed is none of its own.
+        let mut record = self::record(phase, 0);
+        run(&mut record, &facts("2", NEW), [Event::Started]);
+        assert_eq!(record.state.job().unwrap().plan, Plan::Rescue);
+    }
+}
+
 /// Cleared and set again while the old attempt is still being stopped: the newest wish is to be fulfilled.
 #[test]
 fn a_wish_that_comes_again_after_it_was_cancelled_is_begun_again() {

@@ -18,9 +18,12 @@ const GREETING: Duration = Duration::from_secs(30);
 
 /// How long the other side may take to leave for new credentials.
 const LEAVING: Duration = Duration::from_secs(5);
-/// How soon it may be had to leave for new credentials again. Whoever is refused with the new ones as well must not break
-/// off what else is under way more often than this.
+/// How soon it may be had to leave for new credentials again, at first and at last. Whoever is refused with the new ones as
+/// well must not break off what else is under way more often than this, and each time that gets longer without being.
 const RENEWAL: Duration = Duration::from_secs(600);
+const LONGEST_RENEWAL: Duration = Duration::from_secs(24 * 3600);
+/// After so many times its pause, a refusal has nothing to do with the one before.
+const FORGOTTEN: u32 = 4;
 
 /// The first thing that each side says.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -70,8 +73,8 @@ impl fmt::Debug for Setup {
 pub struct Side {
     socket: Arc<Path>,
     setup: Arc<Setup>,
-    /// When it was last had to leave for new credentials.
-    renewed: Arc<Mutex<Option<Instant>>>,
+    /// When it was last had to leave for new credentials, and how long it then may stay.
+    renewed: Arc<Mutex<Option<(Instant, Duration)>>>,
 }
 
 impl Side {
@@ -111,10 +114,8 @@ impl Side {
         {
             // Nobody panics while holding it.
             let mut renewed = self.renewed.lock().unwrap_or_else(PoisonError::into_inner);
-            if renewed.is_some_and(|at| at.elapsed() < RENEWAL) {
-                return;
-            }
-            *renewed = Some(Instant::now());
+            let Some(pause) = stays(renewed.map(|(at, pause)| (at.elapsed(), pause))) else { return };
+            *renewed = Some((Instant::now(), pause));
         }
         match timeout(LEAVING, self.leave()).await {
             Ok(Ok(())) => tracing::debug!("the network side left for the credentials as they are by now"),
@@ -133,6 +134,15 @@ impl Side {
         // Until it has really gone: whoever connects next must find another one.
         let _ = timeout(GREETING, frames.gone()).await;
         Ok(())
+    }
+}
+
+/// How long it may stay if it leaves now, where it left `ago` to stay for `pause`; `None` if that is not over.
+fn stays(last: Option<(Duration, Duration)>) -> Option<Duration> {
+    match last {
+        Some((ago, pause)) if ago < pause => None,
+        Some((ago, pause)) if ago < pause * FORGOTTEN => Some(LONGEST_RENEWAL.min(pause * 2)),
+        Some(_) | None => Some(RENEWAL),
     }
 }
 
@@ -203,6 +213,19 @@ mod tests {
         let side = Side::new("/nowhere/net.sock".into(), setup());
         let error = side.connect().await.unwrap_err().to_string();
         assert!(error.contains("/nowhere/net.sock") && error.contains("No such file"), "{error}");
+    }
+
+    /// A download from a server that does not go on where it was takes as long as it takes.
+    #[test]
+    fn who_is_refused_again_and_again_leaves_the_rest_alone_for_longer_each_time() {
+        let (mut pause, mut pauses) = (stays(None).unwrap(), Vec::new());
+        for _ in 0..9 {
+            pauses.push(pause.as_secs());
+            assert_eq!(stays(Some((pause - Duration::from_millis(1), pause))), None);
+            pause = stays(Some((pause, pause))).unwrap();
+        }
+        assert_eq!(pauses, [600, 1200, 2400, 4800, 9600, 19_200, 38_400, 76_800, 86_400]);
+        assert_eq!(stays(Some((pause * 4, pause))), Some(RENEWAL), "that was another matter");
     }
 
     #[test]

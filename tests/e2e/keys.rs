@@ -118,6 +118,31 @@ fn a_reload_does_not_give_up_keys_that_can_be_used() -> Checked {
     bench.settled(Slot::A, &V1)
 }
 
+/// It may be in the middle of being copied, and so may all that belongs to the device.
+#[test]
+fn a_key_that_cannot_be_used_keeps_nothing_else_waiting() -> Checked {
+    let operator = Operator::new();
+    let bench = operator.device("")?;
+    let (secret, hidden) = (bench.device.path("connection-string"), bench.device.path("hidden"));
+    bench.device.stop_daemon()?;
+    fs::rename(&secret, &hidden)?;
+    let from = bench.device.now();
+    bench.device.start_daemon()?;
+    let names = |it: &Value| it.as_str().is_some_and(|it| it.contains("connection string"));
+    let misses = |it: &Value| it["warnings"].as_array().is_some_and(|it| it.iter().any(names));
+    bench.device.wait_status("a device without a hub", from, LIMIT, misses)?;
+    let (key, from) = (bench.exchange_key(BROKEN)?, bench.device.now());
+    fs::rename(&hidden, &secret)?;
+    bench.misses_nothing(from)?;
+    bench.device.wait_status("the hub", from, LIMIT, |it| it["hub"]["connected"] == true)?;
+    bench.says("keys.d/root.pem", from)?;
+    let trust = bench.trust()?;
+    let in_force = json!([operator.root.public().id()]);
+    assert_eq!((&trust["problem"], &trust["keys"]), (&Value::Null, &in_force), "what was in force still is");
+    bench.exchange_key(&key)?;
+    bench.settled(Slot::A, &V1)
+}
+
 /// Its trial goes on, and the new system is kept once it can judge bundles again; if it cannot in time, it goes back.
 #[test]
 fn a_trial_has_a_verdict_all_the_same() -> Checked {

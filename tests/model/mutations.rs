@@ -308,6 +308,15 @@ pub const OF_WORDS: &[Mutation] = &[
         },
     },
     Mutation {
+        name: "the way back is given up for a machine that will not reboot",
+        spoil: |before, _, event, after| {
+            let refused = matches!(event, Event::Failed(why) if why.failure == Failure::RebootRefused);
+            if refused && matches!(phase(before), Some(Phase::Returning { .. })) {
+                end(after, Outcome::Failed(Failure::Exhausted.because("")));
+            }
+        },
+    },
+    Mutation {
         name: "a verdict is not the end of a wish in other words",
         spoil: |before, now, _, after| {
             let waited = before.wanted.as_ref().is_some_and(|wanted| !wanted.settled);

@@ -489,8 +489,13 @@ impl World {
         assert!(self.floor <= self.committed, "the bootloader's floor was raised without a commit: {self:?}");
         let Some(record) = &self.record else { return };
         assert!(record.floor <= self.committed, "P038: the floor was raised without a commit: {self:?}");
+        let waits = record.state.job().is_some_and(|job| job.phase == Phase::Staged);
+        assert!(!waits || self.trial.is_none() || self.lost, "armed while it waits: {self:?}");
         let (State::Idle, Some(last)) = (&record.state, &record.last) else { return };
         let exhausted = |why: &Reason| why.failure == Failure::Exhausted;
+        if let Outcome::Failed(why) | Outcome::RolledBack(why) = &last.outcome {
+            assert!(why.failure != Failure::RecordLost || self.lost, "the record was there: {self:?}");
+        }
         match &last.outcome {
             Outcome::Succeeded => {
                 let good =
@@ -574,9 +579,11 @@ impl World {
                     let is_away = self.sent_away[usize::from(number) - 1];
                     assert!(!is_away || self.lost, "came back although it was sent away: {self:?}");
                 }
-                if target == self.booted || target == self.default {
-                    // The witness type cannot be made: see `model::TargetSlot`.
-                    assert!(self.lost, "a live slot was to be written: {self:?}");
+                let is_live = target == self.booted || target == self.default;
+                assert!(!is_live || self.lost, "a live slot was to be written: {self:?}");
+                if target == self.booted {
+                    // The witness type cannot be made: see `model::TargetSlot`. What boots by default does not any more
+                    // once it is reverted, before the first byte.
                     return vec![(self.clone(), failed(Failure::TargetBusy))];
                 }
                 let reverted = with(&|world| {
@@ -623,10 +630,22 @@ impl World {
                 }
                 courses
             }
-            Phase::Verifying if self.holds(job.target) == wanted || job.image.is_none() => {
-                vec![(with(&|world| world.witness = true), Event::Done)]
+            Phase::Verifying => {
+                let mut disarmed = self.clone();
+                let is_armed = self.trial.is_some_and(|(slot, _)| slot == job.target);
+                if is_armed {
+                    (disarmed.default, disarmed.trial) = (self.booted, None);
+                }
+                let mut courses = vec![if self.holds(job.target) == wanted || job.image.is_none() {
+                    (World { witness: true, ..disarmed }, Event::Done)
+                } else {
+                    (disarmed, failed(Failure::ReadbackMismatch))
+                }];
+                if is_armed {
+                    courses.push((self.clone(), failed(Failure::BootUnwritable)));
+                }
+                courses
             }
-            Phase::Verifying => vec![(self.clone(), failed(Failure::ReadbackMismatch))],
             Phase::Applying => {
                 let target = job.target;
                 assert!(self.holds(target) == wanted || job.image.is_none(), "armed unverified: {self:?}");
@@ -730,18 +749,20 @@ impl World {
         world
     }
 
-    /// The machine refuses the reboot into a trial for as long as it is asked: the last time.
+    /// The machine refuses to reboot for as long as it is asked, be it for ever: the last time. What comes of that, if anything.
     fn stays(&self, mutation: Mutation) -> Option<World> {
-        let mut world = Some(self.clone()).filter(|world| world.is_worded)?;
+        let mut world = self.clone();
         let Some(State::Busy(job)) = world.record.as_mut().map(|record| &mut record.state) else {
             return None;
         };
-        if !matches!(job.phase, Phase::Rebooting { .. }) {
-            return None;
+        match job.phase {
+            Phase::Rebooting { .. } if self.is_worded => job.refusals = Job::REBOOTS - 1,
+            Phase::Finishing { .. } | Phase::Returning { .. } => job.steps_left = 0,
+            _ => return None,
         }
-        job.refusals = Job::REBOOTS - 1;
+        let before = world.clone();
         world.deliver(mutation, Event::Failed(Failure::RebootRefused.because("modelled")));
-        Some(world)
+        Some(world).filter(|world| *world != before)
     }
 
     /// What people and the hub may ask at this moment.

@@ -138,3 +138,79 @@ async fn what_somebody_held_and_cancelled_does_not_begin_again() {
     assert_eq!(device.store.record().unwrap().state, State::Idle);
     daemon.stop().await;
 }
+
+/// There is nothing else to do in a system that must not stay. What runs there by default after its own end would be kept,
+/// and what is wished for next be written over the good one.
+#[tokio::test(start_paused = true)]
+async fn the_reboot_back_is_asked_for_until_the_machine_goes() {
+    let mut device = Device::new();
+    device.hook("post-boot/10-no", "exit 1");
+    let daemon = device.start();
+    daemon.wish(device.desired("v2")).await;
+    device.rebooting().await;
+    daemon.stop().await;
+    device.power_cycle();
+    device.refuse_reboots();
+    let mut daemon = device.start();
+    let status = daemon.until(|status| !status["blocked"].is_null()).await;
+    assert_eq!(
+        (&status["phase"], &status["blocked"]["failure"]),
+        (&json!("returning"), &json!("boot.refused"))
+    );
+    let (steps_left, asked) = (device.job().unwrap().steps_left, device.rom.calls().len());
+    tokio::time::sleep(Duration::from_secs(6 * 3600)).await;
+    let job = device.job().unwrap();
+    assert!(matches!(job.phase, Phase::Returning { .. }) && job.steps_left == steps_left, "{job:?}");
+    // Each time the bootloader is looked at afterwards.
+    let asked = device.rom.calls().len() - asked;
+    assert!((60..90).contains(&asked), "asked {asked} times: every five minutes at last");
+    fs::remove_dir(device.path("reboot-requested")).unwrap();
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let mut daemon = device.reboot(daemon).await;
+    let status = daemon.until_ended().await;
+    assert_eq!((&status["last"]["outcome"], &status["blocked"]), (&json!("rolled-back"), &Value::Null));
+    assert_eq!((device.booted, device.rom.state().default), (Slot::A, Slot::A));
+    daemon.stop().await;
+}
+
+/// Somebody reboots a machine that waits for the night.
+#[tokio::test(start_paused = true)]
+async fn what_was_armed_before_a_restart_is_no_trial_until_its_gate_is_open() {
+    let mut device = Device::new();
+    device.rules.consent = true;
+    let mut daemon = device.start();
+    daemon.wish(device.desired("v2")).await;
+    daemon.until_phase("staged").await;
+    daemon.stop().await;
+    let mut record = device.store.record().unwrap();
+    let State::Busy(job) = &mut record.state else { panic!("{record:?}") };
+    (job.phase, job.armed) = (Phase::Applying, true);
+    device.store.clone().save(&record).unwrap();
+    device.rom.set_trial(Slot::B);
+    let mut daemon = device.start();
+    daemon.until_phase("staged").await;
+    assert_eq!((device.rom.state().default, device.rom.state().trial), (Slot::A, None));
+    daemon.stop().await;
+    device.power_cycle();
+    assert_eq!(device.booted, Slot::A);
+    let daemon = device.start();
+    assert!(daemon.ask(Request::Apply).await.is_ok());
+    let mut daemon = device.reboot(daemon).await;
+    assert_eq!(daemon.until_ended().await["last"]["outcome"], "succeeded");
+    daemon.stop().await;
+}
+
+/// A stick that stays in is found at each boot.
+#[tokio::test(start_paused = true)]
+async fn what_was_found_and_is_not_begun_is_not_told_as_begun() {
+    let device = Device::new();
+    let install = device.desired("v2").on(Terms { unattended: true, ..Terms::default() });
+    let record = Record { condemned: vec![install.intent.clone()], ..Record::default() };
+    device.store.clone().save(&record).unwrap();
+    let daemon = device.start();
+    let answer = daemon.ask(Request::Install(Box::new(Install { origin: Origin::Local, ..install }))).await;
+    let Ok(Granted::Done(words)) = &answer else { panic!("{answer:?}") };
+    assert!(words.starts_with("Not begun: this update was rolled back on this device before"), "{words}");
+    assert_eq!(device.store.record().unwrap().state, State::Idle);
+    daemon.stop().await;
+}

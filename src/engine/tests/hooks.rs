@@ -311,6 +311,58 @@ async fn the_engine_sleeps_while_a_hook_is_asked_again() {
     daemon.stop().await;
 }
 
+/// By the real clock, as well. A hook that said "not now" is asked again when the record can be saved, and not before.
+#[tokio::test]
+async fn the_engine_sleeps_while_nothing_can_be_saved_and_a_hook_said_no() {
+    let mut device = Device::new();
+    device.ask_again = Duration::from_millis(50);
+    let (pid, go) = (device.path("pid"), device.path("go"));
+    let script = "echo $$ > PID.new; mv PID.new PID; while ! test -e GO; do sleep 0.01; done; exit 75";
+    let script = script.replace("PID", &pid.display().to_string()).replace("GO", &go.display().to_string());
+    device.hook("pre-arm/10-busy", &script);
+    let mut daemon = device.start();
+    daemon.wish(device.desired("v2")).await;
+    while !pid.exists() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    device.store.refuse(true);
+    daemon.tune(json!({"progressInterval": 7}), 1).await;
+    daemon.until(|status| !status["blocked"].is_null()).await;
+    let hook = PathBuf::from("/proc").join(fs::read_to_string(&pid).unwrap().trim());
+    fs::write(go, "").unwrap();
+    while hook.exists() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let before = pauses();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let pauses = pauses() - before;
+    assert!(pauses < 200, "{pauses} pauses in two seconds");
+    device.store.refuse(false);
+    assert!(daemon.ask(Request::Apply).await.is_ok());
+    daemon.until(|status| gate(status).contains("10-busy")).await;
+    daemon.stop().await;
+}
+
+/// The machine was asleep from its boot on: its hooks had no time, and are not to blame.
+#[tokio::test(start_paused = true)]
+async fn p136_after_a_suspend_the_hooks_of_a_trial_have_their_time() {
+    let mut device = Device::new();
+    let clocks = Clocks::new(std::time::SystemTime::now());
+    device.clocks = Some(clocks.clone());
+    device.hook("post-boot/10-migrate", "exit 0");
+    let daemon = device.start();
+    daemon.wish(device.desired("v2")).await;
+    device.rebooting().await;
+    daemon.stop().await;
+    device.power_cycle();
+    clocks.boot(std::time::SystemTime::now());
+    clocks.suspend(Duration::from_secs(3 * 3600));
+    let mut daemon = device.start();
+    assert_eq!(daemon.until_ended().await["last"]["outcome"], "succeeded");
+    assert_eq!(device.ran(), "post-boot/10-migrate");
+    daemon.stop().await;
+}
+
 /// How often this thread, which the engine runs on, went to sleep.
 fn pauses() -> u64 {
     let status = fs::read_to_string("/proc/thread-self/status").unwrap();

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::health::judge;
 use crate::health::program::Program;
+use crate::health::{Deadline, judge};
 use crate::model::Failure;
 
 const LONG: Duration = Duration::from_secs(60);
@@ -240,8 +240,8 @@ async fn p102_the_deadline_reaches_a_running_program() {
     let directory =
         Programs::new(&[("hang", &format!("exec sh -c 'while :; do sleep 0.01; done' {marker}"))]);
     let began = Instant::now();
-    let short = Duration::from_millis(300);
-    let reason = judge(&mut directory.checks(), short, PAUSE, || began.elapsed()).await.unwrap_err();
+    let short = Deadline::new(Duration::from_millis(300), || (began.elapsed(), Duration::ZERO));
+    let reason = judge(&mut directory.checks(), short, PAUSE).await.unwrap_err();
     assert_eq!(reason.failure, Failure::HealthTimeout, "{reason}");
     assert!(began.elapsed() < LONG && gone(&marker).await);
 }

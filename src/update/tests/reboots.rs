@@ -115,3 +115,45 @@ fn what_happened_before_the_clock_was_set_gets_its_date() {
     older.step(&dated, Some(Timestamp(90)), Event::ClockSet).unwrap();
     assert_eq!(older, same);
 }
+
+/// The system that runs must not stay, and an end of its own would make it the one that is kept: what is wished for next
+/// would be written over the other.
+#[test]
+fn the_way_back_is_asked_for_however_often_the_machine_refuses() {
+    let trial = facts("trial", NEW);
+    let mut record = record(Phase::Confirming, 1);
+    run(&mut record, &trial, [failed(Failure::Unhealthy), Event::Done]);
+    for _ in 0..400 {
+        run(&mut record, &trial, [failed(Failure::RebootRefused), wish("v3"), Event::Started]);
+        assert_eq!(record.state.work(), Work::Reboot);
+    }
+    run(&mut record, &facts("home", OLD), [Event::Started, Event::Done]);
+    assert_eq!(ended(&record), (true, Failure::Unhealthy));
+    assert_eq!(record.state.job().unwrap().id, install("v3").id);
+}
+
+#[test]
+fn without_steps_the_way_back_has_its_reboot_all_the_same() {
+    let why = Failure::Exhausted.because("too many steps");
+    for event in [Event::Done, failed(Failure::BootUnwritable)] {
+        let mut record = record(Phase::RollingBack { why: why.clone() }, 1);
+        let State::Busy(job) = &mut record.state else { panic!("{record:?}") };
+        job.steps_left = 0;
+        run(&mut record, &facts("here", NEW), [event]);
+        assert_eq!(record.state.work(), Work::Reboot);
+        run(&mut record, &facts("home", OLD), [Event::Started]);
+        assert_eq!((record.state.work(), ended(&record).1), (Work::Rest, Failure::Exhausted));
+    }
+}
+
+#[test]
+fn a_factory_reset_that_is_done_does_not_fail_for_want_of_its_last_reboot() {
+    let home = Facts { default: Some(NEW), trial: None, ..facts("here", NEW) };
+    let mut record = reset(Phase::Finishing { since: here() });
+    for _ in 0..400 {
+        run(&mut record, &home, [failed(Failure::RebootRefused), Event::Started]);
+        assert_eq!(record.state.work(), Work::Reboot);
+    }
+    run(&mut record, &Facts { boot: BootId("next".into()), ..home }, [Event::Started]);
+    assert_eq!(record.last.as_ref().unwrap().outcome, Outcome::Succeeded);
+}

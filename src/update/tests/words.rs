@@ -201,3 +201,19 @@ fn what_was_sent_back_on_trial_does_not_come_back_with_a_new_token() {
     run(&mut record, &home, [Event::Asked(install("v2"))]);
     assert_eq!(record.state.job().unwrap().id, install("v2").id);
 }
+
+/// Both were there to be seen, and only what comes after the cancel is newer.
+#[test]
+fn who_cancels_what_gives_way_to_another_wish_stops_both() {
+    let old = facts("here", OLD);
+    let mut record = record(Phase::Downloading, 0);
+    run(&mut record, &old, [wish("v3"), Event::Cancel, Event::Done, wish("v3")]);
+    assert_eq!((&record.state, code_of(&record)), (&State::Idle, Some(Failure::Cancelled)));
+    assert!(record.wanted.as_ref().unwrap().settled);
+    run(&mut record, &old, [wish("v4")]);
+    assert_eq!(record.state.job().unwrap().id, install("v4").id);
+    // What makes no sense is begun by nobody, and told all the same.
+    let mut record = self::record(Phase::Downloading, 0);
+    run(&mut record, &old, [Event::Desired(bad_wish()), Event::Cancel, Event::Done]);
+    assert_eq!((&record.state, code_of(&record)), (&State::Idle, Some(Failure::RequestInsecureUri)));
+}

@@ -131,6 +131,7 @@ impl World {
             id: id.0.clone(),
             image,
             is_cancelled: false,
+            gave_way: None,
             was_reached: false,
             is_late: false,
             was_condemned: false,

@@ -2,6 +2,7 @@
 
 use super::super::*;
 use super::world::{DAY, HOUR, MINUTE, World, moment};
+use crate::model::Failure;
 
 /// What goes wrong when an update gets as far as a certain phase.
 #[derive(Clone, Copy, Debug)]
@@ -107,12 +108,17 @@ impl World {
                 self.lose_link().await;
             }
             Trouble::Cancel => {
-                let is_undone = self.record.state.job().is_none_or(|job| job.phase.undoing().is_some());
+                let job = self.record.state.job();
+                let undoing = job.and_then(|job| job.phase.undoing().map(|why| (&job.id.0, why.failure)));
+                let gave_way =
+                    undoing.filter(|(_, why)| *why == Failure::Superseded).map(|(id, _)| id.clone());
+                let is_undone = job.is_none() || undoing.is_some() && gave_way.is_none();
                 let answer = self.daemon.as_ref().unwrap().ask(Request::Cancel).await;
                 // It may have ended meanwhile, or be too far.
                 let is_heard = matches!(answer, Ok(Granted::Done(words)) if words.starts_with("Cancelled"));
                 if is_heard && !is_undone {
-                    self.judge.asked.as_mut().unwrap().is_cancelled = true;
+                    let asked = self.judge.asked.as_mut().unwrap();
+                    (asked.is_cancelled, asked.gave_way) = (true, gave_way);
                 }
             }
             Trouble::Supersede => self.want_another().await,
