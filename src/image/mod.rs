@@ -120,7 +120,8 @@ pub struct Settings {
     pub retry_after_limit: Duration,
     /// How many redirects are followed.
     pub redirects: u32,
-    /// Most memory for a decoder's window or dictionary, in bytes. zstd windows up to 8 MiB are always allowed.
+    /// Most memory for a decoder's window or dictionary, in bytes. zstd windows up to 8 MiB are always allowed. Going on
+    /// with a zstd file in a new process takes its window twice: where that is more, it begins anew.
     pub decoder_memory: u64,
     /// How many fetched bytes may lie between two checkpoints.
     pub checkpoint_every: u64,

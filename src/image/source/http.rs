@@ -227,6 +227,8 @@ impl<'a> Http<'a> {
         if self.offset > 0 {
             self.offset = 0;
             self.body = None;
+            // Whoever fetches it all again gets further before that reaches the byte where it was.
+            (self.reached, self.began_at) = (0, 0);
         }
     }
 

@@ -72,6 +72,28 @@ fn after_a_cut_the_rest_is_asked_for_and_no_more() {
     }
 }
 
+/// What is read back to go on is copied into what follows: the slot and all digests would agree on the wrong bytes.
+#[test]
+fn what_is_read_wrongly_once_to_go_on_does_not_end_as_another_image() {
+    let image = image(8_000_000);
+    let packed = zstd(&image);
+    let bench = Bench::new(&packed, 9 << 20);
+    bench.server.then(Script::Cut(packed.len() / 2)).then(Script::Status(403, ""));
+    assert_eq!(bench.fails().0, Failure::DownloadHttpStatus);
+    let before = bench.progress.snapshot().fetched;
+    bench.disk.misread(1);
+    // More than may be without getting further, if where the old beginning ended still counted.
+    bench.server.then(Script::Good);
+    for _ in 0..6 {
+        bench.server.then(Script::Cut(5000));
+    }
+    let seen = bench.succeeds(&image);
+    let log = bench.server.log();
+    let from = log[2].range().unwrap();
+    assert_eq!(log[3].range(), None, "from the beginning");
+    assert_eq!(seen.fetched - before, (packed.len() - from + packed.len()) as u64, "once more, and no more");
+}
+
 #[test]
 fn what_is_complete_is_not_fetched_again() {
     let image = image(300_000);
