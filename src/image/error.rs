@@ -290,6 +290,16 @@ impl Error {
         }
     }
 
+    /// Whether the bytes were not those that they should have been.
+    pub(super) fn is_of_wrong_bytes(&self) -> bool {
+        matches!(
+            self,
+            Self::Digest { .. }
+                | Self::Undecodable { .. }
+                | Self::Refused { failure: Failure::BundleDamaged | Failure::BundleSignature, .. }
+        )
+    }
+
     /// Whether what was written so far is still a good beginning of the same image.
     pub(super) fn leaves_a_good_beginning(&self) -> bool {
         match self {

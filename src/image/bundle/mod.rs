@@ -108,7 +108,8 @@ pub(super) fn install(
     let mut install =
         Install { fetch, signed, reader: Reader::new(source), purse: Purse { limit, began: 0, cap } };
     loop {
-        match install.attempt(target, journal) {
+        let done = install.attempt(target, journal);
+        match done.map_err(|error| install.reader.source.reconsider(error)) {
             Ok(written) => {
                 journal.save(&install.reader.source, Point::Whole(Box::new(written.clone())));
                 return Ok(written);

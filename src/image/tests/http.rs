@@ -180,6 +180,20 @@ fn p058_a_file_that_changes_is_begun_again_once() {
     assert_eq!(bench.fails().0, Failure::DownloadContentChanged);
 }
 
+/// A strong entity tag is one of the bytes; the time is one of the copy that a server has.
+#[test]
+fn p058_another_time_of_the_same_file_is_none_of_another_file() {
+    let (bench, image) = bench();
+    bench.server.always_say("last-modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n");
+    let part = |from: usize, until: usize| {
+        let head = "HTTP/1.1 206 x\r\netag: \"one\"\r\nlast-modified: Mon, 07 Nov 1994 08:49:37 GMT";
+        with_head(&image[from..until], &format!("{head}\r\ncontent-range: bytes {from}-1100002/1100003"))
+    };
+    bench.server.then(Script::Cut(500_000)).then(part(500_000, 800_000)).then(part(800_000, 1_100_003));
+    let seen = bench.succeeds(&image);
+    assert_eq!((seen.connections, seen.fetched_twice), (3, 0));
+}
+
 /// How far the old file had come says nothing of the new one.
 #[test]
 fn p058_a_file_that_changes_late_is_fetched_over_a_bad_line_all_the_same() {
