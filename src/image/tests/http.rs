@@ -266,6 +266,36 @@ fn p054_an_endless_body_stops_at_the_length_that_was_announced() {
     assert!(bench.server.sent() < 16 << 20, "{} bytes were taken", bench.server.sent());
 }
 
+/// Frames that unpack to nothing, before a good image: without an end, it would never come.
+#[test]
+fn p054_what_unpacks_to_nothing_stops_where_no_image_for_the_slot_is_so_long() {
+    let image = image(300_000);
+    let nothing = [&[0x50, 0x2a, 0x4d, 0x18, 0, 0, 1, 0][..], &vec![0; 1 << 16]].concat();
+    let padded = |times: usize| [nothing.repeat(times), zstd(&image)].concat();
+    let bench_of = |file: &[u8]| {
+        let mut bench = Bench::new(file, 1 << 20);
+        bench.artifact.size = None;
+        bench
+    };
+    bench_of(&padded(16)).succeeds(&image);
+    // The server says how long it is, or does not.
+    let file = padded(64);
+    let bench = bench_of(&file);
+    let (failure, detail) = bench.fails();
+    assert_eq!(failure, Failure::TargetTooSmall);
+    assert!(detail.contains(&file.len().to_string()) && detail.contains("1048576"), "{detail}");
+    assert!(bench.progress.snapshot().fetched < 1 << 20, "{:?}", bench.progress.snapshot());
+    let bench = bench_of(&file);
+    bench.server.then(with_head(&file, "HTTP/1.1 200 OK"));
+    assert_eq!(bench.fails().0, Failure::TargetTooSmall);
+    assert!(bench.progress.snapshot().fetched < 3 << 20, "{:?}", bench.progress.snapshot());
+    assert_eq!((bench.server.requests(), bench.disk.operations()), (1, 0));
+    // Whoever asked for it said that it is so long.
+    let mut bench = bench_of(&file);
+    bench.artifact.size = Some(file.len() as u64);
+    bench.succeeds(&image);
+}
+
 #[test]
 fn p059_a_silent_server_is_left_for_a_new_connection() {
     let (bench, image) = bench();
