@@ -93,19 +93,18 @@ fn a_server_that_never_gets_further_is_given_up() {
 
 #[test]
 fn p055_a_server_without_ranges_starts_over_and_is_given_up_where_it_always_ends() {
-    let (bench, image) = bench();
+    let (mut bench, image) = bench();
+    // Long enough to be looked at meanwhile.
+    bench.settings.idle_timeout = Duration::from_secs(2);
     let head = "HTTP/1.1 200 OK\r\netag: \"one\"\r\ncontent-length: 1100003\r\n\r\n";
     let begins = vec![Act::Send([head.as_bytes(), &image[..100_000]].concat()), Act::Stall];
     bench.server.then(Script::Cut(900_000)).then(Script::Acts(begins)).then(Script::Good);
     std::thread::scope(|scope| {
         let worker = scope.spawn(|| bench.succeeds(&image));
         // Nobody is told that there is more than there is.
-        let mut is_true = false;
-        while !worker.is_finished() && !is_true {
-            is_true = bench.server.requests() == 2 && bench.progress.snapshot().position == 100_000;
-            std::thread::yield_now();
-        }
-        assert!(is_true, "the progress did not go back");
+        bench.wait_for(&worker, "the progress goes back", || {
+            bench.server.requests() == 2 && bench.progress.snapshot().position == 100_000
+        });
         assert_eq!(worker.join().unwrap().fetched_twice, 900_000);
     });
     let (bench, image) = self::bench();
@@ -159,17 +158,8 @@ fn p058_a_file_that_changes_is_begun_again_once() {
     let (mut bench, old) = bench();
     let new: Vec<u8> = old.iter().map(|byte| byte ^ 0x55).collect();
     bench.artifact.sha256 = Some(Sha256::of(&new));
-    bench.server.then(Script::Cut(500_000));
-    bench.settings.backoff = [Duration::from_millis(200); 2];
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while bench.server.requests() == 0 || bench.server.sent() < 500_000 {
-                std::thread::yield_now();
-            }
-            bench.server.replace(new.clone(), "\"two\"");
-        });
-        bench.succeeds(&new);
-    });
+    bench.server.then(Script::Cut(500_000)).replace_after(1, new.clone(), "\"two\"");
+    bench.succeeds(&new);
     // The server says so with a part that does not fit, twice.
     let (bench, image) = self::bench();
     let other = with_head(
@@ -306,7 +296,9 @@ fn p059_a_silent_server_is_left_for_a_new_connection() {
     bench.settings.connect_timeout = Duration::from_millis(500);
     let seen = bench.succeeds(&image);
     assert_eq!((seen.connections, seen.fetched_twice), (3, 0));
-    assert!(began.elapsed() < Duration::from_secs(3));
+    // As these settings say, and not as it ships: that would take longer for the first head alone.
+    let shipped = Settings::default();
+    assert!(began.elapsed() < shipped.connect_timeout + shipped.idle_timeout);
 }
 
 #[test]
@@ -341,29 +333,33 @@ fn p059_a_trickle_is_too_slow_and_a_pause_is_not() {
 }
 
 #[test]
-fn a_cancel_ends_every_wait_within_a_second() {
+fn a_cancel_ends_every_wait_at_once() {
+    /// What is seen of a download that has come to its wait.
+    type Sign = fn(&Snapshot) -> bool;
     let (mut bench, _) = bench();
     bench.settings.idle_timeout = Duration::from_secs(3600);
     bench.settings.retry_after_limit = Duration::from_secs(3600);
-    for script in [
-        Script::StallAfter(500_000),
-        Script::StallAfter(0),
-        Script::Acts(vec![Act::Stall]),
-        Script::Status(503, "retry-after: 3000\r\n"),
-    ] {
-        bench.cancel = Cancel::default();
-        bench.server.then(script);
+    let cases: [(Script, Sign); 4] = [
+        (Script::StallAfter(500_000), |seen| seen.fetched == 500_000),
+        (Script::StallAfter(0), |seen| seen.total.is_some()),
+        // Whoever asked waits for the answer from then on.
+        (Script::Acts(vec![Act::Stall]), |_| true),
+        (Script::Status(503, "retry-after: 3000\r\n"), |seen| seen.trouble.is_some()),
+    ];
+    for (script, has_come) in cases {
+        (bench.cancel, bench.progress) = (Cancel::default(), Progress::default());
+        bench.server.then(script.clone());
         let requests = bench.server.requests();
         std::thread::scope(|scope| {
             let worker = scope.spawn(|| bench.write());
-            while bench.server.requests() == requests {
-                std::thread::yield_now();
-            }
-            std::thread::sleep(Duration::from_millis(50));
+            bench.wait_for(&worker, "it waits", || {
+                bench.server.requests() > requests && has_come(&bench.progress.snapshot())
+            });
             let began = Instant::now();
             bench.cancel.cancel();
-            assert!(matches!(worker.join().unwrap(), Err(Error::Cancelled)));
-            assert!(began.elapsed() < Duration::from_secs(1));
+            assert!(matches!(worker.join().unwrap(), Err(Error::Cancelled)), "{script:?}");
+            // The waits are of an hour.
+            assert!(began.elapsed() < PATIENCE, "{script:?}");
         });
     }
 }

@@ -53,11 +53,11 @@ fn after_a_cut_the_rest_is_asked_for_and_no_more() {
     for packed in [image.clone(), gzip(&image), zstd(&image)] {
         let mut bench = Bench::new(&packed, 9 << 20);
         bench.server.then(Script::StallAfter(packed.len() * 3 / 4));
+        bench.settings.idle_timeout = Duration::from_secs(3600);
         std::thread::scope(|scope| {
             let worker = scope.spawn(|| bench.write());
-            while bench.progress.snapshot().fetched < packed.len() as u64 * 3 / 4 {
-                std::thread::sleep(Duration::from_millis(1));
-            }
+            let most = packed.len() as u64 * 3 / 4;
+            bench.wait_for(&worker, "it is fetched", || bench.progress.snapshot().fetched >= most);
             bench.cancel.cancel();
             assert!(matches!(worker.join().unwrap(), Err(Error::Cancelled)));
         });
