@@ -52,6 +52,8 @@ pub struct Opened {
     pub id: Sha256,
     /// What to remember from now on.
     pub trust: Trust,
+    /// From when on it is expired, or nobody who signed it counts any more.
+    pub good_until: Option<Timestamp>,
     /// What could not be judged on this device, in words.
     pub notes: Vec<String>,
 }
@@ -94,12 +96,14 @@ impl Delegated<'_> {
     pub fn open(self, device: &Device<'_>) -> Result<Opened, Refusal> {
         let Self { head, manifest, envelope, delegation, trust } = self;
         let mut notes = vec![];
-        let manifest = manifest_of(manifest, &delegation, &trust, device, &mut notes)?;
+        let (manifest, signed_until) = manifest_of(manifest, &delegation, &trust, device, &mut notes)?;
         if manifest.delegation != envelope {
             return Err(Refusal::signature("the manifest was signed along with another delegation"));
         }
         suits(&manifest, device, &mut notes)?;
-        Ok(Opened { manifest, head_len: head.len() as u64, id: Sha256::of(head), trust, notes })
+        let good_until = manifest.expires.into_iter().chain(signed_until).min();
+        let (head_len, id) = (head.len() as u64, Sha256::of(head));
+        Ok(Opened { manifest, head_len, id, trust, good_until, notes })
     }
 }
 
@@ -174,13 +178,14 @@ fn delegation_of(bytes: &[u8], roots: &RootKeys, trust: &Trust) -> Result<(Deleg
     Ok((delegation, trust))
 }
 
+/// The manifest, and from when on none of those who signed it counts any more.
 fn manifest_of(
     bytes: &[u8],
     delegation: &Delegation,
     trust: &Trust,
     device: &Device<'_>,
     notes: &mut Vec<String>,
-) -> Result<Manifest, Refusal> {
+) -> Result<(Manifest, Option<Timestamp>), Refusal> {
     let envelope = Envelope::parse(bytes, PayloadType::Manifest)?;
     let signed = envelope.signed_bytes();
     let mut good: Vec<&DelegatedKey> = vec![];
@@ -215,10 +220,13 @@ fn manifest_of(
     if good.is_empty() {
         return Err(bad.unwrap_or_else(|| Refusal::signature("nobody signed the manifest")));
     }
-    if device.now.is_none() && good.iter().all(|it| it.not_after.is_some()) {
+    // One key without an end is enough to have none.
+    let ends: Option<Vec<Timestamp>> = good.iter().map(|it| it.not_after).collect();
+    if device.now.is_none() && ends.is_some() {
         notes.push("whether the signing key has expired was not judged: the clock is not trusted".into());
     }
-    Manifest::parse(&envelope.payload, Some(device.twinboot))
+    let manifest = Manifest::parse(&envelope.payload, Some(device.twinboot))?;
+    Ok((manifest, ends.into_iter().flatten().max()))
 }
 
 fn suits(manifest: &Manifest, device: &Device<'_>, notes: &mut Vec<String>) -> Result<(), Refusal> {

@@ -8,6 +8,10 @@ use super::source::Source;
 use super::{Error, Fetch, Target};
 use crate::model::Image;
 
+/// A packed image may be longer than it is unpacked by a sixty-fourth and by this much: what cannot be packed takes less,
+/// and the rest is for what is in the file beside it.
+const SLACK: u64 = 1 << 20;
+
 /// Where every link of the chain stood at a boundary.
 #[derive(Clone)]
 pub(super) struct Position {
@@ -76,6 +80,7 @@ impl<'a> Chain<'a> {
                     return Err(error);
                 }
             };
+            self.check_length(fetch, source, bytes.len())?;
             if self.offset == 0 {
                 self.decoder.learn_total(source.total());
                 journal.claim(source);
@@ -91,6 +96,16 @@ impl<'a> Chain<'a> {
             }
         }
         self.finish(fetch)
+    }
+
+    /// Of a file whose length nobody said who asked for it, no more is fetched than an image for this slot can need: all formats
+    /// have room for bytes that unpack to nothing, without an end.
+    fn check_length(&self, fetch: &Fetch<'_>, source: &Source<'_>, more: usize) -> Result<(), Error> {
+        let size = self.end.sink.size();
+        let most = size.saturating_add(size / 64).saturating_add(SLACK);
+        let len = (self.offset + more as u64).max(source.total().unwrap_or(0));
+        let is_endless = fetch.artifact.size.is_none() && len > most;
+        if is_endless { Err(Error::TooLong { len, size }) } else { Ok(()) }
     }
 
     /// Pushes the next bytes of the file through.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bundle::Device;
 use crate::durable::{Generations, Loaded};
-use crate::model::{Image, Location, Seal, Sha256};
+use crate::model::{Image, Location, Seal, Sha256, Timestamp};
 
 use super::chain::Position;
 use super::decode::State;
@@ -42,9 +42,16 @@ pub(super) enum Point {
     /// On the way.
     Half(Box<Position>),
     /// All there, and durable.
-    Whole(Box<super::Written>),
+    Whole(Box<Done>),
     /// Nothing of use is there; what it cost to get that far still counts.
     Nothing,
+}
+
+/// What is all there.
+pub(super) struct Done {
+    pub(super) written: super::Written,
+    /// From when on those who signed it would not have it installed any more.
+    pub(super) good_until: Option<Timestamp>,
 }
 
 /// A checkpoint as it is written.
@@ -80,6 +87,8 @@ enum Written {
         /// By whom it was judged.
         #[serde(default)]
         judges: Option<Sha256>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        good_until: Option<Timestamp>,
     },
     Nothing,
 }
@@ -178,8 +187,9 @@ impl<'a> Journal<'a> {
             Written::Whole { .. } if !is_ours && !self.has_digest => Point::Nothing,
             // By now its signatures might not do.
             Written::Whole { judges, .. } if judges != self.judges() => Point::Nothing,
-            Written::Whole { image, seal, judges: _ } => {
-                Point::Whole(Box::new(super::Written { image, seal }))
+            Written::Whole { good_until, .. } if self.is_past(good_until) => Point::Nothing,
+            Written::Whole { image, seal, judges: _, good_until } => {
+                Point::Whole(Box::new(Done { written: super::Written { image, seal }, good_until }))
             }
             Written::Half { offset, fetched, len, image, decoder } => {
                 self.offset = offset;
@@ -214,6 +224,12 @@ impl<'a> Journal<'a> {
         let Device { product, compatible, floor, now: _, twinboot: _ } = device;
         let all = (roots.threshold(), keys, trust, product, compatible, floor);
         Some(Sha256::of(format!("{all:?}").as_bytes()))
+    }
+
+    /// Whether it is known to be later than that.
+    fn is_past(&self, end: Option<Timestamp>) -> bool {
+        let now = self.signed.as_ref().and_then(|signed| signed.device.now);
+        end.zip(now).is_some_and(|(end, now)| now >= end)
     }
 
     /// Whether a boundary at `offset` should be saved.
@@ -258,8 +274,9 @@ impl<'a> Journal<'a> {
             update: self.update.to_owned(),
             tally: source.tally(),
             point: match point {
-                Point::Whole(written) => {
-                    Written::Whole { image: written.image, seal: written.seal, judges: self.judges() }
+                Point::Whole(done) => {
+                    let Done { written: super::Written { image, seal }, good_until } = *done;
+                    Written::Whole { image, seal, judges: self.judges(), good_until }
                 }
                 Point::Nothing => Written::Nothing,
                 Point::Half(position) => Written::Half {

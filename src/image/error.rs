@@ -170,6 +170,14 @@ pub enum Error {
         /// The slot has these.
         size: u64,
     },
+    /// The file is longer than any that an image for the slot is in.
+    #[error("the file has {len} bytes or more, too many for an image that fits into the slot of {size}")]
+    TooLong {
+        /// At least this long.
+        len: u64,
+        /// The slot has these.
+        size: u64,
+    },
     /// The slot's device failed, also after everything since its last good flush was written again.
     #[error("{doing} the slot at byte {offset}")]
     Target {
@@ -281,13 +289,23 @@ impl Error {
             Self::Refused { failure, .. } => *failure,
             Self::File { .. } => Failure::SourceUnreadable,
             Self::Undecodable { .. } => Failure::ImageUndecodable,
-            Self::TooBig { .. } => Failure::TargetTooSmall,
+            Self::TooBig { .. } | Self::TooLong { .. } => Failure::TargetTooSmall,
             Self::Target { source, .. } if source.kind() == io::ErrorKind::ReadOnlyFilesystem => {
                 Failure::TargetReadOnly
             }
             Self::Target { .. } => Failure::TargetIo,
             Self::GaveUp { last, .. } => last.failure(),
         }
+    }
+
+    /// Whether the bytes were not those that they should have been.
+    pub(super) fn is_of_wrong_bytes(&self) -> bool {
+        matches!(
+            self,
+            Self::Digest { .. }
+                | Self::Undecodable { .. }
+                | Self::Refused { failure: Failure::BundleDamaged | Failure::BundleSignature, .. }
+        )
     }
 
     /// Whether what was written so far is still a good beginning of the same image.
@@ -315,6 +333,7 @@ impl Error {
             | Self::Undecodable { .. }
             | Self::Refused { .. }
             | Self::TooBig { .. }
+            | Self::TooLong { .. }
             | Self::Target { .. }
             | Self::StartOver(_) => false,
         }

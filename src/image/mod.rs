@@ -51,7 +51,7 @@ use crate::durable::Generations;
 use crate::model::{Artifact, Image, Seal, Sha256, Slot};
 
 use chain::Chain;
-use checkpoint::{Journal, Point, Saved};
+use checkpoint::{Done, Journal, Point, Saved};
 use hash::Beside;
 use source::Source;
 
@@ -120,7 +120,8 @@ pub struct Settings {
     pub retry_after_limit: Duration,
     /// How many redirects are followed.
     pub redirects: u32,
-    /// Most memory for a decoder's window or dictionary, in bytes. zstd windows up to 8 MiB are always allowed.
+    /// Most memory for a decoder's window or dictionary, in bytes. zstd windows up to 8 MiB are always allowed. Going on
+    /// with a zstd file in a new process takes its window twice: where that is more, it begins anew.
     pub decoder_memory: u64,
     /// How many fetched bytes may lie between two checkpoints.
     pub checkpoint_every: u64,
@@ -203,8 +204,8 @@ pub fn write(
     let mut journal = Journal::new(checkpoint, fetch);
     let mut saved = journal.load();
     // Nothing is left to fetch, so nothing has to be allowed or reachable.
-    if let Some(Saved { point: Point::Whole(written), .. }) = &saved {
-        return Ok((**written).clone());
+    if let Some(Saved { point: Point::Whole(done), .. }) = &saved {
+        return Ok(done.written.clone());
     }
     if let Some(signed) = &fetch.signed {
         return bundle::install(fetch, signed, target, &mut journal, saved.as_ref());
@@ -213,7 +214,7 @@ pub fn write(
     source.afford_all()?;
     loop {
         let begin = match saved.take().map(|saved| saved.point) {
-            Some(Point::Whole(written)) => return Ok(*written),
+            Some(Point::Whole(done)) => return Ok(done.written),
             Some(Point::Half(position)) => Some(*position),
             Some(Point::Nothing) | None => None,
         };
@@ -223,7 +224,8 @@ pub fn write(
         match done {
             Ok(image) => {
                 let written = Written { image, seal: None };
-                journal.save(&source, Point::Whole(Box::new(written.clone())));
+                let done = Done { written: written.clone(), good_until: None };
+                journal.save(&source, Point::Whole(Box::new(done)));
                 return Ok(written);
             }
             Err(Error::StartOver(why)) => {

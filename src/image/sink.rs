@@ -70,6 +70,11 @@ impl<'a> Sink<'a> {
         self.position
     }
 
+    /// How many bytes fit.
+    pub(super) fn size(&self) -> u64 {
+        self.size
+    }
+
     /// Fails if `len` more bytes do not fit: before the first of them is written.
     pub(super) fn check_room(&self, len: u64) -> Result<(), Error> {
         let needed = self.position.saturating_add(len);

@@ -30,7 +30,7 @@ mod seeds;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
-use super::checkpoint::{Journal, Point, Saved};
+use super::checkpoint::{Done, Journal, Point, Saved};
 use super::source::Source;
 use super::{Error, Fetch, Target, Written};
 use crate::bundle::{Device, HEAD_FIXED, Manifest, Opened, RootKeys, Table, Trust, delegated, head_len};
@@ -108,9 +108,12 @@ pub(super) fn install(
     let mut install =
         Install { fetch, signed, reader: Reader::new(source), purse: Purse { limit, began: 0, cap } };
     loop {
-        match install.attempt(target, journal) {
-            Ok(written) => {
-                journal.save(&install.reader.source, Point::Whole(Box::new(written.clone())));
+        let done = install.attempt(target, journal);
+        match done.map_err(|error| install.reader.source.reconsider(error)) {
+            Ok(opened) => {
+                let (written, good_until) = (written(&opened), opened.good_until);
+                let done = Done { written: written.clone(), good_until };
+                journal.save(&install.reader.source, Point::Whole(Box::new(done)));
                 return Ok(written);
             }
             Err(Error::StartOver(why)) => {
@@ -134,7 +137,7 @@ struct Install<'a, 's> {
 
 impl Install<'_, '_> {
     /// Everything, from the head on.
-    fn attempt(&mut self, target: &mut dyn Target, journal: &mut Journal<'_>) -> Result<Written, Error> {
+    fn attempt(&mut self, target: &mut dyn Target, journal: &mut Journal<'_>) -> Result<Opened, Error> {
         self.purse.began = self.reader.source.tally();
         let opened = self.head()?;
         let (payload, layout) = (opened.manifest.slot().clone(), opened.manifest.layout(opened.head_len));
@@ -155,7 +158,7 @@ impl Install<'_, '_> {
         let patch = Patch::new(target, payload.size);
         let restore = Restore::new(self.fetch, parts, plan, &mut self.reader, patch);
         restore.run(journal).map_err(|error| self.over(error, cost, layout.data.start))?;
-        Ok(written(&opened))
+        Ok(opened)
     }
 
     /// More was fetched than was planned, and that is more than is allowed: somebody is asked, for what it takes now.

@@ -6,11 +6,11 @@ use proptest::prelude::*;
 
 use super::*;
 
-const LIMITS: Limits = Limits { memory: 64 << 20, total: None };
+pub(super) const LIMITS: Limits = Limits { memory: 64 << 20, total: None };
 
 #[derive(Default)]
-struct Collect {
-    bytes: Vec<u8>,
+pub(super) struct Collect {
+    pub(super) bytes: Vec<u8>,
     announced: u64,
 }
 
@@ -27,7 +27,7 @@ impl Out for Collect {
 }
 
 /// Text, tables, runs of zeros, copies from far back, and noise: what a file system is made of.
-fn image(len: usize, seed: u64) -> Vec<u8> {
+pub(super) fn image(len: usize, seed: u64) -> Vec<u8> {
     let mut random = seed.wrapping_mul(2) + 1;
     let mut next = move || {
         random ^= random << 13;
@@ -65,7 +65,7 @@ fn gzip(bytes: &[u8], level: u32) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-fn zstd(bytes: &[u8], level: i32, checksum: bool) -> Vec<u8> {
+pub(super) fn zstd(bytes: &[u8], level: i32, checksum: bool) -> Vec<u8> {
     let mut encoder = ::zstd::Encoder::new(Vec::new(), level).unwrap();
     encoder.include_checksum(checksum).unwrap();
     encoder.write_all(bytes).unwrap();
@@ -91,9 +91,19 @@ fn xz(bytes: &[u8], block: usize) -> Vec<u8> {
 
 /// Unpacks in pieces of `piece` bytes. Gives the image, and every state with how much input and output it stands
 /// for.
-#[allow(clippy::type_complexity)]
-fn unpack(packed: &[u8], piece: usize) -> Result<(Vec<u8>, Vec<(usize, usize, State)>), Error> {
-    let mut decoder = Decoder::new(LIMITS);
+fn unpack(packed: &[u8], piece: usize) -> Result<(Vec<u8>, Vec<Kept>), Error> {
+    unpack_within(LIMITS, packed, piece)
+}
+
+/// A state, and how much input and output it stands for.
+pub(super) type Kept = (usize, usize, State);
+
+pub(super) fn unpack_within(
+    limits: Limits,
+    packed: &[u8],
+    piece: usize,
+) -> Result<(Vec<u8>, Vec<Kept>), Error> {
+    let mut decoder = Decoder::new(limits);
     let mut out = Collect::default();
     let mut states = Vec::new();
     let mut offset = 0;
@@ -116,19 +126,23 @@ fn unpack(packed: &[u8], piece: usize) -> Result<(Vec<u8>, Vec<(usize, usize, St
 }
 
 /// Goes on from a state as after a power cut: with nothing but what was written down, and the image so far.
-fn go_on(
+fn go_on(packed: &[u8], image: &[u8], kept: &Kept) -> Result<Vec<u8>, Error> {
+    go_on_by(packed, kept, &mut |buffer: &mut [u8]| {
+        buffer.copy_from_slice(&image[kept.1 - buffer.len()..kept.1]);
+        Ok(())
+    })
+}
+
+/// The same, and this reads back the image.
+pub(super) fn go_on_by(
     packed: &[u8],
-    image: &[u8],
-    (offset, len, state): &(usize, usize, State),
+    (offset, _, state): &Kept,
+    window: &mut Window<'_>,
 ) -> Result<Vec<u8>, Error> {
     let text = serde_json::to_vec(state).unwrap();
     assert!(text.len() < 4096, "{} bytes of state", text.len());
     let state: State = serde_json::from_slice(&text).unwrap();
-    let mut window = |buffer: &mut [u8]| {
-        buffer.copy_from_slice(&image[len - buffer.len()..*len]);
-        Ok(())
-    };
-    let mut decoder = Decoder::resume(&state, LIMITS, &mut window)?;
+    let mut decoder = Decoder::resume(&state, LIMITS, window)?;
     let mut out = Collect::default();
     for piece in packed[*offset..].chunks(50_000) {
         let mut rest = piece;

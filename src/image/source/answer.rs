@@ -98,8 +98,7 @@ fn judge_body(ask: &Ask, status: StatusCode, headers: &HeaderMap, length: Option
     {
         return Verdict::Fatal(Error::Size { found: length.to_string(), wanted });
     }
-    let changed = differs(&ask.validator, &validator)
-        || matches!((ask.total, length), (Some(then), Some(now)) if then != now);
+    let changed = is_another(ask, &validator, length);
     let file = File { total: length.or(ask.size), validator };
     match (ask.offset, ask.until) {
         (0, None) => Verdict::Body(file),
@@ -120,13 +119,23 @@ fn judge_part(ask: &Ask, headers: &HeaderMap, length: Option<u64>, validator: Va
     if first != ask.offset || last != wanted || length.is_some_and(|length| length != last - first + 1) {
         return Verdict::RangeRefused(format!("bytes {first}-{last}, asked for {}-{wanted}", ask.offset));
     }
-    if differs(&ask.validator, &validator) || ask.total.is_some_and(|known| known != total) {
+    if is_another(ask, &validator, Some(total)) {
         return Verdict::Changed(None);
     }
     if let Some(wanted) = ask.size.filter(|size| *size != total) {
         return Verdict::Fatal(Error::Size { found: total.to_string(), wanted });
     }
-    Verdict::Body(File { total: Some(total), validator: ask.validator.clone().or(validator) })
+    let known = ask.validator.clone();
+    // Of ranges the last one counts: whether the next one is of the same file is told by whoever sends that.
+    let validator = if ask.until.is_some() { validator.or(known) } else { known.or(validator) };
+    Verdict::Body(File { total: Some(total), validator })
+}
+
+/// Whether the file is not the one that was begun. Whoever asks for ranges checks each piece by itself, and where several
+/// servers share an address, each may have a name and a time of its own for the same file: there only its length counts.
+fn is_another(ask: &Ask, validator: &Validator, total: Option<u64>) -> bool {
+    let is_as_long = ask.total.zip(total).is_none_or(|(then, now)| then == now);
+    !is_as_long || ask.until.is_none() && differs(&ask.validator, validator)
 }
 
 /// `bytes 21010-47021/47022` (RFC 9110, section 14.4). A length of `*` is not good enough to put parts together.
@@ -138,8 +147,12 @@ fn content_range(text: &str) -> Option<(u64, u64, u64)> {
     (first <= last && last < total).then_some((first, last, total))
 }
 
-/// Whether both name a version of the file, and not the same.
+/// Whether both name a version of the file, and not the same. A strong entity tag is one of all its bytes (RFC 9110,
+/// section 8.8.1), whatever time the server's copy is of.
 pub(super) fn differs(then: &Validator, now: &Validator) -> bool {
+    if then.strong().is_some() && then.strong() == now.strong() {
+        return false;
+    }
     let other = |then: &Option<String>, now: &Option<String>| match (then, now) {
         (Some(then), Some(now)) => then != now,
         (None, _) | (_, None) => false,
@@ -155,8 +168,11 @@ fn validator(headers: &HeaderMap) -> Validator {
 impl Validator {
     /// What to send as `If-Range`: a strong entity tag, or the time of the last change.
     pub(super) fn if_range(&self) -> Option<&str> {
-        let strong = self.etag.as_deref().filter(|etag| etag.starts_with('"'));
-        strong.or(self.last_modified.as_deref())
+        self.strong().or(self.last_modified.as_deref())
+    }
+
+    fn strong(&self) -> Option<&str> {
+        self.etag.as_deref().filter(|etag| etag.starts_with('"'))
     }
 
     fn or(self, other: Self) -> Self {
@@ -277,5 +293,42 @@ mod tests {
         assert!(differs(&validator(Some("W/\"a\""), None), &validator(Some("W/\"b\""), None)));
         assert!(differs(&validator(None, Some("then")), &validator(Some("a"), Some("now"))));
         assert!(!differs(&validator(None, Some("then")), &validator(Some("a"), None)));
+        // Copies of a file have times of their own.
+        let at = |etag, time| validator(Some(etag), Some(time));
+        assert!(!differs(&at("\"a\"", "then"), &at("\"a\"", "now")));
+        assert!(differs(&at("W/\"a\"", "then"), &at("W/\"a\"", "now")));
+        assert!(differs(&at("\"a\"", "then"), &at("\"b\"", "then")));
+    }
+
+    #[test]
+    fn of_ranges_only_the_length_says_that_the_file_is_another_one() {
+        let ask = |until, total| Ask {
+            host: "host".into(),
+            offset: 100,
+            until,
+            total: Some(total),
+            size: None,
+            validator: Validator { etag: Some("\"a\"".into()), last_modified: Some("then".into()) },
+        };
+        let of = |etag: &'static str| HeaderMap::from_iter([(ETAG, etag.parse().expect("a header"))]);
+        let part = |until: Option<u64>, etag| {
+            let range = format!("bytes 100-{}/900", until.unwrap_or(900) - 1);
+            let mut headers = of(etag);
+            headers.insert(CONTENT_RANGE, range.parse().expect("a header"));
+            headers
+        };
+        let judged = |ask: &Ask, status, headers: &HeaderMap| judge(ask, status, headers, None, 0);
+        let (partial, ok) = (StatusCode::PARTIAL_CONTENT, StatusCode::OK);
+        for etag in ["\"a\"", "\"b\""] {
+            let (until, is_same) = (Some(200), etag == "\"a\"");
+            let found = judged(&ask(until, 900), partial, &part(until, etag));
+            assert!(matches!(found, Verdict::Body(file) if file.validator.etag.as_deref() == Some(etag)));
+            assert!(matches!(judged(&ask(until, 901), partial, &part(until, etag)), Verdict::Changed(None)));
+            assert!(matches!(judged(&ask(until, 900), ok, &of(etag)), Verdict::Whole(_)));
+            // The rest of a file has to be of that file.
+            let found = judged(&ask(None, 900), partial, &part(None, etag));
+            assert_eq!(matches!(found, Verdict::Body(_)), is_same);
+            assert_eq!(matches!(found, Verdict::Changed(None)), !is_same);
+        }
     }
 }

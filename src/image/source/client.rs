@@ -121,7 +121,11 @@ fn diagnose(error: reqwest::Error, proxy: Option<&Proxy>) -> Fault {
     }
 }
 
-/// An error and its causes, in one line.
+/// More words than these say nothing more, and have to fit into what they are told in: a certificate may have names by the
+/// hundred, and all of them are named.
+const MOST_WORDS: usize = 1024;
+
+/// An error and its causes, in one line that is not too long.
 fn words(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -133,6 +137,10 @@ fn words(error: &dyn std::error::Error) -> String {
             text.push_str(&message);
         }
         cause = error.source();
+    }
+    if text.len() > MOST_WORDS {
+        text.truncate(text.floor_char_boundary(MOST_WORDS));
+        text.push('…');
     }
     text
 }
@@ -185,4 +193,20 @@ fn is_tls(error: &reqwest::Error) -> bool {
         };
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_without_an_end_are_cut_between_two_characters() {
+        for ahead in ["", "x", "xy"] {
+            let long = std::io::Error::other(format!("{ahead}{}", "\u{20ac}".repeat(5000)));
+            let told = words(&long);
+            assert!(told.len() <= MOST_WORDS + '…'.len_utf8() && told.len() > MOST_WORDS - 3);
+            assert!(told.starts_with(&format!("{ahead}\u{20ac}")) && told.ends_with("\u{20ac}…"));
+        }
+        assert_eq!(words(&std::io::Error::other("short")), "short");
+    }
 }

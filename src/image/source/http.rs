@@ -4,9 +4,11 @@
 //! the same (`If-Range`), at the *original* address: what a redirect led to last time may have been signed for a
 //! minute only.
 //!
-//! Ranges ([`Http::seek`]) are asked for one by one over one connection, which is kept as long as all goes well. A
-//! server that knows no ranges answers with the whole file. Then it is a stream after all, and [`Http::offset`] tells
-//! where in it the bytes are that are handed out: whoever wanted a range waits until it comes by.
+//! Ranges ([`Http::seek`]) are asked for one by one over one connection, which is kept as long as all goes well, and
+//! without a condition: whoever wants them checks each piece by itself, and of several servers behind one address each may
+//! have a name of its own for the same file. A server that knows no ranges answers with the whole file. Then it is a
+//! stream after all, and [`Http::offset`] tells where in it the bytes are that are handed out: whoever wanted a range
+//! waits until it comes by.
 
 mod connect;
 
@@ -63,7 +65,7 @@ pub(in crate::image) struct Http<'a> {
     refusals: u32,
     /// Waits in a row that were slept through, and without a byte.
     overslept: u32,
-    /// Parts were put together without a validator to hold them together.
+    /// Parts were put together without a validator to hold them together, or ranges of which the validators differ.
     is_patchwork: bool,
     floor: Floor,
     ceiling: Ceiling,
@@ -227,17 +229,17 @@ impl<'a> Http<'a> {
         if self.offset > 0 {
             self.offset = 0;
             self.body = None;
+            // Whoever fetches it all again gets further before that reaches the byte where it was.
+            (self.reached, self.began_at) = (0, 0);
         }
     }
 
     pub(super) fn reconsider(&mut self, error: Error) -> Error {
-        let wrong_bytes = matches!(error, Error::Digest { .. } | Error::Undecodable { .. });
-        if !self.is_patchwork || !wrong_bytes {
+        if !self.is_patchwork || !error.is_of_wrong_bytes() {
             return error;
         }
         let why = format!("parts do not belong together: {}", error.chain());
-        self.body = None;
-        self.is_patchwork = false;
+        (self.body, self.getter) = (None, None);
         self.changed(why, None).err().unwrap_or(error)
     }
 

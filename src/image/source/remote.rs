@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue, LOCATION};
 use reqwest::{StatusCode, Url};
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
@@ -21,6 +21,12 @@ use crate::wire::{Broken, Frames, Kind, Side};
 /// How long the device side may be busy writing before it is given up: no disk takes that long, and a download that is
 /// held back by a limit on its rate still reads.
 const PATIENCE: Duration = Duration::from_secs(600);
+
+/// Headers longer than this are not passed on, so that all of them fit into a frame: addresses are long where they are
+/// signed, and of the others nobody makes anything that is longer.
+fn longest(name: &HeaderName) -> usize {
+    if *name == LOCATION { 8 << 10 } else { 1 << 10 }
+}
 
 /// A request on the wire.
 #[derive(Deserialize, Serialize)]
@@ -188,7 +194,7 @@ async fn pass_on(frames: &mut Frames, asked: &[u8], client: &Result<Client, Faul
         Err(fault) => return frames.say(Kind::Failed, &fault).await.map(|()| false),
     };
     let named = |name: &HeaderName| {
-        let value = answer.headers.get(name)?.to_str().ok()?;
+        let value = answer.headers.get(name)?.to_str().ok().filter(|value| value.len() <= longest(name))?;
         Some((name.as_str().to_owned(), value.to_owned()))
     };
     let headers = JUDGED.iter().filter_map(named).collect();

@@ -34,6 +34,8 @@ struct Inner {
     flush_faults: Vec<(u64, Fault)>,
     operations: u64,
     flushes: u64,
+    /// So many of the next readings are wrong.
+    misread: u32,
     /// How long each flush takes.
     slowness: Duration,
     /// Bytes that were changed, and those of them that were made zeros.
@@ -56,6 +58,7 @@ impl Disk {
             flush_faults: Vec::new(),
             operations: 0,
             flushes: 0,
+            misread: 0,
             slowness: Duration::ZERO,
             written: 0,
             zeroed: 0,
@@ -113,6 +116,11 @@ impl Disk {
     /// What it holds becomes something else.
     pub(super) fn fill(&self, bytes: &[u8]) {
         self.0.lock().unwrap().durable[..bytes.len()].copy_from_slice(bytes);
+    }
+
+    /// The next readings, so many of them, give other bytes than there are.
+    pub(super) fn misread(&self, times: u32) {
+        self.0.lock().unwrap().misread = times;
     }
 
     pub(super) fn spoil(&self, offset: usize) {
@@ -189,7 +197,9 @@ impl Target for Handle {
     }
 
     fn read_back(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        let inner = self.0.0.lock().unwrap();
+        let mut inner = self.0.0.lock().unwrap();
+        let is_wrong = inner.misread > 0 && !buffer.is_empty();
+        inner.misread -= u32::from(is_wrong);
         let rest = &inner.durable[(offset as usize).min(inner.durable.len())..];
         let count = rest.len().min(buffer.len());
         buffer[..count].copy_from_slice(&rest[..count]);
@@ -200,6 +210,9 @@ impl Target for Handle {
                 buffer[from - offset as usize..until - offset as usize]
                     .copy_from_slice(&bytes[from - at..until - at]);
             }
+        }
+        if is_wrong {
+            buffer.iter_mut().for_each(|byte| *byte ^= 1);
         }
         Ok(count)
     }

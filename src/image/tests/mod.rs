@@ -18,13 +18,17 @@ mod slot;
 mod tls;
 
 use std::io::Write as _;
-use std::time::Duration;
+use std::thread::ScopedJoinHandle;
+use std::time::{Duration, Instant};
 
 use crate::model::{Failure, Location};
 
 use super::*;
 use disk::Disk;
 use server::Server;
+
+/// Longer than anything takes that is waited for here, on a machine that has much else to do.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Short times, so that giving up is quick.
 fn hasty() -> Settings {
@@ -157,6 +161,24 @@ impl Bench {
     /// One process' try.
     fn write(&self) -> Result<Written, Error> {
         write(&self.fetch(), &mut self.disk.open(), &mut self.checkpoint())
+    }
+
+    /// Waits until `worker`, which is at it, has come so far. It is cancelled if it never does: whoever waited for its end
+    /// after that would wait for ever.
+    fn wait_for<T>(&self, worker: &ScopedJoinHandle<'_, T>, what: &str, is_so: impl Fn() -> bool) {
+        let began = Instant::now();
+        loop {
+            // Before it is looked at, or it might end in between.
+            let is_over = worker.is_finished() || began.elapsed() > PATIENCE;
+            if is_so() {
+                return;
+            }
+            if is_over {
+                self.cancel.cancel();
+                panic!("{what}: not so after {:?}, when {:?}", began.elapsed(), self.progress.snapshot());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// It must succeed, and the slot durably hold `image`.

@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use super::http::bench;
-use super::server::Script;
+use super::server::{Identity, Script};
 use super::*;
 use crate::model::Timestamp;
 use crate::wire::{self, Frames, Kind, Setup, Side};
@@ -136,6 +136,27 @@ fn what_is_wrong_is_told_in_kind_and_words() {
     let (failure, words) = stranger.fails();
     assert_eq!(failure, Failure::DownloadTls);
     assert!(words.contains("invalid peer certificate"), "{words}");
+}
+
+/// What is told is told in frames, and those are not as long as what a server may say.
+#[test]
+fn what_is_told_at_length_is_told_all_the_same() {
+    let names: Vec<_> = (0..400).map(|number| format!("host-{number}.devices.example.com")).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let stranger = Bench::with_server(&image(1000), Identity::of(&names));
+    let (stranger, _apart) = apart(stranger);
+    let (failure, words) = stranger.fails();
+    assert_eq!(failure, Failure::DownloadTls, "{words}");
+    assert!(words.contains("not valid for name") && words.len() < 2000, "{words}");
+    assert_eq!(stranger.progress.snapshot().connections, stranger.settings.attempts);
+
+    let (bench, image) = bench();
+    let (bench, _apart) = apart(bench);
+    bench.server.without_etag();
+    let long = "x".repeat(10_000);
+    let lines = ["etag", "last-modified", "retry-after", "content-type", "date"];
+    bench.server.always_say(&lines.map(|name| format!("{name}: {long}\r\n")).concat());
+    assert_eq!(bench.succeeds(&image).connections, 1);
 }
 
 #[test]

@@ -2,14 +2,23 @@
 //!
 //! Between blocks we know everything that libzstd knows (see [`track`]), so a decoder can be built anew there: a
 //! frame header of our own making, and a dictionary that holds the frame's tables, repeat offsets and last output.
+//!
+//! That output is read back from the slot. Read wrongly just this once, it would be copied into what follows, and all
+//! digests would agree with the slot: so the frame's own checksum ([`sum`]) is carried over, and has to hold.
 
 pub(in crate::image) mod fse;
+mod header;
+mod sum;
+#[cfg(test)]
+mod tests;
 pub(in crate::image) mod track;
 
 use serde::{Deserialize, Serialize};
 use zstd::zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer, get_error_name};
 
 use super::{Error, Limits, Out, Step, Window};
+use header::{header, header_len, parse_header};
+use sum::Sum;
 use track::Tracker;
 
 const FRAME: u32 = 0xfd2f_b528;
@@ -37,6 +46,9 @@ struct Frame {
     content: Option<u64>,
     checksum: bool,
     produced: u64,
+    /// The checksum of what was produced, if the frame ends with one. Checkpoints that an older version kept do not know it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sum: Option<Sum>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -80,7 +92,7 @@ impl Decoder {
             stage: Stage::Magic,
             unit: Vec::with_capacity(BLOCK + 3),
             need: 4,
-            frame: Frame { window: 0, content: None, checksum: false, produced: 0 },
+            frame: Frame { window: 0, content: None, checksum: false, produced: 0, sum: None },
             frames: 0,
             tracker: Tracker::default(),
             zstd: DCtx::create(),
@@ -93,6 +105,9 @@ impl Decoder {
         let mut decoder = Self { frames: 1, ..Self::new(limits) };
         let Some(InFrame { frame, tracker }) = &state.0 else { return Ok(decoder) };
         decoder.check_window(frame.window)?;
+        if !decoder.can_be_taken_up(frame.window) {
+            return Err(bad("cannot be taken up: that takes its window twice, and more memory than allowed"));
+        }
         (decoder.frame, decoder.tracker, decoder.resumed) = (*frame, tracker.clone(), true);
         let held = frame.window.min(frame.produced);
         let held = usize::try_from(held).map_err(|_| bad("needs too much memory"))?;
@@ -100,6 +115,15 @@ impl Decoder {
         let begin = dictionary.len();
         dictionary.resize(begin + held, 0);
         window(&mut dictionary[begin..])?;
+        if frame.sum.is_none() {
+            // Nothing will tell at the end of the frame whether this was read right.
+            tracing::debug!("a zstd frame is taken up whose checksum is not known: what is there is read twice");
+            let first = Sum::of(&dictionary[begin..]);
+            window(&mut dictionary[begin..])?;
+            if Sum::of(&dictionary[begin..]) != first {
+                return Err(bad("cannot be taken up: the slot reads differently the second time"));
+            }
+        }
         decoder.zstd.load_dictionary(&dictionary).map_err(failed)?;
         drop(dictionary);
         decoder.set_window_limit()?;
@@ -114,6 +138,7 @@ impl Decoder {
         }
         match self.stage {
             Stage::Magic => Some(State(None)),
+            Stage::BlockHeader if !self.can_be_taken_up(self.frame.window) => None,
             Stage::BlockHeader => {
                 let reach = self.frame.window.min(self.frame.produced);
                 let tracker = self.tracker.clone();
@@ -202,9 +227,12 @@ impl Decoder {
             }
             Stage::Block => self.on_block(out)?,
             Stage::Checksum => {
-                // Begun in the middle, the checksum cannot be known. The file's digest covers what it covers.
+                // Begun in the middle, libzstd cannot know it.
                 if !self.resumed {
                     self.feed_unit(out)?;
+                } else if self.frame.sum.is_some_and(|sum| sum.finish() as u32 != le32(&self.unit)) {
+                    let what = "what was unpacked since the checkpoint is not what the zstd frame's checksum says";
+                    return Err(Error::StartOver(what.into()));
                 }
                 self.end_frame()?;
             }
@@ -260,6 +288,12 @@ impl Decoder {
         Ok(())
     }
 
+    /// Whether there is memory to begin in the middle of a frame: libzstd keeps its dictionary, which is the window as it was,
+    /// beside the window.
+    fn can_be_taken_up(&self, window: u64) -> bool {
+        window.saturating_mul(2) <= self.limits.memory.max(2 * ALWAYS_ALLOWED)
+    }
+
     /// libzstd has a limit of its own, as a power of two. Ours is exact, so its only must not be in the way.
     fn set_window_limit(&mut self) -> Result<(), Error> {
         let log = self.frame.window.max(1 << 10).next_power_of_two().ilog2();
@@ -282,6 +316,9 @@ impl Decoder {
             let wrote = output.pos();
             out.accept(&self.buffer[..wrote])?;
             self.frame.produced += wrote as u64;
+            if let Some(sum) = &mut self.frame.sum {
+                sum.update(&self.buffer[..wrote]);
+            }
             if input.pos() == unit.len() && wrote < BLOCK {
                 return Ok(());
             }
@@ -300,57 +337,6 @@ impl Out for Nowhere {
     fn announce(&mut self, _: u64) -> Result<(), Error> {
         Ok(())
     }
-}
-
-/// How long a frame header with this descriptor is, magic number included.
-fn header_len(descriptor: u8) -> usize {
-    let single = descriptor & 0x20 != 0;
-    let dictionary = [0, 1, 2, 4][usize::from(descriptor & 3)];
-    let content = match descriptor >> 6 {
-        0 => usize::from(single),
-        1 => 2,
-        2 => 4,
-        _ => 8,
-    };
-    5 + usize::from(!single) + dictionary + content
-}
-
-fn parse_header(header: &[u8]) -> Result<Frame, Error> {
-    let descriptor = header[4];
-    if descriptor & 0x08 != 0 {
-        return Err(bad("has a header we do not know"));
-    }
-    let single = descriptor & 0x20 != 0;
-    let mut rest = &header[5..];
-    let mut take = |count: usize| {
-        let (now, later) = rest.split_at(count);
-        rest = later;
-        now.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte))
-    };
-    let window = (!single).then(|| {
-        let byte = take(1);
-        let base = 1_u64 << (10 + (byte >> 3));
-        base + base / 8 * (byte & 7)
-    });
-    if take([0, 1, 2, 4][usize::from(descriptor & 3)]) != 0 {
-        return Err(bad("needs a dictionary"));
-    }
-    let content = match descriptor >> 6 {
-        0 if single => Some(take(1)),
-        0 => None,
-        1 => Some(take(2) + 256),
-        2 => Some(take(4)),
-        _ => Some(take(8)),
-    };
-    let window = window.or(content).unwrap_or(0);
-    Ok(Frame { window, content, checksum: descriptor & 4 != 0, produced: 0 })
-}
-
-/// A frame header that asks for a window of at least `window` bytes, and for nothing else.
-fn header(window: u64) -> [u8; 6] {
-    let [a, b, c, d] = FRAME.to_le_bytes();
-    let log = window.max(1 << 10).next_power_of_two().ilog2();
-    [a, b, c, d, 0, ((log - 10) << 3) as u8]
 }
 
 fn le32(bytes: &[u8]) -> u32 {

@@ -63,8 +63,14 @@ impl Http<'_> {
 
     /// Acts on the verdict about an answer that is no redirect.
     fn take(&mut self, verdict: Verdict, body: Body) -> Result<(), Error> {
+        if let Verdict::Body(file) | Verdict::Whole(file) = &verdict
+            && self.until.is_some()
+        {
+            // If a piece is wrong after that, it is most likely one of another version.
+            self.is_patchwork |= differs(&self.validator, &file.validator);
+        }
         match verdict {
-            Verdict::Body(file) if self.is_stream && differs(&self.validator, &file.validator) => {
+            Verdict::Body(file) if self.is_stream && self.is_of_another_length(&file) => {
                 self.changed(format!("{} has another version of the file now", self.host), None)
             }
             Verdict::Body(file) => {
@@ -107,7 +113,8 @@ impl Http<'_> {
     }
 
     fn request(&self, getter: &Getter, url: &Url) -> Result<Answer, Error> {
-        let if_range = self.validator.if_range().map(str::to_owned);
+        // A range is good whatever its server calls the file: each piece is checked by itself.
+        let if_range = self.validator.if_range().filter(|_| self.until.is_none()).map(str::to_owned);
         let (from, until) = if self.is_stream { (0, None) } else { (self.offset, self.until) };
         let get = Get { url: url.clone(), from, until, if_range };
         let settings = self.fetch.settings;
@@ -118,6 +125,11 @@ impl Http<'_> {
             Ok(Err(fault)) => Err(fault.error("connecting to", self.host.clone())),
             Err(_) => Err(Error::Silent { host: self.host.clone(), seconds: limit.as_secs() }),
         }
+    }
+
+    /// Whether what is sent once more from its beginning is not as long as it was.
+    fn is_of_another_length(&self, file: &File) -> bool {
+        self.total.zip(file.total).is_some_and(|(then, now)| then != now)
     }
 
     /// The file is another one: once, that is bad luck.
@@ -135,6 +147,7 @@ impl Http<'_> {
     /// Begins with the first byte again; of the body at hand if there is one.
     fn start_over(&mut self, why: String, file: Option<File>) -> Result<(), Error> {
         let file = file.unwrap_or_default();
+        self.is_patchwork = false;
         (self.offset, self.total, self.validator) = (0, file.total, file.validator);
         if self.until.is_none() {
             self.afford(self.total.or(self.fetch.artifact.size))?;

@@ -11,7 +11,7 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::bundle::{Chunking, Device, RootKeys, SigningKey, Trust};
-use crate::model::{Cost, Seal};
+use crate::model::{Cost, Seal, Timestamp};
 use writer::{Maker, sections};
 
 /// A slot that runs, in memory.
@@ -51,6 +51,7 @@ pub(super) struct Rig {
     pub(super) seed: Memory,
     pub(super) has_seed: bool,
     pub(super) allowance: Option<u64>,
+    pub(super) now: Option<Timestamp>,
 }
 
 impl Rig {
@@ -62,7 +63,7 @@ impl Rig {
                 product: Some("gateway"),
                 compatible: &[],
                 floor: 3,
-                now: None,
+                now: self.now,
                 twinboot: env!("CARGO_PKG_VERSION"),
             },
             allowance: self.allowance,
@@ -91,6 +92,7 @@ pub(super) fn rig_of(maker: &Maker, file: &[u8], old: &[u8], len: usize) -> Benc
         seed: Memory { bytes: Mutex::new(old.to_vec()), changes_after: Mutex::default() },
         has_seed: true,
         allowance: None,
+        now: None,
     });
     bench
 }

@@ -95,6 +95,27 @@ fn a_checkpoint_ends_before_what_it_vouches_for_is_overwritten() {
     bench.succeeds(&first);
 }
 
+/// The power was away for longer than the bundle is good, or the key that signed it.
+#[test]
+fn what_is_complete_is_good_only_as_long_as_it_was_signed_for() {
+    let new = image(1_000_000);
+    let (sooner, later) = (Some(Timestamp(1000)), Some(Timestamp(2000)));
+    for ends in [[sooner, None], [None, sooner], [sooner, later], [later, sooner]] {
+        let mut bench = rig_by(&Maker { ends, ..Maker::new() }, &[], &new);
+        // Of what time it is nothing is known at first.
+        for (now, is_good) in [(None, true), (Some(Timestamp(999)), true), (sooner, false)] {
+            bench.rig.as_mut().unwrap().now = now;
+            let requests = bench.server.requests();
+            if is_good {
+                bench.succeeds(&new);
+                assert!(now.is_none() || bench.server.requests() == requests, "it is there");
+            } else {
+                assert_eq!(bench.fails().0, Failure::BundleExpired, "{ends:?}");
+            }
+        }
+    }
+}
+
 /// The state directory has lost all it knew; the slot itself knows.
 #[test]
 fn without_a_checkpoint_nothing_more_is_fetched_either() {

@@ -16,6 +16,8 @@ pub(crate) struct Maker {
     pub(crate) prefix: u32,
     pub(crate) parts: Vec<u64>,
     pub(crate) version: &'static str,
+    /// When the bundle expires, and when the key that signs it does.
+    pub(crate) ends: [Option<Timestamp>; 2],
 }
 
 /// Where the sections of a file are.
@@ -35,6 +37,7 @@ impl Maker {
             prefix: 128 << 10,
             parts: vec![],
             version: "2.0",
+            ends: [None; 2],
         }
     }
 
@@ -102,7 +105,7 @@ impl Maker {
             document: DelegationType::default(),
             schema: Delegation::SCHEMA,
             epoch: 7,
-            keys: vec![DelegatedKey { key: *self.signer.public(), not_after: None }],
+            keys: vec![DelegatedKey { key: *self.signer.public(), not_after: self.ends[1] }],
             revoked: Default::default(),
         };
         let payload = delegation.encode().unwrap();
@@ -118,7 +121,7 @@ impl Maker {
             rollback_index: 3,
             allow_downgrade: false,
             created: Timestamp(1_700_000_000),
-            expires: None,
+            expires: self.ends[0],
             min_twinboot: None,
             delegation: Sha256::of(&delegation),
             payloads: vec![slot],
