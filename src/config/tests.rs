@@ -267,7 +267,9 @@ fn the_connection_string_is_a_credential_first() {
     let names = |file: &str, credentials| candidates(Path::new(file), credentials);
     let credentials = Some(Path::new("/run/credentials/twinboot-net.service"));
     let kept = ["/var/lib/twinboot/credentials/cs", "/etc/twinboot/cs"].map(PathBuf::from);
-    let given = ["cs", "shared_cs"].map(|name| Path::new("/run/credentials/twinboot-net.service").join(name));
+    // The same order with and without systemd; what somebody loads by the name itself comes before both.
+    let given = ["cs", "shared_cs", "etc_cs"]
+        .map(|name| Path::new("/run/credentials/twinboot-net.service").join(name));
     assert_eq!(names("cs", credentials), [&given[..], &kept].concat());
     assert_eq!(names("cs", None), kept);
     let named = [PathBuf::from("/data/cs")];
