@@ -340,7 +340,7 @@ impl Dialogue {
         self.sends.push(link.calls.answer(&call.rid, reply));
     }
 
-    /// Notes whom to tell once everything accepted so far has arrived.
+    /// Notes whom to tell once everything accepted so far has arrived, and no call waits for an answer.
     pub(super) fn flush(&mut self, done: oneshot::Sender<()>, now: Instant) {
         self.flushes.push((self.outbox.newest(), done));
         self.send_report(now);
@@ -349,7 +349,8 @@ impl Dialogue {
     /// Tells those whose flush is complete. Call it when nothing is left to send.
     pub(super) fn settle(&mut self) {
         self.flushes.retain(|(_, done)| !done.is_closed());
-        let quiet = self.link.as_ref().is_some_and(|link| link.calls.all_arrived());
+        // A call that waits for its answer is to be answered, too: its replier says 500 if nobody else does.
+        let quiet = self.link.as_ref().is_some_and(|link| link.calls.is_quiet());
         if !quiet || !self.sends.is_empty() {
             return;
         }
