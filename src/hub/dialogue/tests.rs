@@ -460,6 +460,23 @@ fn that_nobody_contends_any_more_is_told_once_the_link_has_lasted() {
     assert!(bench.events().is_empty(), "once");
 }
 
+/// With tokens of five minutes no single link lasts that long.
+#[test]
+fn that_nobody_contends_any_more_is_told_over_new_tokens() {
+    let mut bench = Bench::new();
+    bench.dialogue.tell_lost(Lost::Contested { device: "d".into(), times: 3 }, SECOND);
+    bench.connect(json!({}), json!({}));
+    for _ in 0..2 {
+        bench.pass(239 * SECOND).unwrap();
+        assert!(!bench.events().iter().any(|event| matches!(event, HubEvent::Uncontested)), "not yet");
+        bench.dialogue.disconnected();
+        bench.connect(json!({}), json!({}));
+    }
+    bench.events();
+    bench.pass(122 * SECOND).unwrap();
+    assert!(matches!(bench.events()[..], [HubEvent::Uncontested]));
+}
+
 #[test]
 fn a_keep_alive_above_the_hubs_limit_is_cut_to_it() {
     let (_hub, port) = channels();
