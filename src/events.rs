@@ -244,11 +244,6 @@ pub fn cost_allowed(about: &About<'_>, fetch: u64) {
     tell!(info, COST_ALLOWED, about, [FETCH_BYTES = fetch], "{about} was allowed to fetch {}", Bytes(fetch));
 }
 
-/// An update stands still until `gate` opens.
-pub fn gate_waiting(about: &About<'_>, gate: &str) {
-    tell!(info, GATE_WAITING, about, [], "{about} waits: {}", Line(gate));
-}
-
 /// A hook failed that nothing depended on any more.
 pub fn hook_failed(about: &About<'_>, detail: &str) {
     let code = crate::model::Failure::HookFailed.code();

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::{Attestation, Backoff, Config, Problem, nearest, slots};
 use crate::host::Host;
+use crate::hub::credential::Key;
 use crate::hub::registration;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -19,6 +20,7 @@ pub(super) fn all(config: &Config, problems: &mut Vec<Problem>) {
     checks.amounts();
     checks.names();
     checks.paths();
+    checks.secrets();
     checks.identity();
 }
 
@@ -181,6 +183,25 @@ impl Checks<'_> {
         }
     }
 
+    /// A secret that was pasted in place of the name of its file would be told with that name, as what is not there.
+    fn secrets(&mut self) {
+        let Config { hub, provisioning, proxy, .. } = self.config;
+        for (key, file) in [
+            ("hub.connection_string_file", Some(&hub.connection_string_file)),
+            ("hub.certificate_file", hub.certificate_file.as_ref()),
+            ("hub.private_key_file", hub.private_key_file.as_ref()),
+            ("provisioning.symmetric_key_file", Some(&provisioning.symmetric_key_file)),
+            ("provisioning.payload_file", provisioning.payload_file.as_ref()),
+            ("proxy.credentials_file", proxy.credentials_file.as_ref()),
+        ] {
+            if file.is_some_and(|file| is_secret(&file.to_string_lossy())) {
+                let wanted = "must be the name of a file, and looks like the secret itself: write that to a file, and \
+                              name it here";
+                self.problem(key, wanted.into());
+            }
+        }
+    }
+
     /// Who the device is, said once and wholly.
     fn identity(&mut self) {
         let Config { hub, provisioning, proxy, .. } = self.config;
@@ -279,4 +300,12 @@ impl Checks<'_> {
         let origin = self.config.origin(key).cloned();
         self.problems.push(Problem::Value { origin, key: key.into(), message });
     }
+}
+
+/// Whether this can hardly be the name of a file: a connection string, a token, a key.
+fn is_secret(text: &str) -> bool {
+    let signs = ["SharedAccessKey", "SharedAccessSignature", "sig=", "-----BEGIN"];
+    // Letters alone are a name, too; keys are of a length that leaves a `=` at the end.
+    let is_key = text.ends_with('=') && text.parse::<Key>().is_ok();
+    is_key || signs.iter().any(|sign| text.contains(sign))
 }

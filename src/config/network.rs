@@ -45,15 +45,20 @@ impl Default for Hub {
 }
 
 /// Where to look for a file with a secret, best first. One with a relative name is looked for in `credentials` (the value
-/// of `$CREDENTIALS_DIRECTORY`), where it may have `shared_` before its name, then on the storage that both slots share,
-/// and in `/etc/twinboot`. One with an absolute name is that file; where it cannot be read, `credentials` may have it by
-/// the last part of its name. A blank file counts as absent: the shipped unit gives a blank credential to a device that
-/// has none yet.
+/// of `$CREDENTIALS_DIRECTORY`), then on the storage that both slots share, and in `/etc/twinboot`. The shipped unit loads
+/// the last two as credentials, with `shared_` and `etc_` before the name, so that they rank there as they do without it,
+/// and the name alone is left to whoever loads something else. One with an absolute name is that file; where it cannot be
+/// read, `credentials` may have it by the last part of its name. A blank file counts as absent: the shipped unit gives a
+/// blank credential to a device that has none yet.
 pub fn candidates(file: &Path, credentials: Option<&Path>) -> Vec<PathBuf> {
     let name = file.file_name().unwrap_or_default();
-    let mut shared = OsString::from("shared_");
-    shared.push(name);
-    let given = credentials.into_iter().flat_map(|them| [them.join(name), them.join(&shared)]);
+    let given = credentials.into_iter().flat_map(|them| {
+        ["", "shared_", "etc_"].map(|from| {
+            let mut called = OsString::from(from);
+            called.push(name);
+            them.join(called)
+        })
+    });
     let mut candidates: Vec<_> = if file.is_absolute() {
         [file.to_owned()].into_iter().chain(given).chain([file.to_owned()]).collect()
     } else {

@@ -262,12 +262,36 @@ fn who_the_device_is_is_said_once_and_wholly() {
     assert_eq!(good.provisioning.registration_id.as_deref(), Some("@serial"));
 }
 
+/// Pasted where the name of its file belongs, it would be told with that name as what is not there.
+#[test]
+fn p119_a_secret_in_place_of_its_files_name_is_refused_and_not_repeated() {
+    for (section, name, secret) in [
+        (
+            "hub",
+            "connection_string_file",
+            "HostName=h;DeviceId=d;SharedAccessKey=aHVudGVyMmh1bnRlcjJodW50ZXI=",
+        ),
+        ("hub", "private_key_file", "-----BEGIN EC PRIVATE KEY----- MHcC"),
+        ("provisioning", "symmetric_key_file", "aHVudGVyMmh1bnRlcjJodW50ZXI="),
+        ("provisioning", "payload_file", "SharedAccessSignature sr=h&sig=x&se=1"),
+    ] {
+        let error = refusal(&format!("[{section}]\n{name} = '{secret}'"));
+        let wanted = format!("t.toml:2: {section}.{name} must be the name of a file");
+        assert!(error.contains(&wanted) && !error.contains(secret), "{error}");
+    }
+    for fine in ["device-key", "/etc/twinboot/device/key", "devicekeyofthefirstboard", "a=b"] {
+        parse(&format!("[provisioning]\nsymmetric_key_file = '{fine}'")).unwrap();
+    }
+}
+
 #[test]
 fn the_connection_string_is_a_credential_first() {
     let names = |file: &str, credentials| candidates(Path::new(file), credentials);
     let credentials = Some(Path::new("/run/credentials/twinboot-net.service"));
     let kept = ["/var/lib/twinboot/credentials/cs", "/etc/twinboot/cs"].map(PathBuf::from);
-    let given = ["cs", "shared_cs"].map(|name| Path::new("/run/credentials/twinboot-net.service").join(name));
+    // The same order with and without systemd; what somebody loads by the name itself comes before both.
+    let given = ["cs", "shared_cs", "etc_cs"]
+        .map(|name| Path::new("/run/credentials/twinboot-net.service").join(name));
     assert_eq!(names("cs", credentials), [&given[..], &kept].concat());
     assert_eq!(names("cs", None), kept);
     let named = [PathBuf::from("/data/cs")];

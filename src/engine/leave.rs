@@ -10,7 +10,7 @@ use super::worker::Finished;
 use crate::control::server::Call;
 use crate::events;
 use crate::host::service;
-use crate::hub::Hub;
+use crate::hub::{Hub, HubEvent};
 use crate::model::Slot;
 use crate::store::{Loaded, StateStore};
 use crate::update::{Event, Record, Work};
@@ -102,6 +102,20 @@ impl Engine {
     /// forgotten. So a work that can be gone on with is stopped, as long as that takes, and a short one that changes
     /// the bootloader, or the program of a factory reset, is waited for.
     pub(super) async fn leave(mut self) -> Left {
+        let (_, nothing) = mpsc::channel(1);
+        let events = self.hub.as_mut().map(|hub| std::mem::replace(&mut hub.events, nothing));
+        tokio::select! {
+            () = self.settle() => {}
+            () = turn_away(events) => {}
+        }
+        end(self.hub).await;
+        let is_blind = self.view.is_none();
+        let carried = Carried { record: self.record, booted: self.facts.booted, is_blind };
+        Left { carried, control: self.control }
+    }
+
+    /// Nothing is done any more when this returns, and the hub has what it was told.
+    async fn settle(&mut self) {
         if self.worker.key().is_some_and(|(_, work)| !may_be_stopped(*work)) {
             let finished: Finished = self.worker.finished().await;
             self.finish(finished).await;
@@ -110,11 +124,16 @@ impl Engine {
         if let Some(hub) = self.hub.as_ref().filter(|_| self.live.hub.connected) {
             hub.commands.flush(FLUSH_LIMIT).await;
         }
-        end(self.hub).await;
-        let is_blind = self.view.is_none();
-        let carried = Carried { record: self.record, booted: self.facts.booted, is_blind };
-        Left { carried, control: self.control }
     }
+}
+
+/// Takes what comes from the hub for as long as it is polled, and does nothing about it. Whoever calls a method learns at
+/// once that it is not carried out (a replier that is dropped says so); everything else the next session is told again.
+async fn turn_away(events: Option<mpsc::Receiver<HubEvent>>) {
+    if let Some(mut events) = events {
+        while events.recv().await.is_some() {}
+    }
+    std::future::pending().await
 }
 
 /// Tells the session that it is over.

@@ -22,7 +22,8 @@ impl Engine {
         let now = self.host.since_boot();
         if let Lost::Contested { device, .. } = why {
             self.hub_lines.contested(now, &line);
-            self.live.hub_warning = format!("{DUPLICATE}: another device seems to connect as '{device}'");
+            self.live.hub_warning =
+                format!("{DUPLICATE}: another device seems to connect as '{device}', or this clock is late");
         } else {
             let is_news = self.live.hub_warning != why.to_string();
             match why {

@@ -19,7 +19,7 @@ use crate::image::{RateLimit, Snapshot};
 use crate::model::{Cost, Reason, Slot};
 use crate::report::{Activity, Dialect, HubLink, Progress, Status, document};
 use crate::slots::SlotMap;
-use crate::update::{Facts, Gate, Phase, Record};
+use crate::update::{Facts, Gate, Phase, Record, Wait};
 use pace::{Mean, Rate};
 
 /// The live part of the status, and who is told.
@@ -93,6 +93,7 @@ struct Told {
     generation: u64,
     document: Value,
     phase: Option<Activity>,
+    gate: Option<Gate>,
     line: String,
 }
 
@@ -186,6 +187,16 @@ impl Live {
         document
     }
 
+    /// Whether nothing is other than what was told, but the words of the hook that is still waited for: how many times
+    /// a day these change is up to a program, and how often the hub hears of it is not.
+    fn is_reworded(&self, status: &Status) -> bool {
+        let is_hook = |gate: &&Gate| matches!(gate.wait, Wait::Hook(_));
+        let before = self.told.gate.as_ref().filter(is_hook);
+        let (Some(before), Some(_)) = (before, self.gate.as_ref().filter(is_hook)) else { return false };
+        let told = Status { gate: Some(before.to_string()), ..status.clone() };
+        self.document(&told, false) == self.told.document
+    }
+
     /// Tells everybody what changed.
     pub(super) fn tell(
         &mut self,
@@ -217,9 +228,11 @@ impl Live {
         if full == self.told.document {
             return;
         }
-        let urgent = Some(status.phase) != self.told.phase || status.progress.is_none();
+        let is_new = Some(status.phase) != self.told.phase;
+        let urgent = is_new || (status.progress.is_none() && !self.is_reworded(&status));
         self.told.generation += 1;
         self.told.phase = Some(status.phase);
+        self.told.gate.clone_from(&self.gate);
         let object = |value: Value| match value {
             Value::Object(object) => object,
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {

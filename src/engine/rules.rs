@@ -2,7 +2,6 @@
 //! else; and here the gates are looked at.
 
 use super::Engine;
-use crate::events;
 use crate::hub::Pace;
 use crate::model::{Rules, Zone};
 use crate::update::{Conditions, Gate, Wait, Work, gate};
@@ -43,7 +42,9 @@ impl Engine {
         if let Some(gate) = &waits
             && self.live.gate.as_ref() != Some(gate)
         {
-            events::gate_waiting(&self.about(), &gate.to_string());
+            let words = gate.to_string();
+            let kind = if matches!(gate.wait, Wait::Hook(_)) { "a hook" } else { words.as_str() };
+            self.repeat(|repeats, now, about| repeats.gate_waiting(now, about, kind, &words));
         }
         self.live.gate = waits;
     }

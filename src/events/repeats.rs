@@ -60,6 +60,14 @@ impl Repeats {
         );
     }
 
+    /// An update stands still until `gate` opens. Told apart by `kind`: a program may give other words each time.
+    pub fn gate_waiting(&mut self, now: Duration, about: &About<'_>, kind: &str, gate: &str) {
+        let Some(more) = self.admit(now, catalog::GATE_WAITING, &format!("{kind} of {about}")) else {
+            return;
+        };
+        tell!(info, GATE_WAITING, about, [], "{about} waits: {}{more}", Line(gate));
+    }
+
     /// What an update has to do now failed, and is tried again.
     pub fn work_failed(&mut self, now: Duration, about: &About<'_>, why: &Reason) {
         let Some(more) = self.admit(now, catalog::WORK_FAILED, why.failure.code()) else { return };

@@ -101,7 +101,7 @@ fn tell_all() {
     download_resumed(about, 4096);
     download_planned(about, Cost { fetch: 3_100_000, write: 12_000_000, full: 112_000_000 }, Some(620));
     cost_allowed(about, 3_100_000);
-    gate_waiting(about, "consent");
+    repeats.gate_waiting(now, about, "consent", "consent");
     hook_failed(about, "hook post-commit/10-migrate ended with exit status: 1");
     consent_given(about, Origin::Method);
     data_renewed(about);
@@ -296,6 +296,23 @@ fn different_lines_are_told_apart() {
     assert_eq!(entries.len(), 10 * 5 + 22 + 1);
 }
 
+/// It prints the load and is asked again every half a minute, for a day.
+#[test]
+fn a_hook_that_has_other_words_each_time_does_not_fill_the_journal() {
+    let update = Update::new();
+    let entries = written(|| {
+        let mut repeats = Repeats::default();
+        for n in 0..2880 {
+            let now = Duration::from_secs(30 * n);
+            repeats.gate_waiting(now, &update.about(), "a hook", &format!("load {n}"));
+        }
+        let now = Duration::from_secs(30 * 2880);
+        repeats.gate_waiting(now, &update.about(), "consent", "consent");
+    });
+    assert_eq!(entries.len(), 29 + 1);
+    assert!(entries[29]["message"].ends_with("waits: consent"), "{:?}", entries[29]);
+}
+
 #[test]
 fn a_contested_identity_is_told_at_once_and_then_every_ten_minutes() {
     let entries = written(|| {
@@ -314,7 +331,9 @@ fn p118_a_terminal_shows_plain_lines_that_nobody_can_forge() {
     let update = Update::new();
     let shown = lines(|| {
         update_succeeded(&update.about());
-        gate_waiting(&update.about(), "x\n2026-01-01 error: \u{1b}[31mforged %s $(reboot)");
+        let mut repeats = Repeats::default();
+        let now = Duration::ZERO;
+        repeats.gate_waiting(now, &update.about(), "x", "x\n2026-01-01 error: \u{1b}[31mforged %s $(reboot)");
         tracing::warn!(target: "twinboot::x", bytes = 5, error = "bad\u{1b}[0m", "odd");
     });
     let lines: Vec<_> = shown.lines().map(|line| line.split_once(' ').unwrap().1).collect();
@@ -378,7 +397,7 @@ fn peers_the_journal_gets_the_fields_under_their_own_names() {
     let journal = std::os::unix::net::UnixDatagram::bind("/run/systemd/journal/socket").unwrap();
     init(true, false);
     let update = Update::new();
-    gate_waiting(&update.about(), "consent");
+    Repeats::default().gate_waiting(Duration::ZERO, &update.about(), "consent", "consent");
     let mut entry = [0; 4096];
     // The first is how the layer finds out whether anybody listens.
     assert_eq!(journal.recv(&mut entry).unwrap(), 0);

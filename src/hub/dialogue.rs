@@ -56,6 +56,8 @@ pub(super) struct Dialogue {
     telemetry: Telemetry,
     told_connected: bool,
     told_contested: bool,
+    /// When nobody seems to contend for the identity any more: a link that is left for a new token goes on in the next.
+    uncontested: Option<Instant>,
     flushes: Vec<(u64, oneshot::Sender<()>)>,
     rids: u64,
     links: u64,
@@ -79,6 +81,7 @@ impl Dialogue {
             telemetry: Telemetry::default(),
             told_connected: false,
             told_contested: false,
+            uncontested: None,
             flushes: Vec::new(),
             rids: 0,
             links: 0,
@@ -89,9 +92,10 @@ impl Dialogue {
     /// A link is ready and everything is subscribed: ask for the twin. `lives` is how long the hub lets it be.
     pub(super) fn connected(&mut self, now: Instant, lives: Option<Duration>) {
         self.links += 1;
-        let mut link = LinkState::new(self.links, now, lives, &self.settings);
-        link.uncontested = self.told_contested.then_some(now + self.settings.contested_within);
-        self.link = Some(link);
+        self.link = Some(LinkState::new(self.links, now, lives, &self.settings));
+        if self.told_contested {
+            self.uncontested.get_or_insert(now + self.settings.contested_within);
+        }
         self.ask(now, ANY);
     }
 
@@ -109,6 +113,7 @@ impl Dialogue {
     pub(super) fn tell_lost(&mut self, why: Lost, retry_in: Duration) {
         self.told_connected = false;
         self.told_contested |= matches!(why, Lost::Contested { .. });
+        self.uncontested = None;
         self.events.push(HubEvent::Lost { why, retry_in });
     }
 
@@ -128,7 +133,7 @@ impl Dialogue {
         let report = self.outbox.due(now, self.settings.report_interval, !self.flushes.is_empty());
         let poll = link.next_poll(self.poll_every);
         let link = link.deadline(now, self.settings.keep_alive);
-        [report, poll].into_iter().flatten().fold(link, Instant::min)
+        [report, poll, self.uncontested].into_iter().flatten().fold(link, Instant::min)
     }
 
     /// Whether the token should be renewed now: late in its life, at a moment when nothing is lost by it.
@@ -148,7 +153,7 @@ impl Dialogue {
             link.pong_due = Some(now + self.settings.ping_timeout);
             self.sends.push(Sent::Ping);
         }
-        if link.uncontested.take_if(|until| *until <= now).is_some() {
+        if self.uncontested.take_if(|until| *until <= now).is_some() {
             self.told_contested = false;
             self.events.push(HubEvent::Uncontested);
         }
@@ -340,7 +345,7 @@ impl Dialogue {
         self.sends.push(link.calls.answer(&call.rid, reply));
     }
 
-    /// Notes whom to tell once everything accepted so far has arrived.
+    /// Notes whom to tell once everything accepted so far has arrived, and no call waits for an answer.
     pub(super) fn flush(&mut self, done: oneshot::Sender<()>, now: Instant) {
         self.flushes.push((self.outbox.newest(), done));
         self.send_report(now);
@@ -349,7 +354,8 @@ impl Dialogue {
     /// Tells those whose flush is complete. Call it when nothing is left to send.
     pub(super) fn settle(&mut self) {
         self.flushes.retain(|(_, done)| !done.is_closed());
-        let quiet = self.link.as_ref().is_some_and(|link| link.calls.all_arrived());
+        // A call that waits for its answer is to be answered, too: its replier says 500 if nobody else does.
+        let quiet = self.link.as_ref().is_some_and(|link| link.calls.is_quiet());
         if !quiet || !self.sends.is_empty() {
             return;
         }

@@ -162,7 +162,7 @@ pub enum Lost {
     /// The hub closes again and again soon after connecting.
     #[error(
         "duplicate identity? The hub ended {times} connections in a row soon after they were made; does another \
-         device connect as '{device}'?"
+         device connect as '{device}'? Or is this clock late, so that tokens end early?"
     )]
     Contested {
         /// The identity that seems to be in use twice.

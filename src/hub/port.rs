@@ -75,7 +75,7 @@ pub enum HubCommand {
     },
     /// Send this as telemetry, JSON: soon, or not at all.
     Telemetry(Vec<u8>),
-    /// Tell when all that was accepted so far has arrived.
+    /// Tell when all that was accepted so far has arrived, and every call was answered.
     Flush(oneshot::Sender<()>),
     /// Leave in an orderly way and end.
     Shutdown,
@@ -186,8 +186,8 @@ impl Commands {
         }
     }
 
-    /// Waits until every answer given and the newest report have arrived (or were refused); `false` if that took
-    /// longer than `within`.
+    /// Waits until every call was answered, and every answer and the newest report have arrived (or were refused);
+    /// `false` if that took longer than `within`.
     pub async fn flush(&self, within: Duration) -> bool {
         let (done, flushed) = oneshot::channel();
         let all = async { self.sender.send(HubCommand::Flush(done)).await.is_ok() && flushed.await.is_ok() };

@@ -63,7 +63,8 @@ pub fn read(twinboot: Option<&Value>, version: u64) -> Tuned {
             return Tuned { version, is_nonsense: true, ..Tuned::default() };
         }
     };
-    let seconds = |value: &Value, bounds| whole(value, bounds, "seconds").map(Duration::from_secs);
+    let seconds =
+        |value: &Value, bounds, zero| whole(value, bounds, zero, "seconds").map(Duration::from_secs);
     let known = |name: &&String| NAMES.contains(&name.as_str());
     let unknown = fields.iter().filter(|(_, value)| !value.is_null()).map(|(name, _)| name);
     Tuned {
@@ -73,12 +74,10 @@ pub fn read(twinboot: Option<&Value>, version: u64) -> Tuned {
         consent_required: member(fields, "consentRequired", |value| {
             value.as_bool().ok_or_else(|| format!("must be true or false, found {}", kind(value)))
         }),
-        rate_limit: member(fields, "rateLimit", |value| whole(value, RATE, "bytes per second")),
-        progress_every: member(fields, "progressInterval", |value| match seconds(value, PROGRESS)? {
-            Duration::ZERO => Err("must be 1 or more: progress is told in steps".to_owned()),
-            every => Ok(every),
-        }),
-        poll_every: member(fields, "pollInterval", |value| seconds(value, POLL)),
+        rate_limit: member(fields, "rateLimit", |value| whole(value, RATE, true, "bytes per second")),
+        // Progress is told in steps: here 0 means nothing.
+        progress_every: member(fields, "progressInterval", |value| seconds(value, PROGRESS, false)),
+        poll_every: member(fields, "pollInterval", |value| seconds(value, POLL, true)),
         log_level: member(fields, "logLevel", parsed),
         consent: member(fields, "consent", |value| match value.as_str() {
             Some(text) if (1..=MAX_CONSENT).contains(&text.len()) => Ok(text.to_owned()),
@@ -111,11 +110,12 @@ fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(value: &Value) -> Result
     text.parse().map_err(|error: T::Err| error.to_string())
 }
 
-/// 0, or a whole number within bounds.
-fn whole(value: &Value, [least, most]: [u64; 2], unit: &str) -> Result<u64, String> {
-    let number = value.as_u64().filter(|number| *number == 0 || (least..=most).contains(number));
-    number.ok_or_else(|| {
-        format!("must be 0 or a whole number of {unit} from {least} to {most}, found {}", kind(value))
+/// A whole number within bounds; or 0, where that means something.
+fn whole(value: &Value, [least, most]: [u64; 2], zero: bool, unit: &str) -> Result<u64, String> {
+    let fits = |number: &u64| (least..=most).contains(number) || zero && *number == 0;
+    value.as_u64().filter(fits).ok_or_else(|| {
+        let also = if zero { "0 or " } else { "" };
+        format!("must be {also}a whole number of {unit} from {least} to {most}, found {}", kind(value))
     })
 }
 

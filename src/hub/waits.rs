@@ -37,6 +37,8 @@ pub(super) struct Waits {
     contested_wait: Duration,
     contested_within: Duration,
     evictions: u32,
+    /// How long links lasted, one after the other, that were left for new tokens since one was lost.
+    unbroken: Duration,
     allowed: usize,
     /// The attempts of the last hour, as far as they matter for the cap.
     attempts: VecDeque<Instant>,
@@ -51,6 +53,7 @@ impl Waits {
             contested_wait: settings.contested_wait,
             contested_within: settings.contested_within,
             evictions: 0,
+            unbroken: Duration::ZERO,
             allowed: settings.attempts_an_hour.max(1) as usize,
             attempts: VecDeque::new(),
         }
@@ -76,13 +79,15 @@ impl Waits {
         [spread, full].into_iter().flatten().fold(now, Instant::max)
     }
 
-    /// A link was left for a new token after `lived`: it was a good one if it lasted.
+    /// A link was left for a new token after `lived`: it was a good one if it lasted. Tokens may be too short for one link
+    /// to show that nobody contends for the identity: what counts is the time in which the hub closed none.
     pub(super) fn renewed(&mut self, lived: Duration) {
         if lived >= self.stable_after {
             self.usual.reset_to(SPREAD);
             self.slow.reset();
         }
-        if lived >= self.contested_within {
+        self.unbroken = self.unbroken.saturating_add(lived);
+        if self.unbroken >= self.contested_within {
             self.evictions = 0;
         }
     }
@@ -98,8 +103,9 @@ impl Waits {
         random: u64,
         device: &str,
     ) -> (Lost, Instant) {
+        let unbroken = std::mem::take(&mut self.unbroken);
         if let Some(lived) = lived {
-            self.judge(&why, lived);
+            self.judge(&why, lived, unbroken.saturating_add(lived));
         }
         let backoff = if why.is_slow() { &mut self.slow } else { &mut self.usual };
         let wait = backoff.next(random).max(why.least_wait());
@@ -113,15 +119,16 @@ impl Waits {
 
     /// What the end of a link says about the series. Two devices with one identity throw each other out as fast as
     /// each comes back; once the other one waits for minutes, a link of ours lasts for minutes too, so that a link that
-    /// the *hub* closed counts for longer than one that broke, as on a bad line they all do.
-    fn judge(&mut self, why: &Lost, lived: Duration) {
+    /// the *hub* closed counts for longer than one that broke, as on a bad line they all do. `unbroken` is how long there
+    /// was one, links that were left for new tokens included.
+    fn judge(&mut self, why: &Lost, lived: Duration, unbroken: Duration) {
         let is_brief = lived < self.stable_after;
         if !is_brief {
             self.usual.reset_to(SPREAD);
             self.slow.reset();
         }
         if is_brief && matches!(why, Lost::Closed | Lost::Broken(_))
-            || lived < self.contested_within && matches!(why, Lost::Closed)
+            || unbroken < self.contested_within && matches!(why, Lost::Closed)
         {
             self.evictions = self.evictions.saturating_add(1);
         } else if !is_brief {
@@ -245,5 +252,32 @@ mod tests {
         let (why, wait) = after(&mut waits, Lost::Closed, Some(2 * SECOND), u64::MAX);
         assert_eq!(why, Lost::Closed, "days later it is no series");
         assert!(wait <= 8 * SECOND, "{wait:?}");
+    }
+
+    /// Tokens of five minutes: no single link lasts long enough to be above suspicion.
+    #[test]
+    fn links_that_are_left_for_new_tokens_count_together() {
+        let mut waits = waits();
+        let stay = |waits: &mut Waits, renewals: u32| {
+            for _ in 0..renewals {
+                waits.renewed(240 * SECOND);
+            }
+        };
+        for _ in 0..10 {
+            stay(&mut waits, 3);
+            let lost = after(&mut waits, Lost::Closed, Some(100 * SECOND), 0).0;
+            assert_eq!(lost, Lost::Closed, "each after a quarter of an hour: no series");
+        }
+        for _ in 0..10 {
+            stay(&mut waits, 3);
+            assert_eq!(after(&mut waits, Lost::Closed, Some(2 * SECOND), 0).0, Lost::Closed);
+        }
+        let mut contested = false;
+        for _ in 0..3 {
+            stay(&mut waits, 1);
+            let (why, _) = after(&mut waits, Lost::Closed, Some(100 * SECOND), 0);
+            contested = matches!(why, Lost::Contested { .. });
+        }
+        assert!(contested, "a new token in between hides nobody");
     }
 }

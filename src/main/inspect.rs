@@ -25,6 +25,7 @@ use twinboot::tls::{self, Trust};
 use crate::doctor;
 use crate::loader::{self, Place};
 use crate::settings;
+use crate::way_out;
 
 /// All that is not as the configuration has it.
 pub(crate) fn all(config: &Config) -> Vec<Finding> {
@@ -349,5 +350,5 @@ impl Inspection<'_> {
 pub(crate) fn place(file: &Path) -> PathBuf {
     let mut candidates = config::candidates(file, None);
     let last = candidates.pop().unwrap_or_else(|| file.to_owned());
-    candidates.into_iter().find(|path| path.exists()).unwrap_or(last)
+    candidates.into_iter().find(|path| way_out::is_there(path)).unwrap_or(last)
 }

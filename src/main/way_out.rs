@@ -118,6 +118,7 @@ fn connection_string(config: &Config) -> Result<Source, Lost> {
         let wanted = candidates.last().map_or(String::new(), |path| path.display().to_string());
         return Err(Lost::Unprovisioned { wanted });
     };
+    tracing::debug!(file = %path.display(), "the connection string");
     Ok(Source::File(Box::new(StringFile::new(path.clone(), guard(), pair(config)))))
 }
 
@@ -149,7 +150,7 @@ fn guard() -> Guard {
 }
 
 /// Whether there is a file with something in it: the shipped unit makes blank credentials for what is not there.
-fn is_there(path: &Path) -> bool {
+pub(crate) fn is_there(path: &Path) -> bool {
     let is_blank = std::fs::read(path).is_ok_and(|text| text.trim_ascii().is_empty());
     path.exists() && !is_blank
 }

@@ -4,13 +4,14 @@
 //! request that changes something is given at once; what became of it is told by the status and the reports.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde_json::Value;
 
 use super::{Failure, Install, Reason};
 
 /// What may be asked.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Eq, PartialEq)]
 pub enum Request {
     /// Switch over to what is downloaded and waits to be allowed.
     Apply,
@@ -56,6 +57,27 @@ impl Request {
             | Self::Retry
             | Self::Rollback
             | Self::WriteProperties(_) => false,
+        }
+    }
+}
+
+/// Without the values of properties: the passphrase of a network may be one of them.
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Apply => f.write_str("Apply"),
+            Self::Cancel => f.write_str("Cancel"),
+            Self::Confirm => f.write_str("Confirm"),
+            Self::FactoryReset => f.write_str("FactoryReset"),
+            Self::Install(install) => f.debug_tuple("Install").field(install).finish(),
+            Self::ReadProperties(names) => f.debug_tuple("ReadProperties").field(names).finish(),
+            Self::Reboot => f.write_str("Reboot"),
+            Self::Reload => f.write_str("Reload"),
+            Self::Retry => f.write_str("Retry"),
+            Self::Rollback => f.write_str("Rollback"),
+            Self::Status => f.write_str("Status"),
+            Self::Watch => f.write_str("Watch"),
+            Self::WriteProperties(values) => f.debug_tuple("WriteProperties").field(&values.keys()).finish(),
         }
     }
 }
@@ -151,6 +173,15 @@ impl From<&Reason> for Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn p119_values_of_properties_are_not_shown() {
+        let values = [("limit", Value::from(5)), ("wifi-passphrase", Value::from("hunter2"))];
+        let values = values.map(|(name, value)| (name.to_owned(), value));
+        let shown = format!("{:?}", Request::WriteProperties(values.into()));
+        assert_eq!(shown, r#"WriteProperties(["limit", "wifi-passphrase"])"#);
+        assert_eq!(format!("{:?}", Request::Reload), "Reload");
+    }
 
     #[test]
     fn reasons_are_of_the_right_kind() {

@@ -94,6 +94,31 @@ async fn not_now_is_asked_again_and_told_meanwhile() {
     daemon.stop().await;
 }
 
+/// They are told like progress: how often the hub hears of them is the operator's to say, and not the program's.
+#[tokio::test(start_paused = true)]
+async fn other_words_of_a_hook_that_is_still_waited_for_are_not_urgent() {
+    let device = Device::new();
+    let count = device.path("count").display().to_string();
+    device.hook("pre-arm/20-busy", &format!("echo x >> {count}; echo load $(wc -l < {count}); exit 75"));
+    let mut daemon = device.start();
+    daemon.wish(device.desired("v2")).await;
+    let mut told = Vec::new();
+    for words in ["load 1", "load 2", "load 3"] {
+        daemon.reported(|document| document.to_string().contains(words)).await;
+        let slot = daemon.port.reports.borrow();
+        told.push((slot.report.as_ref().unwrap().generation, slot.urgent_to));
+    }
+    let [(first, urgent), later @ ..] = &told[..] else { panic!() };
+    assert_eq!(first, urgent, "that it waits for a hook is news");
+    assert!(later.iter().all(|(generation, to)| generation > first && to == urgent), "{told:?}");
+    assert!(daemon.ask(Request::Cancel).await.is_ok());
+    daemon.until_ended().await;
+    daemon.reported(|document| document.to_string().contains("request.cancelled")).await;
+    let slot = daemon.port.reports.borrow().clone();
+    assert_eq!(slot.report.unwrap().generation, slot.urgent_to);
+    daemon.stop().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_waits_for_a_hook_can_be_cancelled_or_overtaken() {
     let mut device = Device::new();

@@ -95,3 +95,42 @@ async fn slots_that_change_their_names_are_a_start() {
     assert_eq!(status["last"]["code"], "state.record-lost", "{status:#}");
     daemon.stop().await;
 }
+
+/// Whoever calls a method of a device that takes another configuration is answered, whenever that was, before the session
+/// ends: the hub would let them wait for half a minute otherwise, and tell them nothing.
+#[tokio::test(start_paused = true)]
+async fn calls_are_answered_while_an_engine_is_left() {
+    let device = Device::new();
+    let mut daemon = device.start();
+    daemon.tell(HubEvent::Connected).await;
+    daemon.until(|status| status["hub"]["connected"] == true).await;
+    let _ = daemon.reload.send(());
+    let mut called = 0;
+    let mut call = |port: &Port| {
+        called += 1;
+        let reply = port.replier(hub::CallId { link: 1, rid: called.to_string() });
+        let call = hub::MethodCall { request: Ok(Request::Status), method: hub::Method::GetStatus };
+        port.events.try_send(HubEvent::Method { call, reply }).unwrap();
+    };
+    for _ in 0..10 {
+        call(&daemon.port);
+    }
+    let (mut answered, mut flush) = (Vec::new(), None);
+    while answered.len() < 10 || flush.is_none() {
+        match within(60, daemon.port.commands.recv()).await.unwrap() {
+            hub::HubCommand::Reply { call, reply } => answered.push((call.rid, reply.status)),
+            hub::HubCommand::Flush(done) => flush = Some(done),
+            hub::HubCommand::Telemetry(_) => {}
+            hub::HubCommand::Shutdown => panic!("only {answered:?} were answered"),
+        }
+    }
+    // This one came while the others' answers were on their way.
+    call(&daemon.port);
+    let Some(hub::HubCommand::Reply { call, reply }) = within(1, daemon.port.commands.recv()).await else {
+        panic!("it is not answered")
+    };
+    assert_eq!((call.rid.as_str(), reply.status), ("11", 500));
+    flush.unwrap().send(()).unwrap();
+    assert!(matches!(within(1, daemon.port.commands.recv()).await, Some(hub::HubCommand::Shutdown)));
+    assert!(within(60, daemon.engine).await.unwrap().is_some());
+}

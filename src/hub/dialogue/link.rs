@@ -22,8 +22,6 @@ pub(super) struct LinkState {
     /// When it was given last.
     given: Option<Instant>,
     pub(super) calls: Calls,
-    /// When nobody seems to contend for the identity any more.
-    pub(super) uncontested: Option<Instant>,
     /// When to leave for a new credential: if nothing is under way, and in any case.
     renew: Option<[Instant; 2]>,
     usual: Backoff,
@@ -50,7 +48,6 @@ impl LinkState {
             is_up: false,
             given: None,
             calls: Calls::default(),
-            uncontested: None,
             renew: lives.map(|life| [now + life.mul_f64(0.8), now + life.mul_f64(0.9)]),
             usual: Backoff::full(settings.backoff),
             slow: Backoff::slow(settings.slow_backoff),
@@ -66,7 +63,7 @@ impl LinkState {
             Get::Waiting { until } => Some(until),
         };
         let renew = self.renew.into_iter().flatten().find(|at| *at > now);
-        [get, renew, self.uncontested].into_iter().flatten().fold(ping, Instant::min)
+        [get, renew].into_iter().flatten().fold(ping, Instant::min)
     }
 
     /// Whether the credential should be renewed now: late in its life, at a moment when nothing is lost by it.

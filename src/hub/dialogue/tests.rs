@@ -371,6 +371,25 @@ fn a_flush_waits_for_answers_and_reports_to_arrive() {
     assert!(flushed.try_recv().is_ok());
 }
 
+/// Or whoever called would wait in vain for a session that is ended behind the flush.
+#[test]
+fn a_flush_waits_for_calls_that_nobody_has_answered_yet() {
+    let mut bench = Bench::connected(json!({}), json!({}));
+    let (done, mut flushed) = oneshot::channel();
+    bench.call("cancel", "7", "");
+    bench.dialogue.flush(done, bench.now);
+    bench.dialogue.settle();
+    assert!(flushed.try_recv().is_err());
+    drop(bench.events());
+    let HubCommand::Reply { call, reply } = bench.port.commands.try_recv().unwrap() else { panic!() };
+    bench.dialogue.reply(&call, &reply);
+    let [(topic, _, id)] = bench.sent().try_into().unwrap();
+    assert_eq!(topic, "$iothub/methods/res/500/?$rid=7");
+    bench.dialogue.received(Received::PubAck(id.unwrap()), bench.now).unwrap();
+    bench.dialogue.settle();
+    assert!(flushed.try_recv().is_ok());
+}
+
 #[test]
 fn a_flush_survives_a_lost_link() {
     let mut bench = Bench::connected(json!({}), json!({}));
@@ -439,6 +458,23 @@ fn that_nobody_contends_any_more_is_told_once_the_link_has_lasted() {
     assert!(matches!(bench.events()[..], [HubEvent::Uncontested]));
     bench.pass(SECOND).unwrap();
     assert!(bench.events().is_empty(), "once");
+}
+
+/// With tokens of five minutes no single link lasts that long.
+#[test]
+fn that_nobody_contends_any_more_is_told_over_new_tokens() {
+    let mut bench = Bench::new();
+    bench.dialogue.tell_lost(Lost::Contested { device: "d".into(), times: 3 }, SECOND);
+    bench.connect(json!({}), json!({}));
+    for _ in 0..2 {
+        bench.pass(239 * SECOND).unwrap();
+        assert!(!bench.events().iter().any(|event| matches!(event, HubEvent::Uncontested)), "not yet");
+        bench.dialogue.disconnected();
+        bench.connect(json!({}), json!({}));
+    }
+    bench.events();
+    bench.pass(122 * SECOND).unwrap();
+    assert!(matches!(bench.events()[..], [HubEvent::Uncontested]));
 }
 
 #[test]

@@ -81,6 +81,15 @@ fn a_bad_value_is_400_and_what_was_in_force_stays() {
         let other = if name == "logLevel" { "window" } else { "logLevel" };
         assert_eq!(document[other]["ac"], 200);
     }
+    // The remedy is one that would be taken.
+    for (name, remedy) in [
+        ("progressInterval", "must be a whole number of seconds from 1 to 86400"),
+        ("pollInterval", "must be 0 or a whole number of seconds from 10 to 604800"),
+    ] {
+        let tuned = read(Some(&json!({ name: 9_999_999 })), 2);
+        let document = acknowledged(&tuned, &Tuning::default());
+        assert!(document[name]["ad"].as_str().unwrap().starts_with(remedy), "{document:#}");
+    }
     let fresh = read(Some(&json!({"window": 5})), 2);
     assert_eq!(fresh.tuning(&Tuning::default()), Tuning::default());
     assert_eq!(acknowledged(&fresh, &Tuning::default())["window"]["value"], "none");

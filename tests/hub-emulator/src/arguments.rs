@@ -106,7 +106,7 @@ pub(crate) struct Arguments {
     /// Host name in connection strings and image addresses.
     #[arg(long, value_name = "HOST", default_value = "localhost")]
     pub(crate) host: String,
-    /// A further name or address for the server certificate; can be repeated.
+    /// A further name or address of this hub, for the server certificate and user names; can be repeated.
     #[arg(long, value_name = "HOST")]
     name: Vec<String>,
     /// Where to write the CA certificate.

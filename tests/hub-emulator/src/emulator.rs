@@ -58,7 +58,8 @@ pub struct Options {
     pub job_rate: Option<f64>,
     /// The port for devices; 0 picks a free one.
     pub mqtt_port: u16,
-    /// Names for the server certificate besides localhost, the loopback addresses and *.azure-devices.net.
+    /// Names of this hub besides localhost and the loopback addresses: in the server certificate, which is for
+    /// *.azure-devices.net as well, and in the user names of devices.
     pub names: Vec<String>,
     /// The key of the policy iothubowner, in base64; none makes one.
     pub owner_key: Option<String>,

@@ -1,6 +1,7 @@
 //! What the parts of a running emulator share: the hub under its lock, and the means to wait for a change of it.
 //! Not the hub itself. Held by every connection and by the handle.
 
+use std::net::IpAddr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,8 +21,25 @@ pub(crate) struct Place {
     pub(crate) host: String,
     pub(crate) mqtt_port: u16,
     pub(crate) https_port: u16,
-    /// Further names that it was told.
+    /// The names that it was told, that one included.
     pub(crate) names: Vec<String>,
+}
+
+impl Place {
+    /// Whether `host`, with or without a port, is a name of this emulator.
+    pub(crate) fn is_called(&self, host: &str) -> bool {
+        let name = name_of(host);
+        name.eq_ignore_ascii_case("localhost")
+            || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+            || self.names.iter().any(|own| own.eq_ignore_ascii_case(name))
+    }
+}
+
+/// The host without its port and without the brackets of an address.
+fn name_of(host: &str) -> &str {
+    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    let name = host.rsplit_once(':').filter(|(_, port)| is_port(port)).map_or(host, |(name, _)| name);
+    name.trim_start_matches('[').trim_end_matches(']')
 }
 
 #[derive(Debug)]

@@ -65,11 +65,14 @@ fn only_the_right_token_gets_in() {
         ..good.clone()
     };
     let later = now() + 600;
+    let by = |host: &str| format!("{host}/dev/?api-version=2021-04-12");
     for (code, dialect) in [
         (0, good.clone()),
         (0, token("localhost", part(&connecting, "SharedAccessKey"), later, Some("device"))),
         (0, token("LOCALHOST/devices/dev", key, now() - 200, None)),
         (0, Dialect { username: "localhost/dev/api-version=2016-11-14".to_owned(), ..good.clone() }),
+        (0, Dialect { username: by("127.0.0.1"), ..token("127.0.0.1/devices/dev", key, later, None) }),
+        (5, Dialect { username: by("elsewhere"), ..token("elsewhere/devices/dev", key, later, None) }),
         (5, token("localhost/devices/dev", key, now() - 400, None)),
         (5, token("localhost/devices/other", key, later, None)),
         (5, token("elsewhere/devices/dev", key, later, None)),

@@ -50,7 +50,7 @@ def secrets(lab: Lab) -> None:
             board.wait_sh(f"{unit} to run again", f"test $(systemctl show -p MainPID --value {unit}) != 0")
             cloud.wait_connected()
         finds_nothing(board, lab)
-        expected = {STRING, "/run/credentials/twinboot-net.service/connection-string"}
+        expected = {STRING, "/run/credentials/twinboot-net.service/etc_connection-string"}
         found = files_with_it(board, lab)
         check(found <= expected and STRING in found, f"the key is in {sorted(found)}")
         # Wherever the host's kernel would put it, if it is in here at all.
@@ -67,7 +67,7 @@ def secrets(lab: Lab) -> None:
 
 @story("credential-elsewhere")
 def credential_elsewhere(lab: Lab) -> None:
-    """The connection string lies on the storage that both slots share, or where a drop-in says."""
+    """The connection string lies where a drop-in says, or on the storage that both slots share; /etc comes last."""
     with lab.board(lab.installed) as board:
         cloud = lab.new_cloud()
         board.power_on()
@@ -78,12 +78,15 @@ def credential_elsewhere(lab: Lab) -> None:
         )
         check(not cloud.is_connected(), "it is connected without a connection string")
         shared = "/var/lib/twinboot/credentials"
-        board.sh(f"install -D -m 600 /srv/factory/identity {shared}/connection-string; systemctl restart twinboot")
+        board.sh(f"install -D -m 600 /srv/factory/identity {shared}/connection-string")
+        # An old one, left behind where it is looked for last.
+        board.sh(f"umask 077; echo HostName=nowhere.invalid >{STRING}; systemctl restart twinboot")
         cloud.wait_connected()
-        board.sh(f"rm -r {shared}; systemctl restart twinboot")
+        board.sh(f"rm -r {shared} {STRING}; systemctl restart twinboot")
         board.wait_sh(
             "it to be missed again", "systemctl status twinboot | grep 'Status: .*connection.string'"
         )
+        board.sh(f"install -D -m 600 /dev/stdin {shared}/connection-string", input="HostName=nowhere.invalid")
         board.sh("mkdir -p /etc/systemd/system/twinboot-net.service.d")
         board.write(
             "/etc/systemd/system/twinboot-net.service.d/50-factory.conf",

@@ -8,6 +8,7 @@ use crate::policies::Right;
 use crate::provisioning::Credentials;
 use crate::registry::Scheme;
 use crate::sas::Token;
+use crate::shared::Place;
 
 use super::packet::Connect;
 use super::topics::{Claim, UserName};
@@ -24,8 +25,13 @@ pub(super) enum Admitted {
     Registrant { scope: String, credentials: Credentials, seconds: Option<u64> },
 }
 
-/// Decides on a CONNECT: whom it lets in, or the return code and the reason.
-pub(super) fn admit(hub: &Hub, connect: &Connect, peer: &Peer) -> Result<Admitted, (u8, String)> {
+/// Decides on a CONNECT at `place`: whom it lets in, or the return code and the reason.
+pub(super) fn admit(
+    place: &Place,
+    hub: &Hub,
+    connect: &Connect,
+    peer: &Peer,
+) -> Result<Admitted, (u8, String)> {
     let id = &connect.client_id;
     if hub.faults.fires(id, &FaultKind::RefuseConnect) {
         return Err((UNAVAILABLE, "fault: server unavailable".to_owned()));
@@ -33,15 +39,19 @@ pub(super) fn admit(hub: &Hub, connect: &Connect, peer: &Peer) -> Result<Admitte
     if hub.faults.fires(id, &FaultKind::RefuseAuth) {
         return Err((NOT_AUTHORISED, "fault: not authorised".to_owned()));
     }
-    authenticate(hub, connect, peer).map_err(|why| (NOT_AUTHORISED, why))
+    authenticate(place, hub, connect, peer).map_err(|why| (NOT_AUTHORISED, why))
 }
 
-fn authenticate(hub: &Hub, connect: &Connect, peer: &Peer) -> Result<Admitted, String> {
+fn authenticate(place: &Place, hub: &Hub, connect: &Connect, peer: &Peer) -> Result<Admitted, String> {
     let user = connect.username.as_deref().ok_or("there is no user name")?;
     if let Some(claim) = Claim::parse(user, &connect.client_id) {
         return registrant(hub, connect, peer, claim);
     }
     let user = UserName::parse(user)?;
+    // A hub lets in nobody who signs for another one.
+    if !place.is_called(&user.host) {
+        return Err(format!("{:?} is no name of this emulator; see --name", user.host));
+    }
     let key = user.key();
     if key != connect.client_id {
         return Err(format!("client id {:?} and user name {key:?} differ", connect.client_id));

@@ -36,7 +36,7 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, shared: 
     let Ok(Ok(Some(Packet::Connect(connect)))) = tokio::time::timeout(ARRIVAL, wire.packet()).await else {
         return;
     };
-    match shared.read(|hub| admit(hub, &connect, &caller.peer)) {
+    match shared.read(|hub| admit(&shared.place, hub, &connect, &caller.peer)) {
         Ok(Admitted::Identity { model, seconds }) => {
             serve_identity(wire, shared, connect, model, expiry(seconds)).await;
         }

@@ -22,7 +22,7 @@ fn is_welcome(place: &Place, peer: IpAddr, headers: &HeaderMap) -> Result<(), St
         return Err(format!("this is for programs on the emulator's machine, not for {peer}"));
     }
     let host = text(headers, &header::HOST).unwrap_or_default();
-    if !is_ours(place, name_of(host)) {
+    if !place.is_called(host) {
         return Err(format!("{host:?} is no name of this emulator; see --name"));
     }
     // Browsers send it with everything but plain reading, and nobody else does.
@@ -41,19 +41,6 @@ fn is_welcome(place: &Place, peer: IpAddr, headers: &HeaderMap) -> Result<(), St
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     // What is no text is at least not nothing.
     headers.get(name).map(|value| value.to_str().unwrap_or("?"))
-}
-
-/// The host without its port and without the brackets of an address.
-fn name_of(host: &str) -> &str {
-    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
-    let name = host.rsplit_once(':').filter(|(_, port)| is_port(port)).map_or(host, |(name, _)| name);
-    name.trim_start_matches('[').trim_end_matches(']')
-}
-
-fn is_ours(place: &Place, name: &str) -> bool {
-    name.eq_ignore_ascii_case("localhost")
-        || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-        || place.names.iter().any(|own| own.eq_ignore_ascii_case(name))
 }
 
 #[cfg(test)]
