@@ -148,9 +148,11 @@ fn a_roll_out_of_something_bad_halts_itself_at_the_right_wave_and_says_so() {
     // Nobody else gets it: not those of later waves, and not one that comes only now.
     let configuration = hub.configuration("gw-bad");
     assert_eq!(configuration["labels"]["twinbootState"], "halted");
-    assert_eq!(configuration["systemMetrics"]["results"]["targetedCount"], so_far - bad);
+    // Those that failed keep the wish: without it they would turn to an older one, and say no more why they failed.
+    assert_eq!(configuration["systemMetrics"]["results"]["targetedCount"], so_far);
     assert!(desk.good(&["rollouts"]).contains(&counts));
-    // Whoever watches now sees devices that are well, and is told all the same.
+    let ran = desk.run(&["pause", "gw-bad"]);
+    assert!(ran.status == 1 && ran.err.contains(&told) && ran.err.contains("only a roll-out"), "{ran:?}");
     let ran = desk.run(&["watch", "gw-bad", "--every", "1s"]);
     assert!(ran.status == 1 && ran.err.contains(&told) && ran.err.contains(&counts), "{ran:#?}");
     // Somebody has looked and goes on.
@@ -181,6 +183,8 @@ fn a_roll_out_is_paused_resumed_aborted_and_deleted() {
     assert_eq!(targeted(), 0);
     let ran = desk.run(&["resume", "gw-2", "--yes"]);
     assert!(ran.status == 1 && ran.err.contains("another ID"), "{ran:?}");
+    let ran = desk.run(&["pause", "gw-2"]);
+    assert!(ran.status == 1 && ran.err.contains("gw-2 is aborted"), "{ran:?}");
     assert_eq!(desk.good(&["delete", "gw-2"]), "gw-2: deleted\n");
     assert_eq!(hub.configuration("gw-2"), Value::Null);
     let ran = desk.run(&["pause", "gw-2"]);
@@ -253,4 +257,40 @@ fn a_roll_out_that_goes_by_its_marks_does_not_lose_them_to_another() {
     desk.good(&["abort", "gw-2"]);
     desk.good(&other);
     assert_eq!(targeted("gw-3"), 100);
+}
+
+#[test]
+fn who_runs_the_new_version_does_not_go_back_when_its_roll_out_ends() {
+    let (desk, hub) = fleet();
+    let wish = |at: usize| hub.twin(&format!("gateway-{at:03}"))["properties"]["desired"]["firmware"].clone();
+    let newer = |id| {
+        let image = ["--version-label", "3.0.0", "--uri", "https://example.com/3.squashfs", "--sha256", SHA256];
+        let more = ["--target", "tags.devicetype = 'gateway'", "--yes", "--no-watch"];
+        desk.good(&[&["deploy", id][..], &image, &more].concat());
+    };
+    let runs = |at: usize, version: &str| {
+        let report = json!({"firmware": {"fwUpdateStatus": "current", "currentFwVersion": version}});
+        hub.report(&format!("gateway-{at:03}"), &report).unwrap();
+    };
+    desk.good(&deploy("gw-2", &["--yes", "--no-watch"]));
+    (1..DEVICES).for_each(|at| runs(at, "2.0.0"));
+    newer("gw-3");
+    (100..DEVICES).for_each(|at| runs(at, "3.0.0"));
+    let rebooting = json!({"firmware": {"fwUpdateStatus": "rebooting", "pendingFwVersion": "3.0.0"}});
+    hub.report("gateway-007", &rebooting).unwrap();
+    // To one device that runs neither the older wish is an update.
+    let ran = desk.run(&["abort", "gw-3"]);
+    assert!(ran.status == 2 && ran.err.contains("gw-2 (2.0.0) takes over 1 of its devices"), "{ran:?}");
+    runs(0, "2.0.0");
+    assert_eq!(desk.good(&["abort", "gw-3"]), "gw-3: aborted\n");
+    for (at, version) in [(0, "2.0.0"), (7, "3.0.0"), (50, "2.0.0"), (100, "3.0.0"), (199, "3.0.0")] {
+        assert_eq!(wish(at)["fwVersion"], version, "{at}");
+    }
+    // Deleted, it leaves all of them to the older one.
+    let ran = desk.run(&["delete", "gw-3"]);
+    assert!(ran.status == 2 && ran.err.contains("gw-2 (2.0.0) takes over 101 of its devices"), "{ran:?}");
+    assert!(ran.err.contains("--yes") && !hub.configuration("gw-3").is_null(), "{ran:?}");
+    desk.good(&["delete", "gw-2"]);
+    desk.good(&["delete", "gw-3"]);
+    assert!(wish(199).is_null());
 }

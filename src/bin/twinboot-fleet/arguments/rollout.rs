@@ -130,24 +130,42 @@ pub(crate) struct Resume {
     pub(crate) yes: bool,
 }
 
-/// End a roll-out: the wish leaves every device, and updates that can still be stopped are
+const ABORT_HELP: &str = "\
+Devices that run the new version keep it, and the wish for it, so that no older one takes its place. The others go by the
+roll-out before this one, if its configuration still stands: where that would be an update, too, it is asked for.
+
+Examples:
+  twinboot-fleet abort gateway-2-0-0";
+
+/// End a roll-out: the wish leaves all devices that do not run the new version yet, and what can be stopped is
 #[derive(Args, Clone, Debug)]
-#[command(
-    after_help = "Devices that run the new version keep it.\n\nExamples:\n  twinboot-fleet abort gateway-2-0-0"
-)]
+#[command(after_help = ABORT_HELP)]
 pub(crate) struct Abort {
     /// Which roll-out
     #[arg(value_name = "ID")]
     pub(crate) id: String,
+    /// Do not ask
+    #[arg(long, short)]
+    pub(crate) yes: bool,
 }
 
-/// Delete a roll-out's configuration: as abort, and nothing remembers it
+const DELETE_HELP: &str = "\
+Devices that run the new version keep it, unless the configuration of an older roll-out still stands for them: by that they
+go back, so it is asked for. `abort` keeps them where they are. Delete the oldest roll-outs first.
+
+Examples:
+  twinboot-fleet delete gateway-2-0-0";
+
+/// Delete a roll-out's configuration: the wish leaves every device, and nothing remembers it
 #[derive(Args, Clone, Debug)]
-#[command(after_help = "Examples:\n  twinboot-fleet delete gateway-2-0-0")]
+#[command(after_help = DELETE_HELP)]
 pub(crate) struct Delete {
     /// Which roll-out
     #[arg(value_name = "ID")]
     pub(crate) id: String,
+    /// Do not ask
+    #[arg(long, short)]
+    pub(crate) yes: bool,
 }
 
 /// List roll-outs and other configurations, with their counts

@@ -6,10 +6,12 @@ use serde_json::Value;
 
 use super::targets::ask;
 use super::wish::Wish;
-use crate::arguments::{Deploy, Resume, Rollouts, Size, Watching};
+use crate::arguments::{Abort, Delete, Deploy, Pause, Resume, Rollouts, Size, Watching};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::hub::Hub;
-use crate::rollout::{Rollout, State, change, check_id, foreign, glance, gone, lead, mark, nonce};
+use crate::rollout::{
+    Heir, Rollout, State, change, check_id, foreign, glance, gone, heirs, lead, mark, nonce,
+};
 use crate::show::{Table, clean, say};
 
 /// Makes a roll-out and leads it.
@@ -31,7 +33,7 @@ pub(super) async fn deploy(hub: &Arc<Hub>, wanted: &Deploy) -> Outcome<Exit> {
     ask(&format!("roll out {} to {target}, each of which reboots", wish.version), wanted.yes)?;
     // Marked before there is a configuration: a mark alone does nothing.
     let all = mark(hub, &rollout).await?;
-    hub.make_configuration(&wanted.id, document).await.map_err(|failure| {
+    let made = hub.make_configuration(&wanted.id, document).await.map_err(|failure| {
         let remedy =
             "`twinboot-fleet rollouts` shows whether it was made all the same: then `resume` leads it";
         if failure.is_passing() { failure.remedy(remedy) } else { failure }
@@ -39,6 +41,7 @@ pub(super) async fn deploy(hub: &Arc<Hub>, wanted: &Deploy) -> Outcome<Exit> {
     if !wanted.watching.json {
         say(&format!("{}: {} to {all} devices, {}", rollout.id, wish.version, rollout.wave_words()))?;
     }
+    let rollout = Rollout::of(&made).unwrap_or(rollout);
     follow(hub, rollout, &wanted.watching).await
 }
 
@@ -68,6 +71,7 @@ fn plan(wanted: &Deploy, wish: &Wish) -> Outcome<Rollout> {
         enough: wanted.enough,
         state: State::Running,
         why: None,
+        created: String::new(),
         nonce: nonce()?,
     })
 }
@@ -94,26 +98,63 @@ pub(super) async fn resume(hub: &Arc<Hub>, wanted: &Resume) -> Outcome<Exit> {
     follow(hub, rollout, &wanted.watching).await
 }
 
-/// Pauses or aborts.
-pub(super) async fn stop(hub: &Arc<Hub>, id: &str, state: State) -> Outcome<Exit> {
-    let rollout = find(hub, id).await?;
-    change(hub, &rollout, &Rollout { state, why: None, ..rollout.clone() }).await?;
-    say(&format!("{id}: {}", state.word()))?;
+/// Pauses what is running: what has halted has a reason that must not get lost, and what was aborted is not to come back.
+pub(super) async fn pause(hub: &Hub, wanted: &Pause) -> Outcome<Exit> {
+    let id = &wanted.id;
+    let (_, rollout) = find(hub, id).await?;
+    if rollout.state != State::Running {
+        let how = rollout.halted().unwrap_or_else(|| format!("{id} is {}", rollout.state.word()));
+        return Err(Failure::failed(how).remedy("only a roll-out that is running can be paused"));
+    }
+    end(hub, &rollout, State::Paused).await
+}
+
+/// Aborts, for all but those that run the new version already.
+pub(super) async fn abort(hub: &Hub, wanted: &Abort) -> Outcome<Exit> {
+    let (configuration, rollout) = find(hub, &wanted.id).await?;
+    agree_to_heirs(hub, "abort", &configuration, Some(&rollout.version), wanted.yes).await?;
+    end(hub, &rollout, State::Aborted).await
+}
+
+async fn end(hub: &Hub, rollout: &Rollout, state: State) -> Outcome<Exit> {
+    change(hub, rollout, &Rollout { state, ..rollout.clone() }).await?;
+    say(&format!("{}: {}", rollout.id, state.word()))?;
     Ok(Exit::Done)
 }
 
 /// Deletes a configuration, whoever made it.
-pub(super) async fn delete(hub: &Hub, id: &str) -> Outcome<Exit> {
+pub(super) async fn delete(hub: &Hub, wanted: &Delete) -> Outcome<Exit> {
+    let id = &wanted.id;
     check_id(id)?;
+    let configuration = hub.configuration(id).await?.ok_or_else(|| gone(id))?;
+    agree_to_heirs(hub, "delete", &configuration, None, wanted.yes).await?;
     hub.delete_configuration(id).await?;
     say(&format!("{id}: deleted"))?;
     Ok(Exit::Done)
 }
 
-async fn find(hub: &Hub, id: &str) -> Outcome<Rollout> {
+/// Asks, if an older configuration would take over: to its devices that is another update, back to what they had.
+async fn agree_to_heirs(
+    hub: &Hub,
+    doing: &str,
+    configuration: &Value,
+    kept: Option<&str>,
+    yes: bool,
+) -> Outcome {
+    if yes {
+        return Ok(());
+    }
+    let heirs = heirs(hub, configuration, kept).await?;
+    let words: Vec<_> = heirs.iter().map(Heir::words).collect();
+    let id = configuration["id"].as_str().unwrap_or_default();
+    ask(&clean(&format!("{doing} {id}, although {}", words.join(", and "))), heirs.is_empty())
+}
+
+async fn find(hub: &Hub, id: &str) -> Outcome<(Value, Rollout)> {
     check_id(id)?;
     let configuration = hub.configuration(id).await?.ok_or_else(|| gone(id))?;
-    Rollout::of(&configuration).ok_or_else(|| foreign(id))
+    let rollout = Rollout::of(&configuration).ok_or_else(|| foreign(id))?;
+    Ok((configuration, rollout))
 }
 
 /// Lists configurations, with the counts that the hub keeps.

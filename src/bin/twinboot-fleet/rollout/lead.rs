@@ -235,6 +235,7 @@ mod tests {
             enough: "90%".parse().unwrap(),
             state: State::Running,
             why: None,
+            created: String::new(),
             nonce: String::new(),
         };
         let picture = |total, done, failed| Picture { total, done, failed, ..Picture::default() };
