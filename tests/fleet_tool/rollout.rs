@@ -294,3 +294,29 @@ fn who_runs_the_new_version_does_not_go_back_when_its_roll_out_ends() {
     desk.good(&["delete", "gw-3"]);
     assert!(wish(199).is_null());
 }
+
+#[test]
+fn a_roll_out_that_is_being_prepared_is_for_nobody_and_in_the_way_of_others() {
+    let (desk, hub) = fleet();
+    let targeted = || hub.configuration("gw-2")["systemMetrics"]["results"]["targetedCount"].clone();
+    // Whoever began it has gone before the first device was marked.
+    let printed = desk.good(&deploy("gw-2", &["--waves", "10%,100%", "--dry-run"]));
+    let mut left: Value = serde_json::from_str(&printed).unwrap();
+    left["labels"]["twinbootState"] = json!("preparing");
+    left["targetCondition"] = json!("deviceId = ''");
+    hub.create_configuration(left.clone()).unwrap();
+    let other = deploy("gw-3", &["--waves", "10,100%", "--yes", "--no-watch"]);
+    let ran = desk.run(&other);
+    assert!(ran.status == 1 && ran.err.contains("in a wave of gw-2, which is preparing"), "{ran:?}");
+    assert_eq!((hub.configuration("gw-3"), waves(&hub).len(), targeted()), (Value::Null, 1, json!(0)));
+    let ran = desk.run(&["pause", "gw-2"]);
+    assert!(ran.status == 1 && ran.err.contains("gw-2 is preparing"), "{ran:?}");
+    assert_eq!(desk.run(&["watch", "gw-2", "--timeout", "1s"]).status, 4);
+    desk.good(&["resume", "gw-2", "--yes", "--no-watch"]);
+    assert_eq!((targeted(), waves(&hub)[&1].len()), (json!(20), 20));
+    // One that is not wanted any more is deleted, and in nobody's way.
+    desk.good(&["delete", "gw-2"]);
+    hub.create_configuration(left).unwrap();
+    desk.good(&["delete", "gw-2"]);
+    desk.good(&other);
+}

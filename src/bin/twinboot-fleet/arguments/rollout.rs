@@ -11,7 +11,8 @@ all, chosen by chance and marked by the tag `twinboot`; the next one begins when
 ended. When too many have failed, nobody else gets it. What is needed to go on is kept in the configuration's labels,
 so that `twinboot-fleet resume` does so from anywhere.
 
-A device bears one mark: as long as another roll-out goes by the marks of these devices, new waves are refused.
+A device bears one mark: as long as another roll-out goes by the marks of these devices, new waves are refused. While
+devices are marked the configuration is for nobody, and `preparing`; one that is left so is for `resume` or `delete`.
 
 Examples:
   twinboot-fleet deploy gateway-2-0-0 --target \"tags.devicetype = 'gateway'\" --version-label 2.0.0 \

@@ -10,7 +10,8 @@ use crate::arguments::{Abort, Delete, Deploy, Pause, Resume, Rollouts, Size, Wat
 use crate::failure::{Exit, Failure, Outcome};
 use crate::hub::Hub;
 use crate::rollout::{
-    Heir, Rollout, State, change, check_id, foreign, glance, gone, heirs, lead, mark, nonce,
+    Heir, Rollout, State, change, check_id, foreign, glance, gone, heirs, lead, leave_others_alone, mark, meant,
+    nonce,
 };
 use crate::show::{Table, clean, say};
 
@@ -31,18 +32,51 @@ pub(super) async fn deploy(hub: &Arc<Hub>, wanted: &Deploy) -> Outcome<Exit> {
     }
     let target = if wanted.target.trim() == "*" { "every device".to_owned() } else { wanted.target.clone() };
     ask(&format!("roll out {} to {target}, each of which reboots", wish.version), wanted.yes)?;
-    // Marked before there is a configuration: a mark alone does nothing.
-    let all = mark(hub, &rollout).await?;
-    let made = hub.make_configuration(&wanted.id, document).await.map_err(|failure| {
+    let all = meant(hub, &rollout).await?;
+    let rollout = make(hub, rollout, &wish, wanted.priority).await?;
+    if !wanted.watching.json {
+        say(&format!("{}: {} to {all} devices, {}", rollout.id, wish.version, rollout.wave_words()))?;
+    }
+    follow(hub, rollout, &wanted.watching).await
+}
+
+/// Makes the configuration, for nobody as long as there are devices to be marked: there cannot be two of it, and whoever
+/// begins another one sees it.
+async fn make(hub: &Arc<Hub>, rollout: Rollout, wish: &Wish, priority: u32) -> Outcome<Rollout> {
+    let state = if rollout.needs_marks() { State::Preparing } else { State::Running };
+    let first = Rollout { state, ..rollout };
+    let document = first.document(&wish.document(), priority);
+    let made = hub.make_configuration(&first.id, document).await.map_err(|failure| {
         let remedy =
             "`twinboot-fleet rollouts` shows whether it was made all the same: then `resume` leads it";
         if failure.is_passing() { failure.remedy(remedy) } else { failure }
     })?;
-    if !wanted.watching.json {
-        say(&format!("{}: {} to {all} devices, {}", rollout.id, wish.version, rollout.wave_words()))?;
+    let made = Rollout::of(&made).ok_or_else(|| foreign(&first.id))?;
+    if made.state == State::Running {
+        return Ok(made);
     }
-    let rollout = Rollout::of(&made).unwrap_or(rollout);
-    follow(hub, rollout, &wanted.watching).await
+    if let Err(failure) = leave_others_alone(hub, &made).await {
+        let is_gone = hub.delete_configuration(&made.id).await.is_ok();
+        return Err(if is_gone { failure } else { left_behind(failure, &made.id) });
+    }
+    let running = Rollout { state: State::Running, ..made.clone() };
+    begin(hub, &made, running).await
+}
+
+/// Marks its devices, and lets it begin.
+async fn begin(hub: &Arc<Hub>, prepared: &Rollout, running: Rollout) -> Outcome<Rollout> {
+    let begun = async {
+        mark(hub, prepared).await?;
+        change(hub, prepared, &running).await
+    };
+    begun.await.map_err(|failure| left_behind(failure, &prepared.id))?;
+    Ok(running)
+}
+
+/// A roll-out that was made, and may not have begun.
+fn left_behind(failure: Failure, id: &str) -> Failure {
+    let text = format!("{}; {id} is there, and begins when it is resumed", failure.text);
+    Failure { text, ..failure }
 }
 
 fn plan(wanted: &Deploy, wish: &Wish) -> Outcome<Rollout> {
@@ -94,7 +128,12 @@ pub(super) async fn resume(hub: &Arc<Hub>, wanted: &Resume) -> Outcome<Exit> {
     ask(&format!("go on with {} in {} ({how_far})", wanted.id, rollout.wave_words()), wanted.yes)?;
     rollout.halt_at = wanted.halt_at.unwrap_or(rollout.halt_at);
     (rollout.state, rollout.why) = (State::Running, None);
-    change(hub, &before, &rollout).await?;
+    if before.state == State::Preparing {
+        leave_others_alone(hub, &before).await?;
+        rollout = begin(hub, &before, rollout).await?;
+    } else {
+        change(hub, &before, &rollout).await?;
+    }
     follow(hub, rollout, &wanted.watching).await
 }
 

@@ -58,6 +58,7 @@ async fn rollout(hub: &Arc<Hub>, id: &str, wanted: &Watch) -> Outcome<Exit> {
         let all = picture.total > 0 && picture.done + picture.failed >= picture.total;
         // What is paused, halted or aborted ends with the devices that are still under way.
         let is_over = match rollout.state {
+            State::Preparing => false,
             State::Running => rollout.is_last() && all,
             State::Paused | State::Halted | State::Aborted => !is_moving(&picture),
         };
@@ -68,7 +69,7 @@ async fn rollout(hub: &Arc<Hub>, id: &str, wanted: &Watch) -> Outcome<Exit> {
     let (rollout, _) = glance(hub, id).await?;
     tell_halt(&rollout);
     Ok(match rollout.state {
-        State::Running => exit,
+        State::Preparing | State::Running => exit,
         State::Paused if exit == Exit::Done => Exit::TimedOut,
         State::Paused => exit,
         State::Halted | State::Aborted => Exit::Failed,

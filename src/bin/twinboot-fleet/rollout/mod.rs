@@ -13,5 +13,5 @@ mod plan;
 pub(crate) use census::{Scope, is_moving};
 pub(crate) use heirs::{Heir, heirs};
 pub(crate) use lead::{change, foreign, glance, gone, lead, tell_halt};
-pub(crate) use mark::{mark, nonce};
+pub(crate) use mark::{leave_others_alone, mark, meant, nonce};
 pub(crate) use plan::{Rollout, State, check_id};

@@ -7,10 +7,14 @@ use crate::arguments::{Share, Size};
 use crate::failure::{Failure, Outcome};
 
 const REPORTED: &str = "properties.reported.firmware";
+/// A condition that holds for no device.
+const NOBODY: &str = "deviceId = ''";
 
 /// Where a roll-out stands.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum State {
+    /// Nobody gets it yet: its devices are being marked.
+    Preparing,
     /// Devices of the waves so far get it.
     Running,
     /// Only devices that have begun keep it: somebody said so.
@@ -24,6 +28,7 @@ pub(crate) enum State {
 impl State {
     pub(crate) fn word(self) -> &'static str {
         match self {
+            Self::Preparing => "preparing",
             Self::Running => "running",
             Self::Paused => "paused",
             Self::Halted => "halted",
@@ -32,9 +37,8 @@ impl State {
     }
 
     fn of(word: &str) -> Option<Self> {
-        [Self::Running, Self::Paused, Self::Halted, Self::Aborted]
-            .into_iter()
-            .find(|state| state.word() == word)
+        let states = [Self::Preparing, Self::Running, Self::Paused, Self::Halted, Self::Aborted];
+        states.into_iter().find(|state| state.word() == word)
     }
 }
 
@@ -146,6 +150,7 @@ impl Rollout {
     pub(crate) fn condition(&self) -> String {
         let whole = if self.is_all() { self.target.clone() } else { self.and(&self.mark()) };
         match self.state {
+            State::Preparing => NOBODY.to_owned(),
             State::Running => whole,
             State::Paused | State::Halted => both(&whole, &self.begun()),
             // Not by marks: those may be another's by now.
@@ -187,7 +192,7 @@ impl Rollout {
     }
 
     /// Whether it would lose devices whose marks become another's: it goes by marks, and gives something to somebody.
-    pub(super) fn needs_marks(&self) -> bool {
+    pub(crate) fn needs_marks(&self) -> bool {
         self.state != State::Aborted && !self.is_all()
     }
 
@@ -358,6 +363,8 @@ mod tests {
              (properties.reported.firmware.pendingFwVersion = '2.0.0' AND \
              properties.reported.firmware.fwUpdateStatus = 'rebooting'))"
         );
+        there.state = State::Preparing;
+        assert_eq!((there.condition().as_str(), there.needs_marks()), (NOBODY, true));
         (there.state, there.target) = (State::Running, "*".into());
         // One that was made before marks were told apart by more than the id.
         there.nonce.clear();
