@@ -204,12 +204,24 @@ fn a_dry_run_prints_the_configuration_and_does_nothing() {
     hub.create_configuration(printed).unwrap();
     let ran = desk.run(&deploy("gw-3", &[]));
     assert!(ran.status == 2 && ran.err.contains("--yes"), "{ran:?}");
-    for (more, wanted) in
-        [(&["--waves", "100%,5"][..], "nothing comes after"), (&["--waves", "0"], "--waves")]
-    {
+    for (more, wanted) in [
+        (&["--waves", "100%,5"][..], "nothing comes after"),
+        (&["--waves", "0"], "--waves"),
+        (&["--halt-at", "1%"], "about waves"),
+        (&["--enough", "50%"], "about waves"),
+        (&["--reveal"], "--dry-run"),
+    ] {
         let ran = desk.run(&deploy("gw-3", more));
         assert!(ran.status == 2 && ran.err.contains(wanted), "{ran:?}");
     }
+    let reported = ["--target", "properties.reported.firmware.currentFwVersion = '1.0.0'"];
+    let image = ["--version-label", "2.0.0", "--sha256", SHA256, "--uri", "https://h/p?sig=SECRET"];
+    let ran = desk.run(&[&["deploy", "gw-3", "--yes"][..], &reported, &image].concat());
+    assert!(ran.status == 2 && ran.err.contains("changes with the update"), "{ran:?}");
+    let secret = [&["deploy", "gw-3", "--target", "*", "--dry-run"][..], &image].concat();
+    let text = desk.good(&secret);
+    assert!(text.contains("https://h/p?…") && !text.contains("SECRET"), "{text}");
+    assert!(desk.good(&[&secret[..], &["--reveal"]].concat()).contains("https://h/p?sig=SECRET"));
     let ran = desk.run(&deploy("GW 3", &["--yes"]));
     assert!(ran.status == 2 && ran.err.contains("lower-case"), "{ran:?}");
 }

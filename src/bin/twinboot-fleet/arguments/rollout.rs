@@ -27,7 +27,7 @@ pub(crate) struct Deploy {
     /// What to call the configuration: lower-case letters, digits, '-'
     #[arg(value_name = "ID")]
     pub(crate) id: String,
-    /// Which devices: a condition on tags, reported properties or deviceId; * is all
+    /// Which devices: a condition on tags, deviceId, or reported properties that no update changes; * is all
     #[arg(long, value_name = "CONDITION")]
     pub(crate) target: String,
     #[command(flatten)]
@@ -41,15 +41,18 @@ pub(crate) struct Deploy {
     /// A first wave of so many, and then all
     #[arg(long, value_name = "SIZE", conflicts_with = "waves")]
     pub(crate) canary: Option<Size>,
-    /// Halt when more than this share of the devices of the waves so far has failed or gone back
-    #[arg(long, value_name = "PERCENT", default_value = "5%")]
-    pub(crate) halt_at: Share,
-    /// The next wave begins when this share of the devices so far has ended, well or not
-    #[arg(long, value_name = "PERCENT", default_value = "90%")]
-    pub(crate) enough: Share,
-    /// Print the configuration as it would be made, and do nothing
+    /// Halt when more than this share of the devices of the waves so far has failed or gone back; otherwise 5%
+    #[arg(long, value_name = "PERCENT")]
+    pub(crate) halt_at: Option<Share>,
+    /// The next wave begins when this share of the devices so far has ended, well or not; otherwise 90%
+    #[arg(long, value_name = "PERCENT")]
+    pub(crate) enough: Option<Share>,
+    /// Print the configuration as it would be made, and do nothing; of the address what stands before a question mark
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Print all of the address, secrets included
+    #[arg(long, requires = "dry_run")]
+    pub(crate) reveal: bool,
     #[command(flatten)]
     pub(crate) watching: Watching,
     /// Do not ask
@@ -114,9 +117,16 @@ pub(crate) struct Pause {
     pub(crate) id: String,
 }
 
+const RESUME_HELP: &str = "\
+Devices that have failed do not try the same again by themselves: `update` with a --job-id has them do so. A wave that waits
+for devices which are away for long goes on with a smaller share for --enough.
+
+Examples:
+  twinboot-fleet resume gateway-2-0-0 --yes";
+
 /// Go on with a roll-out that was paused, has halted, or was left alone
 #[derive(Args, Clone, Debug)]
-#[command(after_help = "Examples:\n  twinboot-fleet resume gateway-2-0-0 --yes")]
+#[command(after_help = RESUME_HELP)]
 pub(crate) struct Resume {
     /// Which roll-out
     #[arg(value_name = "ID")]
@@ -124,6 +134,9 @@ pub(crate) struct Resume {
     /// From now on, halt only when more than this share has failed
     #[arg(long, value_name = "PERCENT")]
     pub(crate) halt_at: Option<Share>,
+    /// From now on, the next wave begins when this share of the devices so far has ended, well or not
+    #[arg(long, value_name = "PERCENT")]
+    pub(crate) enough: Option<Share>,
     #[command(flatten)]
     pub(crate) watching: Watching,
     /// Do not ask

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::targets::ask;
 use super::wish::Wish;
-use crate::arguments::{Abort, Delete, Deploy, Pause, Resume, Rollouts, Size, Watching};
+use crate::arguments::{Abort, Delete, Deploy, Pause, Resume, Rollouts, Share, Size, Watching};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::hub::Hub;
 use crate::rollout::{
@@ -20,9 +20,9 @@ pub(super) async fn deploy(hub: &Arc<Hub>, wanted: &Deploy) -> Outcome<Exit> {
     check_id(&wanted.id)?;
     let wish = Wish::read(&wanted.image)?;
     let rollout = plan(wanted, &wish)?;
-    let document = rollout.document(&wish.document(), wanted.priority);
     if wanted.dry_run {
-        say(&format!("{document:#}"))?;
+        let told = if wanted.reveal { wish.document() } else { wish.redacted() };
+        say(&format!("{:#}", rollout.document(&told, wanted.priority)))?;
         return Ok(Exit::Done);
     }
     if hub.configuration(&wanted.id).await?.is_some() {
@@ -92,6 +92,16 @@ fn plan(wanted: &Deploy, wish: &Wish) -> Outcome<Rollout> {
     if wanted.target.trim().is_empty() || wanted.target.len() > 1024 {
         return Err(Failure::usage("--target wants a condition of up to 1024 bytes; * is every device"));
     }
+    if let Some(part) = moving(&wanted.target) {
+        let text = format!("--target: {part} changes with the update: a device that has it would be meant no more");
+        return Err(Failure::usage(text).remedy(
+            "tags stay (`twinboot-fleet twin set`); a device that runs the version already is done with at once",
+        ));
+    }
+    if waves.is_empty() && (wanted.halt_at.is_some() || wanted.enough.is_some()) {
+        return Err(Failure::usage("--halt-at and --enough are about waves")
+            .remedy("--waves or --canary makes some: what begins everywhere at once is halted by nothing"));
+    }
     if wish.version.contains('\'') {
         return Err(Failure::usage("--version-label: a quotation mark cannot stand in the hub's queries"));
     }
@@ -101,13 +111,20 @@ fn plan(wanted: &Deploy, wish: &Wish) -> Outcome<Rollout> {
         target: wanted.target.clone(),
         waves,
         wave: 0,
-        halt_at: wanted.halt_at,
-        enough: wanted.enough,
+        halt_at: wanted.halt_at.unwrap_or(Share::percent(5)),
+        enough: wanted.enough.unwrap_or(Share::percent(90)),
         state: State::Running,
         why: None,
         created: String::new(),
         nonce: nonce()?,
     })
+}
+
+/// What an update changes, if a condition asks for that. Its words may be written in several ways.
+fn moving(condition: &str) -> Option<&'static str> {
+    let plain: String = condition.chars().filter(|c| !c.is_whitespace() && !"[]".contains(*c)).collect();
+    let parts = ["properties.reported.firmware", "properties.reported.iothubDM"];
+    parts.into_iter().find(|part| plain.to_ascii_lowercase().contains(&part.to_ascii_lowercase()))
 }
 
 async fn follow(hub: &Arc<Hub>, rollout: Rollout, watching: &Watching) -> Outcome<Exit> {
@@ -124,9 +141,13 @@ pub(super) async fn resume(hub: &Arc<Hub>, wanted: &Resume) -> Outcome<Exit> {
             Failure::failed(format!("{} was aborted", wanted.id)).remedy("deploy anew, under another ID")
         );
     }
+    if rollout.waves.is_empty() && (wanted.halt_at.is_some() || wanted.enough.is_some()) {
+        return Err(Failure::usage(format!("--halt-at and --enough are about waves, and {} has none", wanted.id)));
+    }
     let how_far = format!("{} of {} done, {} failed", picture.done, picture.total, picture.failed);
     ask(&format!("go on with {} in {} ({how_far})", wanted.id, rollout.wave_words()), wanted.yes)?;
     rollout.halt_at = wanted.halt_at.unwrap_or(rollout.halt_at);
+    rollout.enough = wanted.enough.unwrap_or(rollout.enough);
     (rollout.state, rollout.why) = (State::Running, None);
     if before.state == State::Preparing {
         leave_others_alone(hub, &before).await?;
@@ -237,4 +258,24 @@ pub(super) async fn list(hub: &Hub, wanted: &Rollouts) -> Outcome<Exit> {
     }
     table.page()?;
     Ok(Exit::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_update_changes_is_found_however_it_is_written() {
+        for bad in [
+            "properties.reported.firmware.currentFwVersion = '1.0.0'",
+            "tags.a = 1 AND NOT properties . reported.[[firmware]].fwUpdateStatus = 'error'",
+            "devices.properties.reported.firmwareStatus = 'standBy'",
+            "properties.reported.iothubDM.firmwareUpdate.status = ''",
+        ] {
+            assert!(moving(bad).is_some(), "{bad}");
+        }
+        for good in ["*", "tags.firmware = 'a'", "properties.reported.board = 'rev-b'"] {
+            assert_eq!(moving(good), None, "{good}");
+        }
+    }
 }

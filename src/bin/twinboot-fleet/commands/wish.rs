@@ -67,9 +67,18 @@ impl Wish {
 
     /// As a whole new document.
     pub(super) fn document(&self) -> Value {
+        self.with(self.uri.expose())
+    }
+
+    /// The same to be looked at, without what may be secret in the address.
+    pub(super) fn redacted(&self) -> Value {
+        self.with(&self.uri.to_string())
+    }
+
+    fn with(&self, uri: &str) -> Value {
         let mut document = json!({
             "fwVersion": self.version,
-            "fwPackageURI": self.uri.expose(),
+            "fwPackageURI": uri,
             "fwPackageCheckValue": self.sha256.to_string(),
         });
         if let Some(size) = self.size {
@@ -177,6 +186,7 @@ mod tests {
         assert!(!format!("{wish:?}").contains("SECRET"));
         let document = wish.document();
         assert_eq!(document["fwPackageURI"], "https://h/p?sig=SECRET");
+        assert_eq!(wish.redacted()["fwPackageURI"], "https://h/p?…");
         assert_eq!((&document["fwSize"], &document["jobId"]), (&json!(200_000), &Value::Null));
         assert_eq!(document["fwPackageCheckValue"], Sha256::of(&vec![7; 200_000]).to_string());
     }
