@@ -276,7 +276,8 @@ fn who_runs_the_new_version_does_not_go_back_when_its_roll_out_ends() {
     let (desk, hub) = fleet();
     let wish = |at: usize| hub.twin(&format!("gateway-{at:03}"))["properties"]["desired"]["firmware"].clone();
     let newer = |id| {
-        let image = ["--version-label", "3.0.0", "--uri", "https://example.com/3.squashfs", "--sha256", SHA256];
+        let image =
+            ["--version-label", "3.0.0", "--uri", "https://example.com/3.squashfs", "--sha256", SHA256];
         let more = ["--target", "tags.devicetype = 'gateway'", "--yes", "--no-watch"];
         desk.good(&[&["deploy", id][..], &image, &more].concat());
     };

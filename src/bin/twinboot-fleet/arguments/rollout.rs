@@ -69,8 +69,8 @@ pub(crate) struct Watching {
     /// Wait no longer than this: 90s, 30m, 2h, 7d
     #[arg(long, value_name = "TIME", default_value = "1d")]
     pub(crate) timeout: Span,
-    /// How often to look; the real hub counts every few minutes
-    #[arg(long, value_name = "TIME", default_value = "10s")]
+    /// How often to look; the real hub counts every few minutes, and answers 20 queries in one
+    #[arg(long, value_name = "TIME", default_value = "30s")]
     pub(crate) every: Span,
     /// What happens, as a JSON object a line
     #[arg(long)]
@@ -100,9 +100,9 @@ pub(crate) struct Watch {
     /// Wait no longer than this: 90s, 30m, 2h, 7d
     #[arg(long, value_name = "TIME", default_value = "1d")]
     pub(crate) timeout: Span,
-    /// How often to look
-    #[arg(long, value_name = "TIME", default_value = "5s")]
-    pub(crate) every: Span,
+    /// How often to look; otherwise every few seconds, or 30 s where that takes queries, of which the hub answers few
+    #[arg(long, value_name = "TIME")]
+    pub(crate) every: Option<Span>,
     /// What happens, as a JSON object a line
     #[arg(long)]
     pub(crate) json: bool,

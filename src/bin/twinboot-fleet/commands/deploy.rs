@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::job::now;
 use super::targets::ask;
 use super::wish::Wish;
 use crate::arguments::{Abort, Delete, Deploy, Pause, Resume, Rollouts, Share, Size, Watching};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::hub::Hub;
 use crate::rollout::{
-    Heir, Rollout, State, change, check_id, foreign, glance, gone, heirs, lead, leave_others_alone, mark, meant,
-    nonce,
+    Heir, Lasting, Rollout, State, change, check_id, foreign, glance, gone, heirs, lead, leave_others_alone,
+    mark, meant, nonce,
 };
-use crate::show::{Table, clean, say};
+use crate::show::{Table, as_text, clean, say};
 
 /// Makes a roll-out and leads it.
 pub(super) async fn deploy(hub: &Arc<Hub>, wanted: &Deploy) -> Outcome<Exit> {
@@ -93,7 +94,8 @@ fn plan(wanted: &Deploy, wish: &Wish) -> Outcome<Rollout> {
         return Err(Failure::usage("--target wants a condition of up to 1024 bytes; * is every device"));
     }
     if let Some(part) = moving(&wanted.target) {
-        let text = format!("--target: {part} changes with the update: a device that has it would be meant no more");
+        let text =
+            format!("--target: {part} changes with the update: a device that has it would be meant no more");
         return Err(Failure::usage(text).remedy(
             "tags stay (`twinboot-fleet twin set`); a device that runs the version already is done with at once",
         ));
@@ -116,6 +118,7 @@ fn plan(wanted: &Deploy, wish: &Wish) -> Outcome<Rollout> {
         state: State::Running,
         why: None,
         created: String::new(),
+        resumed: String::new(),
         nonce: nonce()?,
     })
 }
@@ -134,7 +137,7 @@ async fn follow(hub: &Arc<Hub>, rollout: Rollout, watching: &Watching) -> Outcom
 /// Goes on.
 pub(super) async fn resume(hub: &Arc<Hub>, wanted: &Resume) -> Outcome<Exit> {
     check_id(&wanted.id)?;
-    let (before, picture) = glance(hub, &wanted.id).await?;
+    let (before, picture) = glance(hub, &wanted.id, &mut Lasting::default()).await?;
     let mut rollout = before.clone();
     if rollout.state == State::Aborted {
         return Err(
@@ -142,13 +145,20 @@ pub(super) async fn resume(hub: &Arc<Hub>, wanted: &Resume) -> Outcome<Exit> {
         );
     }
     if rollout.waves.is_empty() && (wanted.halt_at.is_some() || wanted.enough.is_some()) {
-        return Err(Failure::usage(format!("--halt-at and --enough are about waves, and {} has none", wanted.id)));
+        return Err(Failure::usage(format!(
+            "--halt-at and --enough are about waves, and {} has none",
+            wanted.id
+        )));
     }
     let how_far = format!("{} of {} done, {} failed", picture.done, picture.total, picture.failed);
     ask(&format!("go on with {} in {} ({how_far})", wanted.id, rollout.wave_words()), wanted.yes)?;
     rollout.halt_at = wanted.halt_at.unwrap_or(rollout.halt_at);
     rollout.enough = wanted.enough.unwrap_or(rollout.enough);
     (rollout.state, rollout.why) = (State::Running, None);
+    if before.state != State::Running {
+        // Those that had not begun are told anew: what else they failed with in the meantime is none of this.
+        rollout.resumed = now().to_string();
+    }
     if before.state == State::Preparing {
         leave_others_alone(hub, &before).await?;
         rollout = begin(hub, &before, rollout).await?;
@@ -223,7 +233,7 @@ pub(super) async fn list(hub: &Hub, wanted: &Rollouts) -> Outcome<Exit> {
     all.sort_by(|a, b| a["createdTimeUtc"].as_str().cmp(&b["createdTimeUtc"].as_str()));
     if wanted.json {
         for configuration in all {
-            say(&configuration.to_string())?;
+            say(&as_text(&configuration))?;
         }
         return Ok(Exit::Done);
     }

@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::census::Told;
 use crate::arguments::{Share, Size};
 use crate::failure::{Failure, Outcome};
 
@@ -65,6 +66,8 @@ pub(crate) struct Rollout {
     pub(crate) why: Option<String>,
     /// When it was made, by the hub's clock: what failed since then has failed with it. Empty if that is not known yet.
     pub(crate) created: String,
+    /// When it was resumed for the last time, if it ever was.
+    pub(crate) resumed: String,
     /// What its marks have that those of another roll-out by this id, deleted or never made, have not: such marks stay in
     /// the devices' tags, and with other waves they are others. Empty in one that was made before there was such a thing.
     pub(crate) nonce: String,
@@ -86,6 +89,7 @@ impl Rollout {
             state: State::of(label("twinbootState")?)?,
             why: label("twinbootWhy").filter(|why| !why.is_empty()).map(str::to_owned),
             created: configuration["createdTimeUtc"].as_str().unwrap_or_default().to_owned(),
+            resumed: label("twinbootResumed").unwrap_or_default().to_owned(),
             nonce: label("twinbootMark").unwrap_or_default().to_owned(),
         })
     }
@@ -102,6 +106,7 @@ impl Rollout {
             ("twinbootEnough", self.enough.to_string()),
             ("twinbootState", self.state.word().to_owned()),
             ("twinbootWhy", self.why.clone().unwrap_or_default()),
+            ("twinbootResumed", self.resumed.clone()),
             ("twinbootMark", self.nonce.clone()),
         ]
         .into_iter()
@@ -161,6 +166,12 @@ impl Rollout {
     /// Those among the target for whom something else holds, too.
     pub(crate) fn and(&self, condition: &str) -> String {
         both(&self.target, condition)
+    }
+
+    /// When its devices were told; none if that is not known.
+    pub(crate) fn told(&self) -> Option<Told> {
+        let last = [&self.resumed, &self.created].into_iter().find(|time| is_time(time))?;
+        Some(Told { first: self.created.clone(), last: last.clone() }).filter(|told| is_time(&told.first))
     }
 
     /// Devices that have begun, well or not. One that has failed does not try the same again by itself; without this wish it
@@ -303,6 +314,7 @@ mod tests {
             state: State::Running,
             why: None,
             created: String::new(),
+            resumed: String::new(),
             nonce: "4c1d".into(),
         }
     }
