@@ -157,3 +157,23 @@ fn a_roll_out_that_nobody_leads_any_more_is_told() {
     assert_eq!(ran.status, 3, "{ran:#?}");
     assert!(ran.err.contains("gw-2 goes on, and nobody leads it"), "{ran:#?}");
 }
+
+#[test]
+fn devices_are_followed_on_when_the_hub_is_back_and_one_that_is_deleted_has_failed() {
+    let desk = desk(2);
+    let update = ["update", "gateway-000", "gateway-001", "--by", "twin", "--every", "1s", "--yes"];
+    let mut tool = desk.tool(&[&update[..], &IMAGE].concat());
+    let child = tool.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let wish = |id: &str| desk.hub.twin(id)["properties"]["desired"]["firmware"]["fwVersion"].clone();
+    wait_until("the wish", || wish("gateway-000") == "2.0.0" && wish("gateway-001") == "2.0.0");
+    let fault =
+        json!({"fault": "failService", "status": 503, "retryAfter": 0, "target": "twins", "times": 20});
+    desk.hub.throw(Fault::from_json(&fault).unwrap());
+    desk.good(&["identity", "delete", "gateway-001", "--yes"]);
+    let done = json!({"firmware": {"fwUpdateStatus": "current", "currentFwVersion": "2.0.0"}});
+    desk.hub.report("gateway-000", &done).unwrap();
+    let ran = ran(child.wait_with_output().unwrap());
+    assert_eq!((ran.status, ran.err.matches("trying on").count()), (1, 1), "{ran:#?}");
+    assert!(ran.out.contains("there is no such device any more"), "{ran:#?}");
+    assert_eq!(ran.out.lines().last(), Some("1 of 2 done: 1 done, 1 failed"), "{ran:#?}");
+}
