@@ -118,8 +118,8 @@ pub(crate) struct Pause {
 }
 
 const RESUME_HELP: &str = "\
-Devices that have failed do not try the same again by themselves: `update` with a --job-id has them do so. A wave that waits
-for devices which are away for long goes on with a smaller share for --enough.
+Devices that have failed do not try the same again by themselves: `update` with a --job-id has them do so. A wave that
+waits for devices which are away for long goes on with a smaller share for --enough.
 
 Examples:
   twinboot-fleet resume gateway-2-0-0 --yes";
@@ -145,8 +145,8 @@ pub(crate) struct Resume {
 }
 
 const ABORT_HELP: &str = "\
-Devices that run the new version keep it, and the wish for it, so that no older one takes its place. The others go by the
-roll-out before this one, if its configuration still stands: where that would be an update, too, it is asked for.
+Devices that run the new version keep it, and the wish for it, so that no older one takes its place. The others go by
+the roll-out before this one, if its configuration still stands: where that would be an update, too, it is asked for.
 
 Examples:
   twinboot-fleet abort gateway-2-0-0";
@@ -164,8 +164,8 @@ pub(crate) struct Abort {
 }
 
 const DELETE_HELP: &str = "\
-Devices that run the new version keep it, unless the configuration of an older roll-out still stands for them: by that they
-go back, so it is asked for. `abort` keeps them where they are. Delete the oldest roll-outs first.
+Devices that run the new version keep it, unless the configuration of an older roll-out still stands for them: by that
+they go back, so it is asked for. `abort` keeps them where they are. Delete the oldest roll-outs first.
 
 Examples:
   twinboot-fleet delete gateway-2-0-0";

@@ -121,7 +121,7 @@ impl Report {
         }
     }
 
-    /// Whether it has verified an image and waits. With a code it is held up on its way there, and without a word nobody knows.
+    /// Whether it has verified an image and waits. With a code it is held up on its way there, without a word nobody knows.
     fn is_held(&self) -> bool {
         let detail = self.text("fwUpdateSubstatus");
         let is_begun = detail.is_empty() || detail == "Start verifying download" || detail.ends_with('%');
