@@ -49,7 +49,7 @@ async fn again(
             Ok(Some(found)) => (picture, is_over) = found,
             Ok(None) => {}
             Err(failure) => {
-                let _ = board.end(&picture);
+                board.leave(&picture);
                 return Err(failure);
             }
         }

@@ -83,7 +83,7 @@ impl Follow {
         let mut outage = Outage::default();
         loop {
             if let Err(failure) = outage.bear(hub, self.look(hub).await) {
-                let _ = self.board.end(&self.picture());
+                self.board.leave(&self.picture());
                 return Err(failure);
             }
             self.board.show(&self.picture())?;

@@ -46,8 +46,7 @@ pub(crate) async fn lead(hub: &Arc<Hub>, rollout: Rollout, wanted: &Watching) ->
                 if !is_taken(&lead.rollout.id, &failure) {
                     lead.leave();
                 }
-                // Why it ends is told already, and is worth more than that nobody reads it.
-                let _ = lead.board.end(&lead.seen);
+                lead.board.leave(&lead.seen);
                 return Err(failure);
             }
         }

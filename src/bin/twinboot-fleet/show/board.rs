@@ -129,6 +129,13 @@ impl Board {
         Ok(())
     }
 
+    /// Shows how it was when something went wrong: what that was is worth more than that nobody reads this.
+    pub(crate) fn leave(&mut self, picture: &Picture) {
+        if *picture != Picture::default() {
+            let _ = self.end(picture);
+        }
+    }
+
     fn tell(&mut self, picture: &Picture) -> Outcome {
         for line in &picture.lines {
             // Percents alone are not worth a line.
