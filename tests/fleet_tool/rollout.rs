@@ -333,3 +333,24 @@ fn a_roll_out_that_is_being_prepared_is_for_nobody_and_in_the_way_of_others() {
     desk.good(&["delete", "gw-2"]);
     desk.good(&other);
 }
+
+#[test]
+fn a_wave_with_devices_that_are_away_shows_them_and_is_got_past() {
+    let (desk, hub) = fleet();
+    let wave = || hub.configuration("gw-2")["labels"]["twinbootWave"].clone();
+    let ran = desk.run(&deploy("gw-2", &["--waves", "10%,100%", "--timeout", "3s", "--yes"]));
+    let first = waves(&hub)[&1].clone();
+    assert_eq!((ran.status, wave()), (4, json!("1")), "{ran:#?}");
+    assert_eq!(ran.out.matches("  away  1.0.0  not connected").count(), 20, "{ran:#?}");
+    for id in &first[..12] {
+        hub.report(id, &json!({"firmware": {"fwUpdateStatus": "current", "currentFwVersion": "2.0.0"}}))
+            .unwrap();
+    }
+    let resume = ["resume", "gw-2", "--every", "1s", "--timeout", "3s", "--yes"];
+    let ran = desk.run(&resume);
+    assert_eq!((ran.status, wave()), (4, json!("1")), "{ran:#?}");
+    assert_eq!(ran.out.matches("  away  ").count(), 8, "{ran:#?}");
+    let ran = desk.run(&[&resume[..], &["--enough", "60%"]].concat());
+    assert_eq!((ran.status, wave()), (4, json!("2")), "{ran:#?}");
+    assert_eq!(hub.configuration("gw-2")["labels"]["twinbootEnough"], "60%");
+}
