@@ -1,5 +1,6 @@
 //! Commands that make devices do something, with real daemons.
 
+use hub_emulator::Fault;
 use hub_emulator::device::Recipe;
 use serde_json::{Value, json};
 
@@ -61,6 +62,40 @@ fn a_wish_in_the_twin_waits_for_a_device_and_we_do_not_wait_for_ever() {
     let firmware = &park.desk.hub.twin("away")["properties"]["desired"]["firmware"];
     assert_eq!((&firmware["fwVersion"], &firmware["fwHold"]), (&json!("2.0.0"), &Value::Null));
     assert!(firmware["jobId"].is_null() && firmware["fwSize"].is_u64(), "{firmware:#}");
+}
+
+#[test]
+fn a_device_whose_answer_was_lost_is_followed_all_the_same() {
+    let mut park = Park::new(&["one"]);
+    let image = park.publish(&Recipe::good("2.0.0", 1 << 17));
+    let lose_an_answer = || {
+        let fault = json!({"fault": "loseServiceAnswer", "target": "twins", "times": 1});
+        park.desk.hub.throw(Fault::from_json(&fault).unwrap());
+    };
+    lose_an_answer();
+    let ran = with(&park, &["update", "one"], &image);
+    assert_eq!((ran.status, ran.out.lines().last()), (0, Some("1 of 1 done: 1 done")), "{ran:#?}");
+    // Nobody looks what came of it: then it is not known to have gone well.
+    lose_an_answer();
+    let ran = park.desk.run(&["reboot", "one", "--no-watch"]);
+    assert!(ran.status == 1 && ran.out.contains("cannot be reached"), "{ran:#?}");
+    park.idle();
+}
+
+#[test]
+fn a_wish_that_was_cancelled_is_not_waited_for_again() {
+    let mut park = Park::new(&["one"]);
+    let image = park.publish(&Recipe::good("2.0.0", 1 << 17));
+    let download = ["download", "one", "--by", "twin", "--timeout", "1m"];
+    let ran = with(&park, &download, &image);
+    assert_eq!(ran.status, 0, "{ran:#?}");
+    park.desk.good(&["cancel", "one"]);
+    park.idle();
+    let ran = with(&park, &download, &image);
+    assert!(ran.status == 1 && ran.out.contains("cancelled; a new --job-id"), "{ran:#?}");
+    // On other terms it is another wish.
+    let ran = with(&park, &["update", "one", "--by", "twin", "--timeout", "1m"], &image);
+    assert_eq!(ran.status, 0, "{ran:#?}");
 }
 
 #[test]

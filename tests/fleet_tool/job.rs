@@ -69,6 +69,8 @@ fn a_job_tells_who_could_not_and_who_would_not() {
     assert!(ran.out.contains("2 devices: 2 failed") && ran.out.contains("refused (409): "), "{}", ran.out);
     let ran = park.desk.run(&["watch", "bad"]);
     assert_eq!(ran.status, 1, "{ran:#?}");
+    let ran = park.desk.run(&["job", "reboot", "--where", "tags.site = 'nowhere'", "--id", "none", "--yes"]);
+    assert!(ran.status == 1 && ran.out.contains("0 devices"), "{ran:?}");
     let ran = park.desk.run(&["job", "reboot", "there", "--id", "bad"]);
     assert!(ran.status == 1 && ran.err.contains("JobAlreadyExists"), "{ran:?}");
 }

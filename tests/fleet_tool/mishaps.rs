@@ -33,6 +33,11 @@ fn lose_an_answer(desk: &Desk, part: &str) {
     desk.hub.throw(Fault::from_json(&fault).unwrap());
 }
 
+/// Whether the roll-out has begun: its devices are marked.
+fn is_running(desk: &Desk) -> bool {
+    desk.hub.configuration("gw-2")["labels"]["twinbootState"] == "running"
+}
+
 fn wait_until(what: &str, is_so: impl Fn() -> bool) {
     let begun = Instant::now();
     while !is_so() {
@@ -122,7 +127,7 @@ fn a_roll_out_is_led_on_when_the_hub_is_back() {
     let mut tool = desk.tool(&[&deploy[..], &IMAGE].concat());
     let child = tool.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let wave = || desk.hub.configuration("gw-2")["labels"]["twinbootWave"].clone();
-    wait_until("the first wave", || wave() == "1");
+    wait_until("the first wave", || is_running(&desk));
     // No connection comes about for a while, and after that the hub has a fault of its own.
     line.cut();
     wait_until("it has tried in vain", || line.refused() >= 2);
@@ -145,10 +150,30 @@ fn a_roll_out_that_nobody_leads_any_more_is_told() {
     let deploy = ["deploy", "gw-2", "--target", "*", "--waves", "1,100%", "--every", "1s", "--yes"];
     let mut tool = desk.tool(&[&deploy[..], &IMAGE].concat());
     let child = tool.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    wait_until("the first wave", || !desk.hub.configuration("gw-2").is_null());
+    wait_until("the first wave", || is_running(&desk));
     let fault = json!({"fault": "failService", "status": 401, "target": "*"});
     desk.hub.throw(Fault::from_json(&fault).unwrap());
     let ran = ran(child.wait_with_output().unwrap());
     assert_eq!(ran.status, 3, "{ran:#?}");
     assert!(ran.err.contains("gw-2 goes on, and nobody leads it"), "{ran:#?}");
+}
+
+#[test]
+fn devices_are_followed_on_when_the_hub_is_back_and_one_that_is_deleted_has_failed() {
+    let desk = desk(2);
+    let update = ["update", "gateway-000", "gateway-001", "--by", "twin", "--every", "1s", "--yes"];
+    let mut tool = desk.tool(&[&update[..], &IMAGE].concat());
+    let child = tool.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let wish = |id: &str| desk.hub.twin(id)["properties"]["desired"]["firmware"]["fwVersion"].clone();
+    wait_until("the wish", || wish("gateway-000") == "2.0.0" && wish("gateway-001") == "2.0.0");
+    let fault =
+        json!({"fault": "failService", "status": 503, "retryAfter": 0, "target": "twins", "times": 20});
+    desk.hub.throw(Fault::from_json(&fault).unwrap());
+    desk.good(&["identity", "delete", "gateway-001", "--yes"]);
+    let done = json!({"firmware": {"fwUpdateStatus": "current", "currentFwVersion": "2.0.0"}});
+    desk.hub.report("gateway-000", &done).unwrap();
+    let ran = ran(child.wait_with_output().unwrap());
+    assert_eq!((ran.status, ran.err.matches("trying on").count()), (1, 1), "{ran:#?}");
+    assert!(ran.out.contains("there is no such device any more"), "{ran:#?}");
+    assert_eq!(ran.out.lines().last(), Some("1 of 2 done: 1 done, 1 failed"), "{ran:#?}");
 }

@@ -148,9 +148,11 @@ fn a_roll_out_of_something_bad_halts_itself_at_the_right_wave_and_says_so() {
     // Nobody else gets it: not those of later waves, and not one that comes only now.
     let configuration = hub.configuration("gw-bad");
     assert_eq!(configuration["labels"]["twinbootState"], "halted");
-    assert_eq!(configuration["systemMetrics"]["results"]["targetedCount"], so_far - bad);
+    // Those that failed keep the wish: without it they would turn to an older one, and say no more why they failed.
+    assert_eq!(configuration["systemMetrics"]["results"]["targetedCount"], so_far);
     assert!(desk.good(&["rollouts"]).contains(&counts));
-    // Whoever watches now sees devices that are well, and is told all the same.
+    let ran = desk.run(&["pause", "gw-bad"]);
+    assert!(ran.status == 1 && ran.err.contains(&told) && ran.err.contains("only a roll-out"), "{ran:?}");
     let ran = desk.run(&["watch", "gw-bad", "--every", "1s"]);
     assert!(ran.status == 1 && ran.err.contains(&told) && ran.err.contains(&counts), "{ran:#?}");
     // Somebody has looked and goes on.
@@ -181,6 +183,8 @@ fn a_roll_out_is_paused_resumed_aborted_and_deleted() {
     assert_eq!(targeted(), 0);
     let ran = desk.run(&["resume", "gw-2", "--yes"]);
     assert!(ran.status == 1 && ran.err.contains("another ID"), "{ran:?}");
+    let ran = desk.run(&["pause", "gw-2"]);
+    assert!(ran.status == 1 && ran.err.contains("gw-2 is aborted"), "{ran:?}");
     assert_eq!(desk.good(&["delete", "gw-2"]), "gw-2: deleted\n");
     assert_eq!(hub.configuration("gw-2"), Value::Null);
     let ran = desk.run(&["pause", "gw-2"]);
@@ -200,12 +204,24 @@ fn a_dry_run_prints_the_configuration_and_does_nothing() {
     hub.create_configuration(printed).unwrap();
     let ran = desk.run(&deploy("gw-3", &[]));
     assert!(ran.status == 2 && ran.err.contains("--yes"), "{ran:?}");
-    for (more, wanted) in
-        [(&["--waves", "100%,5"][..], "nothing comes after"), (&["--waves", "0"], "--waves")]
-    {
+    for (more, wanted) in [
+        (&["--waves", "100%,5"][..], "nothing comes after"),
+        (&["--waves", "0"], "--waves"),
+        (&["--halt-at", "1%"], "about waves"),
+        (&["--enough", "50%"], "about waves"),
+        (&["--reveal"], "--dry-run"),
+    ] {
         let ran = desk.run(&deploy("gw-3", more));
         assert!(ran.status == 2 && ran.err.contains(wanted), "{ran:?}");
     }
+    let reported = ["--target", "properties.reported.firmware.currentFwVersion = '1.0.0'"];
+    let image = ["--version-label", "2.0.0", "--sha256", SHA256, "--uri", "https://h/p?sig=SECRET"];
+    let ran = desk.run(&[&["deploy", "gw-3", "--yes"][..], &reported, &image].concat());
+    assert!(ran.status == 2 && ran.err.contains("changes with the update"), "{ran:?}");
+    let secret = [&["deploy", "gw-3", "--target", "*", "--dry-run"][..], &image].concat();
+    let text = desk.good(&secret);
+    assert!(text.contains("https://h/p?…") && !text.contains("SECRET"), "{text}");
+    assert!(desk.good(&[&secret[..], &["--reveal"]].concat()).contains("https://h/p?sig=SECRET"));
     let ran = desk.run(&deploy("GW 3", &["--yes"]));
     assert!(ran.status == 2 && ran.err.contains("lower-case"), "{ran:?}");
 }
@@ -253,4 +269,88 @@ fn a_roll_out_that_goes_by_its_marks_does_not_lose_them_to_another() {
     desk.good(&["abort", "gw-2"]);
     desk.good(&other);
     assert_eq!(targeted("gw-3"), 100);
+}
+
+#[test]
+fn who_runs_the_new_version_does_not_go_back_when_its_roll_out_ends() {
+    let (desk, hub) = fleet();
+    let wish = |at: usize| hub.twin(&format!("gateway-{at:03}"))["properties"]["desired"]["firmware"].clone();
+    let newer = |id| {
+        let image =
+            ["--version-label", "3.0.0", "--uri", "https://example.com/3.squashfs", "--sha256", SHA256];
+        let more = ["--target", "tags.devicetype = 'gateway'", "--yes", "--no-watch"];
+        desk.good(&[&["deploy", id][..], &image, &more].concat());
+    };
+    let runs = |at: usize, version: &str| {
+        let report = json!({"firmware": {"fwUpdateStatus": "current", "currentFwVersion": version}});
+        hub.report(&format!("gateway-{at:03}"), &report).unwrap();
+    };
+    desk.good(&deploy("gw-2", &["--yes", "--no-watch"]));
+    (1..DEVICES).for_each(|at| runs(at, "2.0.0"));
+    newer("gw-3");
+    (100..DEVICES).for_each(|at| runs(at, "3.0.0"));
+    let rebooting = json!({"firmware": {"fwUpdateStatus": "rebooting", "pendingFwVersion": "3.0.0"}});
+    hub.report("gateway-007", &rebooting).unwrap();
+    // To one device that runs neither the older wish is an update.
+    let ran = desk.run(&["abort", "gw-3"]);
+    assert!(ran.status == 2 && ran.err.contains("gw-2 (2.0.0) takes over 1 of its devices"), "{ran:?}");
+    runs(0, "2.0.0");
+    assert_eq!(desk.good(&["abort", "gw-3"]), "gw-3: aborted\n");
+    for (at, version) in [(0, "2.0.0"), (7, "3.0.0"), (50, "2.0.0"), (100, "3.0.0"), (199, "3.0.0")] {
+        assert_eq!(wish(at)["fwVersion"], version, "{at}");
+    }
+    // Deleted, it leaves all of them to the older one.
+    let ran = desk.run(&["delete", "gw-3"]);
+    assert!(ran.status == 2 && ran.err.contains("gw-2 (2.0.0) takes over 101 of its devices"), "{ran:?}");
+    assert!(ran.err.contains("--yes") && !hub.configuration("gw-3").is_null(), "{ran:?}");
+    desk.good(&["delete", "gw-2"]);
+    desk.good(&["delete", "gw-3"]);
+    assert!(wish(199).is_null());
+}
+
+#[test]
+fn a_roll_out_that_is_being_prepared_is_for_nobody_and_in_the_way_of_others() {
+    let (desk, hub) = fleet();
+    let targeted = || hub.configuration("gw-2")["systemMetrics"]["results"]["targetedCount"].clone();
+    // Whoever began it has gone before the first device was marked.
+    let printed = desk.good(&deploy("gw-2", &["--waves", "10%,100%", "--dry-run"]));
+    let mut left: Value = serde_json::from_str(&printed).unwrap();
+    left["labels"]["twinbootState"] = json!("preparing");
+    left["targetCondition"] = json!("deviceId = ''");
+    hub.create_configuration(left.clone()).unwrap();
+    let other = deploy("gw-3", &["--waves", "10,100%", "--yes", "--no-watch"]);
+    let ran = desk.run(&other);
+    assert!(ran.status == 1 && ran.err.contains("in a wave of gw-2, which is preparing"), "{ran:?}");
+    assert_eq!((hub.configuration("gw-3"), waves(&hub).len(), targeted()), (Value::Null, 1, json!(0)));
+    let ran = desk.run(&["pause", "gw-2"]);
+    assert!(ran.status == 1 && ran.err.contains("gw-2 is preparing"), "{ran:?}");
+    assert_eq!(desk.run(&["watch", "gw-2", "--timeout", "1s"]).status, 4);
+    desk.good(&["resume", "gw-2", "--yes", "--no-watch"]);
+    assert_eq!((targeted(), waves(&hub)[&1].len()), (json!(20), 20));
+    // One that is not wanted any more is deleted, and in nobody's way.
+    desk.good(&["delete", "gw-2"]);
+    hub.create_configuration(left).unwrap();
+    desk.good(&["delete", "gw-2"]);
+    desk.good(&other);
+}
+
+#[test]
+fn a_wave_with_devices_that_are_away_shows_them_and_is_got_past() {
+    let (desk, hub) = fleet();
+    let wave = || hub.configuration("gw-2")["labels"]["twinbootWave"].clone();
+    let ran = desk.run(&deploy("gw-2", &["--waves", "10%,100%", "--timeout", "3s", "--yes"]));
+    let first = waves(&hub)[&1].clone();
+    assert_eq!((ran.status, wave()), (4, json!("1")), "{ran:#?}");
+    assert_eq!(ran.out.matches("  away  1.0.0  not connected").count(), 20, "{ran:#?}");
+    for id in &first[..12] {
+        hub.report(id, &json!({"firmware": {"fwUpdateStatus": "current", "currentFwVersion": "2.0.0"}}))
+            .unwrap();
+    }
+    let resume = ["resume", "gw-2", "--every", "1s", "--timeout", "3s", "--yes"];
+    let ran = desk.run(&resume);
+    assert_eq!((ran.status, wave()), (4, json!("1")), "{ran:#?}");
+    assert_eq!(ran.out.matches("  away  ").count(), 8, "{ran:#?}");
+    let ran = desk.run(&[&resume[..], &["--enough", "60%"]].concat());
+    assert_eq!((ran.status, wave()), (4, json!("2")), "{ran:#?}");
+    assert_eq!(hub.configuration("gw-2")["labels"]["twinbootEnough"], "60%");
 }

@@ -40,12 +40,17 @@ pub(crate) struct Failure {
     pub(crate) remedy: String,
     /// The hub's HTTP status, if it is the hub that refused.
     pub(crate) status: Option<u16>,
+    /// Whether what was asked for may have been done all the same: it is the answer that is missing.
+    pub(crate) is_unsure: bool,
+    /// Whether the hub refuses because its quota of this day is used up.
+    pub(crate) is_quota: bool,
 }
 
 impl Failure {
     /// Exit status 1.
     pub(crate) fn failed(text: impl Into<String>) -> Self {
-        Self { exit: Exit::Failed, text: text.into(), remedy: String::new(), status: None }
+        let (text, remedy) = (text.into(), String::new());
+        Self { exit: Exit::Failed, text, remedy, status: None, is_unsure: false, is_quota: false }
     }
 
     /// Exit status 2: the operator can correct it.
@@ -58,11 +63,11 @@ impl Failure {
         Self { exit: Exit::Unreachable, ..Self::failed(text) }
     }
 
-    /// Whether the same may go well later, with nothing changed on this side: the line is down, or the hub has no room or a
-    /// fault of its own. A key that is refused does not get better.
+    /// Whether the same may go well later, with nothing changed on this side: the line is down, or the hub has no room, none
+    /// for today, or a fault of its own. A key that is refused does not get better.
     pub(crate) fn is_passing(&self) -> bool {
         match self.status {
-            Some(status) => status == 429 || status >= 500,
+            Some(status) => status == 429 || status >= 500 || self.is_quota,
             None => self.exit == Exit::Unreachable,
         }
     }

@@ -28,9 +28,9 @@ pub(crate) struct Following {
     /// Wait no longer than this: 90s, 30m, 2h
     #[arg(long, value_name = "TIME", default_value = "1h")]
     pub(crate) timeout: Span,
-    /// How often to look
-    #[arg(long, value_name = "TIME", default_value = "2s")]
-    pub(crate) every: Span,
+    /// How often to look; otherwise every 2 s, or 30 s at more than 20 devices: the hub answers few queries
+    #[arg(long, value_name = "TIME")]
+    pub(crate) every: Option<Span>,
     /// What happens, as a JSON object a line
     #[arg(long)]
     pub(crate) json: bool,

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 /// Create and delete the identities of devices
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum Identity {
-    /// Create a device with keys of the hub's making
+    /// Create a device with new keys
     Create(IdentityCreate),
     /// Show a device's connection string, which is a secret
     ShowConnectionString(IdentityShow),
@@ -15,7 +15,7 @@ pub(crate) enum Identity {
     Delete(IdentityDelete),
 }
 
-/// Create a device with keys of the hub's making
+/// Create a device with new keys
 #[derive(Args, Clone, Debug)]
 #[command(
     after_help = "Examples:\n  twinboot-fleet identity create gateway-new --tag devicetype=gateway --tag site=berlin"

@@ -121,9 +121,9 @@ pub(crate) enum Command {
     Pause(Pause),
     /// Go on with a roll-out that was paused, has halted, or was left alone
     Resume(Resume),
-    /// End a roll-out: the wish leaves every device, and updates that can still be stopped are
+    /// End a roll-out: the wish leaves all devices that do not run the new version yet, and what can be stopped is
     Abort(Abort),
-    /// Delete a roll-out's configuration: as abort, and nothing remembers it
+    /// Delete a roll-out's configuration: the wish leaves every device, and nothing remembers it
     Delete(Delete),
     /// Schedule work on many devices, and look at it
     Job(Job),

@@ -8,6 +8,11 @@ use std::str::FromStr;
 pub(crate) struct Share(u64);
 
 impl Share {
+    /// So many percent.
+    pub(crate) const fn percent(number: u64) -> Self {
+        Self(number * 100)
+    }
+
     /// So much of `all`, rounded up.
     pub(crate) fn of(self, all: u64) -> u64 {
         u64::try_from((u128::from(all) * u128::from(self.0)).div_ceil(10_000)).unwrap_or(all)

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::targets::{agree, each, resolve};
-use super::update::{before, with_remedy};
+use super::update::{before, note};
 use crate::arguments::{By, Disruptive, Plain};
 use crate::failure::{Exit, Outcome};
 use crate::follow::{Follow, Goal};
 use crate::hub::{Hub, Reply};
-use crate::show::{clean, complain, say};
+use crate::show::{as_text, clean, complain, say};
 
 /// A command that reboots devices.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -44,9 +44,7 @@ pub(super) async fn disrupt(hub: &Arc<Hub>, deed: Deed, wanted: &Disruptive) -> 
         Ok(())
     };
     each(hub, &devices, call, |device, outcome: Outcome| {
-        if let Err(failure) = outcome {
-            follow.failed(&device, with_remedy(failure, By::Twin));
-        }
+        note(&mut follow, &device, outcome, By::Twin);
         Ok(())
     })
     .await?;
@@ -77,7 +75,7 @@ pub(super) async fn call_each(
         match outcome {
             Ok(reply) if wanted.json => {
                 exit = if reply.is_good() { exit } else { Exit::Failed };
-                say(&json!({"device": device, "status": reply.status, "payload": reply.payload}).to_string())
+                say(&as_text(&json!({"device": device, "status": reply.status, "payload": reply.payload})))
             }
             Ok(reply) if reply.is_good() => say(&prefixed(&device_name, &words(&reply))),
             Ok(reply) => {
@@ -88,7 +86,7 @@ pub(super) async fn call_each(
             Err(failure) => {
                 exit = Exit::Failed;
                 if wanted.json {
-                    say(&json!({"device": device, "error": failure.text}).to_string())?;
+                    say(&as_text(&json!({"device": device, "error": failure.text})))?;
                 } else {
                     complain(&format!("{device_name}: {}", failure.text), &failure.remedy);
                 }

@@ -12,7 +12,7 @@ use super::targets::{each, resolve};
 use crate::arguments::Configure;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::hub::Hub;
-use crate::show::{cell, clean, complain, say};
+use crate::show::{as_text, cell, clean, complain, say};
 
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -91,7 +91,7 @@ fn show(device: &str, words: &BTreeMap<String, Word>, json_wanted: bool) -> Outc
             Word::Bad(text) => (false, text),
         };
         if json_wanted {
-            say(&json!({"device": device, "setting": name, "obeyed": good, "text": text}).to_string())?;
+            say(&as_text(&json!({"device": device, "setting": name, "obeyed": good, "text": text})))?;
         } else {
             say(&format!(
                 "{}  {}: {}{}",

@@ -6,7 +6,7 @@ use super::paths;
 use crate::arguments;
 use crate::failure::{Exit, Outcome};
 use crate::hub::Hub;
-use crate::show::{Table, cell, say};
+use crate::show::{Table, as_text, cell, say};
 
 /// Columns with a short name, and where they stand in a twin.
 const COLUMNS: [(&str, &str); 11] = [
@@ -32,7 +32,7 @@ pub(super) async fn list(hub: &Hub, wanted: &arguments::Devices) -> Outcome<Exit
         let cells = (0..wanted.columns.len()).map(|at| row.get(format!("c{at}")).unwrap_or(&Value::Null));
         if wanted.json {
             let named = wanted.columns.iter().cloned().zip(cells.cloned());
-            say(&Value::Object(named.collect::<Map<_, _>>()).to_string())?;
+            say(&as_text(&Value::Object(named.collect::<Map<_, _>>())))?;
             continue;
         }
         table.row(cells.map(cell).collect());

@@ -13,7 +13,7 @@ use twinboot::model::Timestamp;
 use super::targets::ask;
 use crate::arguments::{JobCommand, Schedule, Targets};
 use crate::failure::{Exit, Failure, Outcome};
-use crate::hub::Hub;
+use crate::hub::{Hub, Outage};
 use crate::show::say;
 use family::Family;
 use kinds::Work;
@@ -83,19 +83,23 @@ pub(super) async fn watch(
     deadline: Instant,
     every: Duration,
 ) -> Outcome<Exit> {
-    let mut said = String::new();
+    let (mut said, mut outage) = (String::new(), Outage::default());
     loop {
-        let family = Family::of(hub, id).await?;
-        if family.has_ended() {
-            return family.show(hub, json).await;
-        }
-        let line = family.line();
-        if !json && line != said {
-            say(&line)?;
-            said = line;
+        let family = outage.bear(hub, Family::of(hub, id).await)?;
+        if let Some(family) = &family {
+            if family.has_ended() {
+                return family.show(hub, json).await;
+            }
+            let line = family.line();
+            if !json && line != said {
+                say(&line)?;
+                said = line;
+            }
         }
         if Instant::now() >= deadline {
-            family.show(hub, json).await?;
+            if let Some(family) = family {
+                family.show(hub, json).await?;
+            }
             return Ok(Exit::TimedOut);
         }
         tokio::time::sleep(every).await;
@@ -131,7 +135,8 @@ fn check_id(id: &str) -> Outcome {
     )))
 }
 
-fn now() -> Timestamp {
+/// The time of day on this machine.
+pub(super) fn now() -> Timestamp {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Timestamp(u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
 }

@@ -24,7 +24,6 @@ pub(crate) use targets::each;
 use crate::arguments::{Command, Twin};
 use crate::failure::{Exit, Outcome};
 use crate::hub::Hub;
-use crate::rollout::State;
 
 /// Does what was asked.
 ///
@@ -49,10 +48,10 @@ pub(crate) async fn run(hub: &Arc<Hub>, command: &Command) -> Outcome<Exit> {
         Command::Deploy(wanted) => deploy::deploy(hub, wanted).await,
         Command::Rollouts(wanted) => deploy::list(hub, wanted).await,
         Command::Watch(wanted) => watch::run(hub, wanted).await,
-        Command::Pause(wanted) => deploy::stop(hub, &wanted.id, State::Paused).await,
+        Command::Pause(wanted) => deploy::pause(hub, wanted).await,
         Command::Resume(wanted) => deploy::resume(hub, wanted).await,
-        Command::Abort(wanted) => deploy::stop(hub, &wanted.id, State::Aborted).await,
-        Command::Delete(wanted) => deploy::delete(hub, &wanted.id).await,
+        Command::Abort(wanted) => deploy::abort(hub, wanted).await,
+        Command::Delete(wanted) => deploy::delete(hub, wanted).await,
         Command::Job(wanted) => job::run(hub, &wanted.what).await,
         Command::Identity(wanted) => identity::run(hub, wanted).await,
         Command::Bundle(_) => local(command).unwrap_or(Ok(Exit::Done)),

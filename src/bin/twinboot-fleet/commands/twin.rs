@@ -6,9 +6,9 @@ use super::paths;
 use crate::arguments;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::hub::Hub;
-use crate::show::say;
+use crate::show::{harmless, say};
 
-/// Shows a twin, or a part of it. JSON as the library prints it escapes control characters.
+/// Shows a twin, or a part of it.
 pub(super) async fn get(hub: &Hub, wanted: &arguments::TwinGet) -> Outcome<Exit> {
     let twin = hub.twin(&wanted.device).await?;
     let part = match &wanted.path {
@@ -16,7 +16,7 @@ pub(super) async fn get(hub: &Hub, wanted: &arguments::TwinGet) -> Outcome<Exit>
             .ok_or_else(|| Failure::failed(format!("the twin of {} has no {path}", wanted.device)))?,
         None => &twin,
     };
-    say(&format!("{part:#}"))?;
+    say(&harmless(&format!("{part:#}")))?;
     Ok(Exit::Done)
 }
 

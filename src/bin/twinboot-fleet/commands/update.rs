@@ -43,9 +43,7 @@ async fn run(hub: &Arc<Hub>, order: &Order<'_>) -> Outcome<Exit> {
         async move { tell(&hub, &device, &wish, by, hold).await }
     };
     each(hub, &devices, tell, |device, outcome| {
-        if let Err(failure) = outcome {
-            follow.failed(&device, with_remedy(failure, by));
-        }
+        note(&mut follow, &device, outcome, by);
         Ok(())
     })
     .await?;
@@ -62,14 +60,29 @@ async fn tell(hub: &Hub, device: &str, wish: &Wish, by: By, hold: bool) -> Outco
             // A wish that the twin holds already is no news to the device: what came of it stands.
             let twin = hub.twin(device).await?;
             let report = Report::of(device, &twin);
-            if wish.is_in(&twin) && matches!(report.word(), "error" | "rolledback") {
-                let text = format!("has failed with this already: {}", report.text("fwUpdateSubstatus"));
+            let is_over = match report.word() {
+                "error" | "rolledback" => true,
+                // It was cancelled.
+                "current" => !report.text("fwUpdateCode").is_empty(),
+                _ => false,
+            };
+            if is_over && wish.is_in(&twin, hold) {
+                let text = format!("has ended with this already: {}", report.text("fwUpdateSubstatus"));
                 return Err(Failure::failed(text).remedy("a new --job-id makes it another request"));
             }
             hub.merge_twin(device, wish.patch(hold), "*").await?;
         }
     }
     Ok(())
+}
+
+/// Notes how it went to tell a device. One of which the answer was lost may have obeyed: it is followed all the same.
+pub(super) fn note(follow: &mut Follow, device: &str, outcome: Outcome, by: By) {
+    match outcome {
+        Ok(()) => {}
+        Err(failure) if failure.is_unsure => follow.unsure(device, with_remedy(failure, by)),
+        Err(failure) => follow.failed(device, with_remedy(failure, by)),
+    }
 }
 
 /// What devices report before they are asked. One that the hub does not know has reported nothing; being asked it will
@@ -86,7 +99,7 @@ pub(super) async fn before(hub: &Hub, devices: &[String]) -> Outcome<Vec<Report>
 }
 
 /// Why a device did not take it, on one line.
-pub(super) fn with_remedy(failure: Failure, by: By) -> String {
+fn with_remedy(failure: Failure, by: By) -> String {
     let is_away = failure.status == Some(404) && failure.text.contains("DeviceNotOnline");
     if is_away && by == By::Method {
         return "not connected: --by twin waits for it".to_owned();

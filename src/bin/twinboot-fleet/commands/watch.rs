@@ -10,9 +10,13 @@ use super::update::before;
 use crate::arguments::{Following, Watch};
 use crate::failure::{Exit, Outcome};
 use crate::follow::{Follow, Goal};
-use crate::hub::Hub;
-use crate::rollout::{Scope, State, glance, is_moving, tell_halt};
+use crate::hub::{Hub, Outage};
+use crate::rollout::{Lasting, Scope, State, glance, is_moving, tell_halt};
 use crate::show::{Board, Picture};
+
+/// How often to look where that takes queries, of which the hub answers twenty a minute.
+const FOR_QUERIES: Duration = Duration::from_secs(30);
+const FOR_JOBS: Duration = Duration::from_secs(5);
 
 /// Watches.
 pub(super) async fn run(hub: &Arc<Hub>, wanted: &Watch) -> Outcome<Exit> {
@@ -24,20 +28,31 @@ pub(super) async fn run(hub: &Arc<Hub>, wanted: &Watch) -> Outcome<Exit> {
     }
     if hub.job(name).await?.is_some() {
         let deadline = Instant::now() + wanted.timeout.0;
-        return job::watch(hub, name, wanted.json, deadline, wanted.every.0).await;
+        let every = wanted.every.map_or(FOR_JOBS, |every| every.0);
+        return job::watch(hub, name, wanted.json, deadline, every).await;
     }
     devices(hub, wanted).await
 }
 
-/// Looks again and again until it is over, or the time is.
-async fn again<F: Future<Output = Outcome<(Picture, bool)>>>(
+/// Looks again and again until it is over, or the time is. A hub that is away for a while is waited for.
+async fn again(
+    hub: &Hub,
     wanted: &Watch,
-    look: impl Fn() -> F,
+    mut look: impl AsyncFnMut() -> Outcome<(Picture, bool)>,
 ) -> Outcome<Exit> {
-    let mut board = Board::new(wanted.json);
+    let (mut board, mut outage) = (Board::new(wanted.json), Outage::default());
+    let (mut picture, mut is_over) = (Picture::default(), false);
+    let every = wanted.every.map_or(FOR_QUERIES, |every| every.0);
     let deadline = Instant::now() + wanted.timeout.0;
     loop {
-        let (picture, is_over) = look().await?;
+        match outage.bear(hub, look().await) {
+            Ok(Some(found)) => (picture, is_over) = found,
+            Ok(None) => {}
+            Err(failure) => {
+                board.leave(&picture);
+                return Err(failure);
+            }
+        }
         board.show(&picture)?;
         let left = deadline.saturating_duration_since(Instant::now());
         if is_over || left == Duration::ZERO {
@@ -48,27 +63,31 @@ async fn again<F: Future<Output = Outcome<(Picture, bool)>>>(
                 (false, false) => Exit::TimedOut,
             });
         }
-        tokio::time::sleep(wanted.every.0.min(left)).await;
+        tokio::time::sleep(every.min(left)).await;
     }
 }
 
 async fn rollout(hub: &Arc<Hub>, id: &str, wanted: &Watch) -> Outcome<Exit> {
-    let exit = again(wanted, || async {
-        let (rollout, picture) = glance(hub, id).await?;
+    let (mut lasting, mut last) = (Lasting::default(), None);
+    let exit = again(hub, wanted, async || {
+        let (rollout, picture) = glance(hub, id, &mut lasting).await?;
         let all = picture.total > 0 && picture.done + picture.failed >= picture.total;
         // What is paused, halted or aborted ends with the devices that are still under way.
         let is_over = match rollout.state {
+            State::Preparing => false,
             State::Running => rollout.is_last() && all,
             State::Paused | State::Halted | State::Aborted => !is_moving(&picture),
         };
+        last = Some(rollout);
         Ok((picture, is_over))
     })
     .await?;
-    // Those who failed count no more for a roll-out that has halted: its devices alone may look as if all were well.
-    let (rollout, _) = glance(hub, id).await?;
+    // Not once was there an answer.
+    let Some(rollout) = last else { return Ok(exit) };
+    // Devices alone may look as if all were well.
     tell_halt(&rollout);
     Ok(match rollout.state {
-        State::Running => exit,
+        State::Preparing | State::Running => exit,
         State::Paused if exit == Exit::Done => Exit::TimedOut,
         State::Paused => exit,
         State::Halted | State::Aborted => Exit::Failed,
@@ -76,9 +95,10 @@ async fn rollout(hub: &Arc<Hub>, id: &str, wanted: &Watch) -> Outcome<Exit> {
 }
 
 async fn fleet(hub: &Arc<Hub>, wanted: &Watch) -> Outcome<Exit> {
-    let scope = Scope { condition: wanted.condition.clone(), version: None, since: None };
-    again(wanted, || async {
-        let picture = scope.picture(hub, None).await?;
+    let scope = Scope { condition: wanted.condition.clone(), version: None, told: None };
+    let mut lasting = Lasting::default();
+    again(hub, wanted, async || {
+        let picture = scope.picture(hub, None, &mut lasting).await?;
         let is_over = !is_moving(&picture);
         Ok((picture, is_over))
     })
@@ -87,7 +107,7 @@ async fn fleet(hub: &Arc<Hub>, wanted: &Watch) -> Outcome<Exit> {
 
 async fn devices(hub: &Arc<Hub>, wanted: &Watch) -> Outcome<Exit> {
     let before = before(hub, &wanted.names).await?;
-    if let Some(unknown) = before.iter().find(|report| report.firmware.is_null() && !report.connected) {
+    for unknown in before.iter().filter(|report| report.firmware.is_null() && !report.connected) {
         // It may be known and never have reported: then its twin is there.
         hub.twin(&unknown.device).await?;
     }

@@ -67,9 +67,18 @@ impl Wish {
 
     /// As a whole new document.
     pub(super) fn document(&self) -> Value {
+        self.with(self.uri.expose())
+    }
+
+    /// The same to be looked at, without what may be secret in the address.
+    pub(super) fn redacted(&self) -> Value {
+        self.with(&self.uri.to_string())
+    }
+
+    fn with(&self, uri: &str) -> Value {
         let mut document = json!({
             "fwVersion": self.version,
-            "fwPackageURI": self.uri.expose(),
+            "fwPackageURI": uri,
             "fwPackageCheckValue": self.sha256.to_string(),
         });
         if let Some(size) = self.size {
@@ -81,9 +90,13 @@ impl Wish {
         document
     }
 
-    /// Whether a twin asks for just this already.
-    pub(super) fn is_in(&self, twin: &Value) -> bool {
-        self.document() == twin["properties"]["desired"]["firmware"]
+    /// Whether a twin asks for just this already, to be held or not.
+    pub(super) fn is_in(&self, twin: &Value, hold: bool) -> bool {
+        let mut document = self.document();
+        if hold {
+            document["fwHold"] = json!(true);
+        }
+        document == twin["properties"]["desired"]["firmware"]
     }
 
     /// As a patch of the desired properties: what an earlier wish said and this one does not is taken away.
@@ -177,6 +190,7 @@ mod tests {
         assert!(!format!("{wish:?}").contains("SECRET"));
         let document = wish.document();
         assert_eq!(document["fwPackageURI"], "https://h/p?sig=SECRET");
+        assert_eq!(wish.redacted()["fwPackageURI"], "https://h/p?…");
         assert_eq!((&document["fwSize"], &document["jobId"]), (&json!(200_000), &Value::Null));
         assert_eq!(document["fwPackageCheckValue"], Sha256::of(&vec![7; 200_000]).to_string());
     }
@@ -203,6 +217,20 @@ mod tests {
         std::fs::write(&path, "{\"fwVersion\": \"SECRET").unwrap();
         let failure = Wish::read(&firmware(None)).unwrap_err();
         assert!(failure.text.contains("line 1") && !failure.text.contains("SECRET"), "{failure:?}");
+    }
+
+    #[test]
+    fn a_wish_is_there_already_only_if_it_is_held_as_well() {
+        let wish = Wish::read(&image("https://h/p")).unwrap();
+        let twin = |hold: Value| {
+            let mut twin = json!({"properties": {"desired": {"firmware": wish.document()}}});
+            if !hold.is_null() {
+                twin["properties"]["desired"]["firmware"]["fwHold"] = hold;
+            }
+            twin
+        };
+        assert!(wish.is_in(&twin(Value::Null), false) && wish.is_in(&twin(json!(true)), true));
+        assert!(!wish.is_in(&twin(Value::Null), true) && !wish.is_in(&twin(json!(true)), false));
     }
 
     #[test]

@@ -2,15 +2,22 @@
 
 mod report;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::arguments::Following;
 use crate::failure::{Exit, Outcome};
-use crate::hub::Hub;
+use crate::hub::{Hub, Outage};
 use crate::show::{Board, Line, Picture};
-pub(crate) use report::{Goal, Report, Verdict, reports};
+pub(crate) use report::{FEW, Goal, Report, Verdict, reports};
+
+/// How often so many devices are looked at: of few the twins are read, of which the hub gives a hundred a second; of many
+/// it is asked, which it answers some twenty times a minute.
+fn pause(devices: usize) -> Duration {
+    Duration::from_secs(if devices > FEW { 30 } else { 2 })
+}
 
 /// Devices under way.
 #[derive(Debug)]
@@ -27,6 +34,10 @@ struct Tracked {
     moved: bool,
     /// It was asked for nothing, so what it reports need not be an answer.
     is_watched: bool,
+    /// What is to be said of it as long as it reports nothing.
+    note: String,
+    /// How often the hub has not known it, one time after the other.
+    missed: u32,
     verdict: Option<Verdict>,
 }
 
@@ -34,8 +45,10 @@ impl Follow {
     /// Devices, with what each reported before it was asked.
     pub(crate) fn new(goal: Goal, before: Vec<Report>, json: bool) -> Self {
         let is_watched = goal == Goal::Idle;
-        let tracked =
-            |before: Report| Tracked { now: before.clone(), before, moved: false, is_watched, verdict: None };
+        let tracked = |before: Report| {
+            let (now, note) = (before.clone(), String::new());
+            Tracked { now, before, moved: false, is_watched, note, missed: 0, verdict: None }
+        };
         Self { goal, devices: before.into_iter().map(tracked).collect(), board: Board::new(json) }
     }
 
@@ -46,17 +59,33 @@ impl Follow {
         }
     }
 
+    /// One of them may do it or not: it was told, and the answer is missing.
+    pub(crate) fn unsure(&mut self, device: &str, why: String) {
+        if let Some(tracked) = self.devices.iter_mut().find(|tracked| tracked.before.device == device) {
+            tracked.note = why;
+        }
+    }
+
     /// Looks again and again until all have ended, or the time is over; how it ended in all.
     ///
     /// # Errors
-    /// If the hub does not answer, or nobody reads what is shown.
+    /// If the hub refuses, or nobody reads what is shown. One that is away for a while is waited for.
     pub(crate) async fn run(mut self, hub: &Hub, wanted: &Following) -> Outcome<Exit> {
         if wanted.no_watch {
+            // Nobody will see what came of these.
+            for tracked in self.devices.iter_mut().filter(|tracked| !tracked.note.is_empty()) {
+                tracked.verdict = Some(Verdict::Failed(tracked.note.clone()));
+            }
             return self.end(false);
         }
         let deadline = Instant::now() + wanted.timeout.0;
+        let every = wanted.every.map_or_else(|| pause(self.devices.len()), |every| every.0);
+        let mut outage = Outage::default();
         loop {
-            self.look(hub).await?;
+            if let Err(failure) = outage.bear(hub, self.look(hub).await) {
+                self.board.leave(&self.picture());
+                return Err(failure);
+            }
             self.board.show(&self.picture())?;
             if self.devices.iter().all(|tracked| tracked.verdict.is_some()) {
                 return self.end(false);
@@ -65,16 +94,26 @@ impl Follow {
             if left == Duration::ZERO {
                 return self.end(true);
             }
-            tokio::time::sleep(wanted.every.0.min(left)).await;
+            tokio::time::sleep(every.min(left)).await;
         }
     }
 
     async fn look(&mut self, hub: &Hub) -> Outcome {
         let open = self.devices.iter().filter(|tracked| tracked.verdict.is_none());
         let open: Vec<&str> = open.map(|tracked| tracked.before.device.as_str()).collect();
-        for report in reports(hub, &open).await? {
-            let found = self.devices.iter_mut().find(|tracked| tracked.before.device == report.device);
-            let Some(tracked) = found else { continue };
+        let mut found: BTreeMap<String, Report> =
+            reports(hub, &open).await?.into_iter().map(|report| (report.device.clone(), report)).collect();
+        for tracked in self.devices.iter_mut().filter(|tracked| tracked.verdict.is_none()) {
+            let mut report = found.remove(&tracked.before.device);
+            tracked.missed = if report.is_some() { 0 } else { tracked.missed + 1 };
+            if tracked.missed > 1 {
+                // Its twin is exact, where a query may not know it yet.
+                report = reports(hub, &[tracked.before.device.as_str()]).await?.pop();
+                if report.is_none() {
+                    tracked.verdict = Some(Verdict::Failed("there is no such device any more".to_owned()));
+                }
+            }
+            let Some(report) = report else { continue };
             tracked.moved |= report.firmware != tracked.before.firmware;
             tracked.verdict = report.verdict(&self.goal, &tracked.before, tracked.moved);
             tracked.now = report;
@@ -115,8 +154,10 @@ impl Tracked {
                 why.clone(),
                 true,
             ),
-            None if !self.now.connected => ("away", "not connected".to_owned(), false),
-            None if !self.moved && !self.is_watched => ("waiting", String::new(), false),
+            None if !self.now.connected && (self.moved || self.note.is_empty()) => {
+                ("away", "not connected".to_owned(), false)
+            }
+            None if !self.moved && !self.is_watched => ("waiting", self.note.clone(), false),
             None => (word, self.now.text("fwUpdateSubstatus").to_owned(), false),
         };
         Line {

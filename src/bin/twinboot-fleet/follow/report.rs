@@ -8,7 +8,7 @@ use crate::hub::Hub;
 /// Devices that are asked for by one query.
 const AT_ONCE: usize = 100;
 /// Twins of fewer devices are read one by one: they are exact, where the results of queries lag.
-const FEW: usize = 20;
+pub(crate) const FEW: usize = 20;
 
 /// What a device's twin says of its firmware.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -121,10 +121,11 @@ impl Report {
         }
     }
 
-    /// Whether it has verified an image and waits.
+    /// Whether it has verified an image and waits. With a code it is held up on its way there, without a word nobody knows.
     fn is_held(&self) -> bool {
         let detail = self.text("fwUpdateSubstatus");
-        self.word() == "verifying" && detail != "Start verifying download" && !detail.ends_with('%')
+        let is_begun = detail.is_empty() || detail == "Start verifying download" || detail.ends_with('%');
+        self.word() == "verifying" && self.text("fwUpdateCode").is_empty() && !is_begun
     }
 
     fn reason(&self) -> String {
@@ -234,9 +235,14 @@ mod tests {
         assert_eq!(back.verdict(&Goal::RolledBack, &before, true), Some(Verdict::Done));
         let held = report("verifying", "1", "3", "Waiting to be applied", "", ["11:00", "10:05"]);
         assert_eq!(held.verdict(&Goal::Held, &before, true), Some(Verdict::Done));
-        for early in ["Start verifying download", "70 %"] {
-            let early = report("verifying", "1", "3", early, "", ["11:00", "10:05"]);
-            assert_eq!(early.verdict(&Goal::Held, &before, true), None);
+        for (early, code) in [
+            ("Start verifying download", ""),
+            ("70 %", ""),
+            ("", ""),
+            ("disk full (state.unwritable)", "state.unwritable"),
+        ] {
+            let early = report("verifying", "1", "3", early, code, ["11:00", "10:05"]);
+            assert_eq!(early.verdict(&Goal::Held, &before, true), None, "{early:?}");
         }
         let rebooted = Report { reboot_time: json!("12:00"), ..before.clone() };
         assert_eq!(rebooted.verdict(&Goal::Rebooted, &before, true), Some(Verdict::Done));

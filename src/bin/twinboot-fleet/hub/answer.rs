@@ -81,10 +81,20 @@ impl Answer {
             404 if name.contains("DeviceNotOnline") => {
                 "the device is not connected; a wish in its twin waits for it"
             }
+            403 if self.is_quota() => {
+                "the hub's messages of today are used up: it goes on at midnight UTC, or with another unit"
+            }
             429 => "the hub is asked too much: try again later, or ask for less at a time",
             _ => "",
         };
-        Failure { exit, status: Some(self.status), ..Failure::failed(text) }.remedy(remedy)
+        let is_quota = self.is_quota();
+        Failure { exit, status: Some(self.status), is_quota, ..Failure::failed(text) }.remedy(remedy)
+    }
+
+    /// Whether it is the quota of a day that is used up (403002).
+    fn is_quota(&self) -> bool {
+        let is_named = self.header("iothub-errorcode") == Some("IotHubQuotaExceeded");
+        self.status == 403 && (is_named || self.body.to_string().contains("403002"))
     }
 }
 
@@ -156,5 +166,25 @@ mod tests {
         let failure = answer.granted().expect_err("401");
         assert_eq!((failure.exit, failure.status), (Exit::Unreachable, Some(401)));
         assert!(!failure.text.contains('\u{1b}') && failure.remedy.contains("--connection-string-file"));
+    }
+
+    #[test]
+    fn a_quota_that_is_used_up_comes_back_and_other_refusals_do_not() {
+        let inner = |code: u64| json!({"Message": json!({"errorCode": code, "message": "no"}).to_string()});
+        let named = HeaderMap::from_iter([(
+            reqwest::header::HeaderName::from_static("iothub-errorcode"),
+            "IotHubQuotaExceeded".parse().expect("a header"),
+        )]);
+        for (status, body, headers, is_passing) in [
+            (403, inner(403_002), HeaderMap::new(), true),
+            (403, json!({"Message": "no"}), named, true),
+            (403, inner(403_004), HeaderMap::new(), false),
+            (503, inner(503_001), HeaderMap::new(), true),
+            (404, inner(404_001), HeaderMap::new(), false),
+        ] {
+            let answer = Answer { status, body, headers, is_repeated: false };
+            let failure = answer.granted().expect_err("refused");
+            assert_eq!(failure.is_passing(), is_passing, "{failure:?}");
+        }
     }
 }

@@ -38,7 +38,12 @@ impl Hub {
         });
         let path = format!("/twins/{}/methods", percent_encoded(device));
         let call = Call::new(Method::POST, Kind::Method, path).body(body);
-        let answer = self.get(&call.within(Duration::from_secs(RESPONSE + CONNECT + 15))).await?;
+        let answer = self.get(&call.within(Duration::from_secs(RESPONSE + CONNECT + 15))).await;
+        let answer = answer.map_err(|failure| {
+            // The hub's own faults, and a device that has heard and not answered in time.
+            let is_lost = failure.status.is_some_and(|status| status >= 500);
+            Failure { is_unsure: failure.is_unsure || is_lost, ..failure }
+        })?;
         let status = answer["status"].as_i64();
         let status = status.ok_or_else(|| Failure::failed("the hub answers a method without a status"))?;
         Ok(Reply { status, payload: answer["payload"].clone() })

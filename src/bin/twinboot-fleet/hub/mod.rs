@@ -9,6 +9,7 @@ mod configurations;
 mod identities;
 mod jobs;
 mod methods;
+mod outage;
 mod rows;
 mod token;
 mod twins;
@@ -27,6 +28,7 @@ pub(crate) use answer::Answer;
 use answer::{Broken, holds};
 pub(crate) use budget::{Budget, Kind};
 pub(crate) use methods::Reply;
+pub(crate) use outage::Outage;
 pub(crate) use reqwest::Method;
 pub(crate) use rows::Rows;
 use token::Tokens;
@@ -168,15 +170,17 @@ impl Hub {
                     answer.retry_after().unwrap_or(MISHAP_PAUSE * (1 << mishaps))
                 }
                 Ok(mut answer) => {
-                    self.budget.taken(call.kind);
+                    match answer.status {
+                        // It is given up, and as much too fast as before.
+                        429 => drop(self.budget.refused(call.kind, answer.retry_after())),
+                        _ => self.budget.taken(call.kind),
+                    }
                     answer.is_repeated = mishaps > 0;
                     return Ok(answer);
                 }
                 Err(Broken::Malformed(what)) => {
-                    return Err(Failure::unreachable(format!(
-                        "{} answers with {what}: is it an IoT hub?",
-                        self.host
-                    )));
+                    let text = format!("{} answers with {what}: is it an IoT hub?", self.host);
+                    return Err(Failure { is_unsure: true, ..Failure::unreachable(text) });
                 }
                 Err(Broken::Connection(error)) if mishaps >= MISHAPS || !self.is_worth(&error, call) => {
                     return Err(self.unreachable(&error));
@@ -273,6 +277,8 @@ impl Hub {
         } else {
             "is HostName right, and the network there?"
         };
-        Failure::unreachable(format!("{} cannot be reached: {what}", self.host)).remedy(remedy)
+        let text = format!("{} cannot be reached: {what}", self.host);
+        // Where no connection came about nothing was asked.
+        Failure { is_unsure: !error.is_connect(), ..Failure::unreachable(text) }.remedy(remedy)
     }
 }

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::census::Scope;
+use super::census::{Scope, is_moving};
+use super::lasting::Lasting;
 use super::plan::{Rollout, State, applied};
 use crate::arguments::Watching;
 use crate::failure::{Exit, Failure, Outcome};
-use crate::hub::Hub;
+use crate::hub::{Hub, Outage};
 use crate::show::{Board, Picture, complain};
 
 /// What follows from how far the devices of a wave are.
@@ -32,23 +33,20 @@ pub(crate) async fn lead(hub: &Arc<Hub>, rollout: Rollout, wanted: &Watching) ->
         next: None,
         board: Board::new(wanted.json),
         seen: Picture::default(),
+        lasting: Lasting::default(),
         alarmed: false,
     };
     let deadline = Instant::now() + wanted.timeout.0;
-    let mut is_away = false;
+    let mut outage = Outage::default();
     loop {
-        match lead.turn().await {
-            Ok(Some(exit)) => return Ok(exit),
-            Ok(None) => is_away = false,
-            Err(failure) if failure.is_passing() => {
-                if !std::mem::replace(&mut is_away, true) {
-                    complain(&format!("{}; trying on", failure.text), &failure.remedy);
-                }
-            }
+        match outage.bear(hub, lead.turn().await) {
+            Ok(Some(Some(exit))) => return Ok(exit),
+            Ok(Some(None) | None) => {}
             Err(failure) => {
                 if !is_taken(&lead.rollout.id, &failure) {
                     lead.leave();
                 }
+                lead.board.leave(&lead.seen);
                 return Err(failure);
             }
         }
@@ -69,6 +67,7 @@ struct Lead<'a> {
     next: Option<Rollout>,
     board: Board,
     seen: Picture,
+    lasting: Lasting,
     /// Too many have failed, as was seen the last time.
     alarmed: bool,
 }
@@ -78,7 +77,6 @@ impl Lead<'_> {
     async fn turn(&mut self) -> Outcome<Option<Exit>> {
         let (now, picture) = self.look().await?;
         self.board.show(&picture)?;
-        self.seen = picture.clone();
         if now.state == State::Halted {
             return self.halted(&picture).map(Some);
         }
@@ -110,7 +108,7 @@ impl Lead<'_> {
 
     /// Where it stands and how far the devices of its waves so far are, as long as it is ours to lead.
     async fn look(&mut self) -> Outcome<(Rollout, Picture)> {
-        let (now, picture) = glance(self.hub, &self.rollout.id).await?;
+        let (now, mut picture) = glance(self.hub, &self.rollout.id, &mut self.lasting).await?;
         let stands = |rollout: &Rollout| (now.wave, now.state) == (rollout.wave, rollout.state);
         match self.next.take() {
             // Our own change was made after all.
@@ -120,6 +118,12 @@ impl Lead<'_> {
         if !stands(&self.rollout) {
             return Err(somebody_else(&self.rollout.id));
         }
+        // Nothing has moved: what is waited for is worth a query.
+        let ended = |picture: &Picture| (picture.total, picture.done, picture.failed);
+        if ended(&picture) == ended(&self.seen) && picture.done < picture.total && !is_moving(&picture) {
+            picture.lines.extend(scope(&now).waited_for(self.hub).await?);
+        }
+        self.seen = picture.clone();
         Ok((now, picture))
     }
 
@@ -150,11 +154,11 @@ fn is_taken(id: &str, failure: &Failure) -> bool {
     failure.status == Some(412) || [gone(id), foreign(id), somebody_else(id)].contains(failure)
 }
 
-/// Where a roll-out stands, and how far the devices of its waves so far are.
+/// Where a roll-out stands, and how far the devices of its waves so far are. `lasting` is what earlier glances have seen.
 ///
 /// # Errors
 /// If there is none, or the hub does not answer.
-pub(crate) async fn glance(hub: &Hub, id: &str) -> Outcome<(Rollout, Picture)> {
+pub(crate) async fn glance(hub: &Hub, id: &str, lasting: &mut Lasting) -> Outcome<(Rollout, Picture)> {
     let configuration = hub.configuration(id).await?.ok_or_else(|| gone(id))?;
     let rollout = Rollout::of(&configuration).ok_or_else(|| foreign(id))?;
     let meant = match rollout.condition().trim() {
@@ -162,16 +166,23 @@ pub(crate) async fn glance(hub: &Hub, id: &str) -> Outcome<(Rollout, Picture)> {
         condition => format!("FROM devices WHERE {condition}"),
     };
     let total = hub.count(&meant).await?;
-    let since = configuration["createdTimeUtc"].as_str().map(str::to_owned);
-    let scope = Scope { condition: Some(applied(id)), version: Some(rollout.version.clone()), since };
-    let picture = scope.picture(hub, Some(total)).await?;
+    let picture = scope(&rollout).picture(hub, Some(total), lasting).await?;
     Ok((rollout, picture))
+}
+
+fn scope(rollout: &Rollout) -> Scope {
+    let (condition, version) = (Some(applied(&rollout.id)), Some(rollout.version.clone()));
+    Scope { condition, version, told: rollout.told() }
 }
 
 fn step(rollout: &Rollout, picture: &Picture) -> Step {
     let Picture { total, done, failed, .. } = *picture;
     if !rollout.waves.is_empty() && rollout.halt_at.is_exceeded(failed, total) {
         return Step::Halt;
+    }
+    // They may be reason to halt.
+    if picture.undecided > 0 {
+        return Step::Wait;
     }
     if rollout.is_last() {
         return if total > 0 && done + failed >= total { Step::End } else { Step::Wait };
@@ -235,6 +246,8 @@ mod tests {
             enough: "90%".parse().unwrap(),
             state: State::Running,
             why: None,
+            created: String::new(),
+            resumed: String::new(),
             nonce: String::new(),
         };
         let picture = |total, done, failed| Picture { total, done, failed, ..Picture::default() };
@@ -255,6 +268,8 @@ mod tests {
                 "{wave} {total} {done} {failed}"
             );
         }
+        let undecided = |undecided| Picture { undecided, ..picture(200, 199, 1) };
+        assert_eq!([step(&rollout, &undecided(1)), step(&rollout, &undecided(0))], [Step::Wait, Step::End]);
         rollout.waves.clear();
         assert_eq!(step(&rollout, &picture(10, 0, 10)), Step::End, "all at once there is nothing to halt");
     }

@@ -4,10 +4,10 @@
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::plan::Rollout;
+use super::plan::{Rollout, State};
 use crate::commands::each;
 use crate::failure::{Failure, Outcome};
 use crate::hub::Hub;
@@ -26,18 +26,24 @@ pub(crate) fn nonce() -> Outcome<String> {
     Ok(format!("{number:016x}"))
 }
 
-/// Marks all waves but the last if that is everybody; how many devices there are in all.
+/// How many devices it is for in all.
 ///
 /// # Errors
-/// If the hub does not answer, a device cannot be marked, or has the mark of a roll-out that needs it.
-pub(crate) async fn mark(hub: &Arc<Hub>, rollout: &Rollout) -> Outcome<u64> {
-    let all = hub.count(&everybody(rollout)).await?;
-    if all == 0 {
-        return Err(Failure::failed("--target: the condition holds for no device"));
+/// If there are none, or the hub does not answer.
+pub(crate) async fn meant(hub: &Hub, rollout: &Rollout) -> Outcome<u64> {
+    match hub.count(&everybody(rollout)).await? {
+        0 => Err(Failure::failed("--target: the condition holds for no device")),
+        all => Ok(all),
     }
-    let sizes = rollout.sizes(all);
-    let Some(most) = sizes.last().and_then(|most| usize::try_from(*most).ok()) else { return Ok(all) };
-    leave_others_alone(hub, rollout).await?;
+}
+
+/// Marks all waves but the last if that is everybody. Its configuration is there by then, so that others leave it alone.
+///
+/// # Errors
+/// If the hub does not answer, or a device cannot be marked.
+pub(crate) async fn mark(hub: &Arc<Hub>, rollout: &Rollout) -> Outcome {
+    let sizes = rollout.sizes(meant(hub, rollout).await?);
+    let Some(most) = sizes.last().and_then(|most| usize::try_from(*most).ok()) else { return Ok(()) };
     let chosen = choose(hub, rollout, most).await?;
     for (wave, size) in sizes.iter().enumerate() {
         let from = if wave == 0 { 0 } else { sizes[wave - 1] };
@@ -47,16 +53,27 @@ pub(crate) async fn mark(hub: &Arc<Hub>, rollout: &Rollout) -> Outcome<u64> {
             let tag = tag.clone();
             async move { hub.merge_twin(&device, tag, "*").await }
         };
-        each(hub, &chosen[part(from)..part(*size)], act, |_, outcome| outcome.map(|_| ())).await?;
+        let marked = |_, outcome: Outcome<Value>| match outcome {
+            // It was deleted since it was chosen.
+            Err(failure) if failure.status == Some(404) => Ok(()),
+            other => other.map(|_| ()),
+        };
+        each(hub, &chosen[part(from)..part(*size)], act, marked).await?;
     }
-    Ok(all)
+    Ok(())
 }
 
 /// A device bears one mark. One that was taken out of a roll-out in the middle would lose its wish, and break off its
-/// update.
-async fn leave_others_alone(hub: &Hub, rollout: &Rollout) -> Outcome {
+/// update. To be asked when the roll-out's own configuration is there: of two that begin at once, one sees the other.
+///
+/// # Errors
+/// If another roll-out needs the marks of these devices, or the hub does not answer.
+pub(crate) async fn leave_others_alone(hub: &Hub, rollout: &Rollout) -> Outcome {
     for other in hub.configurations().await?.iter().filter_map(Rollout::of).filter(Rollout::needs_marks) {
-        let both = hub.count(&format!("FROM devices WHERE {}", rollout.and(&other.marked()))).await?;
+        if other.id == rollout.id {
+            continue;
+        }
+        let both = hub.count(&shared(rollout, &other)).await?;
         if both > 0 {
             let (id, state) = (&other.id, other.state.word());
             return Err(Failure::failed(format!(
@@ -66,6 +83,16 @@ async fn leave_others_alone(hub: &Hub, rollout: &Rollout) -> Outcome {
         }
     }
     Ok(())
+}
+
+/// Devices that both want. Which ones will be marked is not to be seen of one that is only being prepared.
+fn shared(rollout: &Rollout, other: &Rollout) -> String {
+    let theirs = match other.state {
+        State::Preparing if other.target.trim() == "*" => return everybody(rollout),
+        State::Preparing => format!("({})", other.target),
+        State::Running | State::Paused | State::Halted | State::Aborted => other.marked(),
+    };
+    format!("FROM devices WHERE {}", rollout.and(&theirs))
 }
 
 fn everybody(rollout: &Rollout) -> String {

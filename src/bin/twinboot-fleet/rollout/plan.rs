@@ -3,27 +3,33 @@
 
 use serde_json::{Map, Value, json};
 
+use super::census::Told;
 use crate::arguments::{Share, Size};
 use crate::failure::{Failure, Outcome};
 
 const REPORTED: &str = "properties.reported.firmware";
+/// A condition that holds for no device.
+const NOBODY: &str = "deviceId = ''";
 
 /// Where a roll-out stands.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum State {
+    /// Nobody gets it yet: its devices are being marked.
+    Preparing,
     /// Devices of the waves so far get it.
     Running,
     /// Only devices that have begun keep it: somebody said so.
     Paused,
     /// The same: too many had failed.
     Halted,
-    /// Nobody gets it.
+    /// Only devices that run it already keep it, so that nothing older takes its place.
     Aborted,
 }
 
 impl State {
     pub(crate) fn word(self) -> &'static str {
         match self {
+            Self::Preparing => "preparing",
             Self::Running => "running",
             Self::Paused => "paused",
             Self::Halted => "halted",
@@ -32,9 +38,8 @@ impl State {
     }
 
     fn of(word: &str) -> Option<Self> {
-        [Self::Running, Self::Paused, Self::Halted, Self::Aborted]
-            .into_iter()
-            .find(|state| state.word() == word)
+        let states = [Self::Preparing, Self::Running, Self::Paused, Self::Halted, Self::Aborted];
+        states.into_iter().find(|state| state.word() == word)
     }
 }
 
@@ -57,8 +62,12 @@ pub(crate) struct Rollout {
     pub(crate) enough: Share,
     /// Where it stands.
     pub(crate) state: State,
-    /// Why it has halted, if it has: by then its failed devices are no more among those that the hub counts for it.
+    /// Why it has halted, if it has; one that was aborted after that still says so.
     pub(crate) why: Option<String>,
+    /// When it was made, by the hub's clock: what failed since then has failed with it. Empty if that is not known yet.
+    pub(crate) created: String,
+    /// When it was resumed for the last time, if it ever was.
+    pub(crate) resumed: String,
     /// What its marks have that those of another roll-out by this id, deleted or never made, have not: such marks stay in
     /// the devices' tags, and with other waves they are others. Empty in one that was made before there was such a thing.
     pub(crate) nonce: String,
@@ -79,6 +88,8 @@ impl Rollout {
             enough: label("twinbootEnough")?.parse().ok()?,
             state: State::of(label("twinbootState")?)?,
             why: label("twinbootWhy").filter(|why| !why.is_empty()).map(str::to_owned),
+            created: configuration["createdTimeUtc"].as_str().unwrap_or_default().to_owned(),
+            resumed: label("twinbootResumed").unwrap_or_default().to_owned(),
             nonce: label("twinbootMark").unwrap_or_default().to_owned(),
         })
     }
@@ -95,6 +106,7 @@ impl Rollout {
             ("twinbootEnough", self.enough.to_string()),
             ("twinbootState", self.state.word().to_owned()),
             ("twinbootWhy", self.why.clone().unwrap_or_default()),
+            ("twinbootResumed", self.resumed.clone()),
             ("twinbootMark", self.nonce.clone()),
         ]
         .into_iter()
@@ -142,26 +154,47 @@ impl Rollout {
     /// For whom it is as of now: the configuration's target condition.
     pub(crate) fn condition(&self) -> String {
         let whole = if self.is_all() { self.target.clone() } else { self.and(&self.mark()) };
-        let version = &self.version;
         match self.state {
+            State::Preparing => NOBODY.to_owned(),
             State::Running => whole,
-            State::Paused | State::Halted => {
-                let begun = format!(
-                    "({REPORTED}.pendingFwVersion = '{version}' OR {REPORTED}.currentFwVersion = '{version}')"
-                );
-                if whole.trim() == "*" { begun } else { format!("({whole}) AND {begun}") }
-            }
-            State::Aborted => "deviceId = ''".to_owned(),
+            State::Paused | State::Halted => both(&whole, &self.begun()),
+            // Not by marks: those may be another's by now.
+            State::Aborted => self.and(&self.switched()),
         }
     }
 
     /// Those among the target for whom something else holds, too.
     pub(crate) fn and(&self, condition: &str) -> String {
-        if self.target.trim() == "*" {
-            condition.to_owned()
-        } else {
-            format!("({}) AND {condition}", self.target)
+        both(&self.target, condition)
+    }
+
+    /// When its devices were told; none if that is not known.
+    pub(crate) fn told(&self) -> Option<Told> {
+        let last = [&self.resumed, &self.created].into_iter().find(|time| is_time(time))?;
+        Some(Told { first: self.created.clone(), last: last.clone() }).filter(|told| is_time(&told.first))
+    }
+
+    /// Devices that have begun, well or not. One that has failed does not try the same again by itself; without this wish it
+    /// would turn to an older one, have that fulfilled, and say no more why it failed.
+    fn begun(&self) -> String {
+        let version = &self.version;
+        let there =
+            format!("{REPORTED}.pendingFwVersion = '{version}' OR {REPORTED}.currentFwVersion = '{version}'");
+        if !is_time(&self.created) {
+            return format!("({there})");
         }
+        let failed = format!("{REPORTED}.fwUpdateStatus IN ['error', 'rolledback']");
+        format!("({there} OR ({failed} AND {REPORTED}.lastFwUpdateEndTime >= '{}'))", self.created)
+    }
+
+    /// Devices that run the new version, or are rebooting into it and cannot be stopped any more. To them a wish that is
+    /// fulfilled says nothing, and an older one would be news.
+    fn switched(&self) -> String {
+        let version = &self.version;
+        format!(
+            "({REPORTED}.currentFwVersion = '{version}' OR ({REPORTED}.pendingFwVersion = '{version}' AND \
+             {REPORTED}.fwUpdateStatus = 'rebooting'))"
+        )
     }
 
     /// The tag of the devices that this wave adds.
@@ -170,7 +203,7 @@ impl Rollout {
     }
 
     /// Whether it would lose devices whose marks become another's: it goes by marks, and gives something to somebody.
-    pub(super) fn needs_marks(&self) -> bool {
+    pub(crate) fn needs_marks(&self) -> bool {
         self.state != State::Aborted && !self.is_all()
     }
 
@@ -227,6 +260,20 @@ impl Rollout {
     }
 }
 
+/// Devices for which both hold.
+pub(super) fn both(one: &str, other: &str) -> String {
+    match (one.trim(), other.trim()) {
+        ("*", _) => other.to_owned(),
+        (_, "*") => one.to_owned(),
+        _ => format!("({one}) AND {other}"),
+    }
+}
+
+/// Whether this is a time as the hub and the devices write it; it stands in conditions.
+fn is_time(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit() || b"-+:.TZ".contains(&b))
+}
+
 /// Devices on which a configuration is in force.
 pub(crate) fn applied(id: &str) -> String {
     format!("configurations.[[{id}]].status='Applied'")
@@ -266,6 +313,8 @@ mod tests {
             enough: "90%".parse().unwrap(),
             state: State::Running,
             why: None,
+            created: String::new(),
+            resumed: String::new(),
             nonce: "4c1d".into(),
         }
     }
@@ -310,6 +359,25 @@ mod tests {
         there.wave = 0;
         there.state = State::Running;
         assert!(there.condition().starts_with("tags.twinboot.rollout"));
+        // Who failed since it was made keeps it, and says why.
+        (there.state, there.created) = (State::Halted, "2026-11-22T09:00:00.000Z".into());
+        assert!(there.condition().ends_with(
+            " OR (properties.reported.firmware.fwUpdateStatus IN ['error', 'rolledback'] AND \
+             properties.reported.firmware.lastFwUpdateEndTime >= '2026-11-22T09:00:00.000Z'))"
+        ));
+        there.created = "x' OR deviceId != '".into();
+        assert!(!there.condition().contains("deviceId"));
+        // By no marks, and nobody who does not run it.
+        (there.state, there.target) = (State::Aborted, "tags.a = 1".into());
+        assert_eq!(
+            there.condition(),
+            "(tags.a = 1) AND (properties.reported.firmware.currentFwVersion = '2.0.0' OR \
+             (properties.reported.firmware.pendingFwVersion = '2.0.0' AND \
+             properties.reported.firmware.fwUpdateStatus = 'rebooting'))"
+        );
+        there.state = State::Preparing;
+        assert_eq!((there.condition().as_str(), there.needs_marks()), (NOBODY, true));
+        (there.state, there.target) = (State::Running, "*".into());
         // One that was made before marks were told apart by more than the id.
         there.nonce.clear();
         assert_eq!(there.condition(), "tags.twinboot.rollout = 'gw-2' AND tags.twinboot.wave <= 1");

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::{clean, say};
+use super::{as_text, clean, say};
 use crate::failure::Outcome;
 
 const BAR: usize = 24;
@@ -40,6 +40,8 @@ pub(crate) struct Picture {
     pub(crate) done: u64,
     /// Ended otherwise.
     pub(crate) failed: u64,
+    /// Ended otherwise before, as far as is known: whether they begin anew is to be seen.
+    pub(crate) undecided: u64,
     /// By status, in words.
     pub(crate) counts: BTreeMap<String, u64>,
     /// Some or all of the devices.
@@ -99,7 +101,7 @@ impl Board {
         match self.style {
             Style::Live { colour } => self.draw(picture, colour)?,
             Style::Plain => self.tell(picture)?,
-            Style::Json if *picture != self.last => say(&document(picture).to_string())?,
+            Style::Json if *picture != self.last => say(&as_text(&document(picture)))?,
             Style::Json => {}
         }
         self.last.clone_from(picture);
@@ -112,7 +114,7 @@ impl Board {
     /// If nobody reads any more.
     pub(crate) fn note(&mut self, text: &str) -> Outcome {
         self.drawn = 0;
-        say(&if self.style == Style::Json { json!({ "note": text }).to_string() } else { clean(text) })
+        say(&if self.style == Style::Json { as_text(&json!({ "note": text })) } else { clean(text) })
     }
 
     /// Shows how it ended.
@@ -125,6 +127,13 @@ impl Board {
             say(&format!("{} of {} done: {}", picture.done, picture.total, picture.words()))?;
         }
         Ok(())
+    }
+
+    /// Shows how it was when something went wrong: what that was is worth more than that nobody reads this.
+    pub(crate) fn leave(&mut self, picture: &Picture) {
+        if *picture != Picture::default() {
+            let _ = self.end(picture);
+        }
     }
 
     fn tell(&mut self, picture: &Picture) -> Outcome {
@@ -185,8 +194,10 @@ fn drawing(
 ) -> Vec<String> {
     let ended = picture.done + picture.failed;
     let part = |of: u64| usize::try_from(of * BAR as u64 / picture.total.max(1)).unwrap_or(BAR);
-    let (good, bad) = (part(picture.done), part(picture.failed).max(usize::from(picture.failed > 0)));
-    let rest = BAR.saturating_sub(good + bad);
+    // More may have ended than were meant: counts come one after the other, and lag.
+    let bad = part(picture.failed).max(usize::from(picture.failed > 0)).min(BAR);
+    let good = part(picture.done).min(BAR - bad);
+    let rest = BAR - good - bad;
     let paint = |text: &str, code: &str| {
         if colour && !text.is_empty() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     };
@@ -269,6 +280,15 @@ mod tests {
             2,
             "a low screen is not scrolled"
         );
+    }
+
+    #[test]
+    fn the_bar_is_no_longer_for_more_than_all() {
+        for (done, failed, bar) in [(9, 0, "#".repeat(24)), (4, 1, format!("{}!!!!!!", "#".repeat(18)))] {
+            let picture = Picture { total: 4, done, failed, ..Picture::default() };
+            let lines = drawing(&picture, Duration::ZERO, (100, 24), false);
+            assert!(lines[0].starts_with(&format!("[{bar}]  ")), "{}", lines[0]);
+        }
     }
 
     #[test]

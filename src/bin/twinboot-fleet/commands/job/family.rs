@@ -1,16 +1,23 @@
 //! A job and its children, as they are shown; and lists of jobs.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::counts;
 use crate::arguments::{JobKind, JobList};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::hub::{Hub, Rows};
-use crate::show::{Table, cell, clean, say};
+use crate::show::{Table, as_text, cell, clean, say};
 
 const HEAD: [&str; 6] = ["JOB", "DEVICE", "STATUS", "STARTED", "ENDED", "REASON"];
+
+/// How long the children of a job that is complete are waited for, and how often they are asked for meanwhile: each time is a
+/// query, of which the hub answers twenty a minute.
+const PATIENCE: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_secs(10);
 
 /// A job; its children are asked for when they are shown.
 #[derive(Debug)]
@@ -43,32 +50,60 @@ impl Family {
     /// Shows the parent with a reason that counts, and a line for each child. A device that was told and said no has
     /// failed, though the hub calls its part completed.
     pub(super) async fn show(&self, hub: &Hub, as_json: bool) -> Outcome<Exit> {
-        let id = self.job["jobId"].as_str().unwrap_or_default();
         // The parent comes first and its reason counts the children: so they are gone through twice, and never held.
-        let mut verdicts: BTreeMap<String, u64> = BTreeMap::new();
-        let mut rows = hub.job_parts("jobId", id);
-        while let Some(child) = rows.next().await? {
-            *verdicts.entry(verdict(&child).0).or_default() += 1;
-        }
-        let failed = verdicts.iter().any(|(verdict, _)| verdict == "failed");
+        let verdicts = self.verdicts(hub).await?;
         let reason: Vec<_> = verdicts.iter().map(|(verdict, number)| format!("{number} {verdict}")).collect();
         let total: u64 = verdicts.values().sum();
         let reason = format!("{total} devices{}{}", if total > 0 { ": " } else { "" }, reason.join(", "));
-        self.print(hub.job_parts("jobId", id), &reason, as_json).await?;
-        Ok(match self.job["status"].as_str() {
-            Some("completed") if !failed => Exit::Done,
-            _ if self.has_ended() || failed => Exit::Failed,
+        self.print(hub.job_parts("jobId", self.id()), &reason, as_json).await?;
+        Ok(self.exit(&verdicts))
+    }
+
+    /// How it went on how many devices. Of a job that is complete all are waited for, but not for ever: a query may not know
+    /// yet what the job knows.
+    async fn verdicts(&self, hub: &Hub) -> Outcome<BTreeMap<String, u64>> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let mut verdicts: BTreeMap<String, u64> = BTreeMap::new();
+            let mut rows = hub.job_parts("jobId", self.id());
+            while let Some(child) = rows.next().await? {
+                *verdicts.entry(verdict(&child).0).or_default() += 1;
+            }
+            let is_complete = self.job["status"] == "completed";
+            if !is_complete || self.are_all(&verdicts) || Instant::now() >= deadline {
+                return Ok(verdicts);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Whether as many children have ended as the job had devices.
+    fn are_all(&self, verdicts: &BTreeMap<String, u64>) -> bool {
+        let ended: u64 = verdicts.iter().filter(|(word, _)| !is_open(word)).map(|(_, number)| number).sum();
+        ended >= self.job["deviceJobStatistics"]["deviceCount"].as_u64().unwrap_or(0)
+    }
+
+    /// One that was for nobody, or of which nobody knows how it went, has not gone well.
+    fn exit(&self, verdicts: &BTreeMap<String, u64>) -> Exit {
+        let is_good = self.are_all(verdicts) && verdicts.keys().all(|word| word == "succeeded");
+        match self.job["status"].as_str() {
+            Some("completed") if is_good && !verdicts.is_empty() => Exit::Done,
+            _ if self.has_ended() || verdicts.contains_key("failed") => Exit::Failed,
             _ => Exit::Done,
-        })
+        }
+    }
+
+    fn id(&self) -> &str {
+        self.job["jobId"].as_str().unwrap_or_default()
     }
 
     async fn print(&self, mut children: Rows<'_>, reason: &str, as_json: bool) -> Outcome {
         if as_json {
             let mut job = self.job.clone();
             job["reason"] = json!(reason);
-            say(&job.to_string())?;
+            say(&as_text(&job))?;
             while let Some(child) = children.next().await? {
-                say(&child.to_string())?;
+                say(&as_text(&child))?;
             }
             return Ok(());
         }
@@ -91,6 +126,11 @@ fn row(child: &Value) -> Vec<String> {
     cells.extend(["startTimeUtc", "endTimeUtc"].map(|name| cell(&child[name])));
     cells.push(clean(&words));
     cells
+}
+
+/// Whether a device's part, by this word, goes on.
+fn is_open(word: &str) -> bool {
+    matches!(word, "pending" | "scheduled" | "queued" | "running" | "unknown")
 }
 
 /// How it went on a device, in a word, and in those of the device or the hub.
@@ -147,7 +187,7 @@ fn print(rows: &[Value], as_json: bool, cells: impl Fn(&Value) -> Vec<String>) -
     let mut table = Table::new(HEAD);
     for row in rows {
         if as_json {
-            say(&row.to_string())?;
+            say(&as_text(row))?;
         } else {
             table.row(cells(row));
         }
@@ -161,6 +201,30 @@ fn print(rows: &[Value], as_json: bool, cells: impl Fn(&Value) -> Vec<String>) -
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_job_has_gone_well_when_it_has_on_each_of_its_devices_and_there_are_some() {
+        let family = |status: &str, devices: u64| Family {
+            job: json!({"jobId": "x", "status": status, "deviceJobStatistics": {"deviceCount": devices}}),
+        };
+        let verdicts = |words: &[(&str, u64)]| -> BTreeMap<String, u64> {
+            words.iter().map(|(word, number)| ((*word).to_owned(), *number)).collect()
+        };
+        for (status, devices, words, are_all, exit) in [
+            ("completed", 2, &[("succeeded", 2)][..], true, Exit::Done),
+            ("completed", 2, &[("succeeded", 1)], false, Exit::Failed),
+            ("completed", 2, &[("succeeded", 1), ("running", 1)], false, Exit::Failed),
+            ("completed", 2, &[("succeeded", 1), ("failed", 1)], true, Exit::Failed),
+            ("completed", 0, &[], true, Exit::Failed),
+            ("cancelled", 2, &[("succeeded", 1), ("canceled", 1)], true, Exit::Failed),
+            ("running", 2, &[("succeeded", 1), ("running", 1)], false, Exit::Done),
+            ("running", 2, &[("failed", 1), ("running", 1)], false, Exit::Failed),
+        ] {
+            let (family, verdicts) = (family(status, devices), verdicts(words));
+            assert_eq!(family.are_all(&verdicts), are_all, "{status} {verdicts:?}");
+            assert_eq!(family.exit(&verdicts), exit, "{status} {verdicts:?}");
+        }
+    }
 
     #[test]
     fn a_device_that_said_no_has_failed_though_its_part_is_complete() {
