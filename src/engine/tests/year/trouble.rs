@@ -108,11 +108,9 @@ impl World {
                 self.lose_link().await;
             }
             Trouble::Cancel => {
-                let job = self.record.state.job();
-                let undoing = job.and_then(|job| job.phase.undoing().map(|why| (&job.id.0, why.failure)));
-                let gave_way =
-                    undoing.filter(|(_, why)| *why == Failure::Superseded).map(|(id, _)| id.clone());
-                let is_undone = job.is_none() || undoing.is_some() && gave_way.is_none();
+                let gave_way = self.gives_way();
+                let is_undone = self.record.state.job().is_none_or(|job| job.phase.undoing().is_some());
+                let is_undone = is_undone && gave_way.is_none();
                 let answer = self.daemon.as_ref().unwrap().ask(Request::Cancel).await;
                 // It may have ended meanwhile, or be too far.
                 let is_heard = matches!(answer, Ok(Granted::Done(words)) if words.starts_with("Cancelled"));
@@ -123,6 +121,13 @@ impl World {
             }
             Trouble::Supersede => self.want_another().await,
         }
+    }
+
+    /// Which update is being undone for another one.
+    fn gives_way(&self) -> Option<String> {
+        let job = self.record.state.job()?;
+        let why = job.phase.undoing()?;
+        (why.failure == Failure::Superseded).then(|| job.id.0.clone())
     }
 
     async fn cut(&mut self) {
