@@ -117,7 +117,9 @@ impl Decoder {
         window(&mut dictionary[begin..])?;
         if frame.sum.is_none() {
             // Nothing will tell at the end of the frame whether this was read right.
-            tracing::debug!("a zstd frame is taken up whose checksum is not known: what is there is read twice");
+            tracing::debug!(
+                "a zstd frame is taken up whose checksum is not known: what is there is read twice"
+            );
             let first = Sum::of(&dictionary[begin..]);
             window(&mut dictionary[begin..])?;
             if Sum::of(&dictionary[begin..]) != first {
@@ -231,7 +233,8 @@ impl Decoder {
                 if !self.resumed {
                     self.feed_unit(out)?;
                 } else if self.frame.sum.is_some_and(|sum| sum.finish() as u32 != le32(&self.unit)) {
-                    let what = "what was unpacked since the checkpoint is not what the zstd frame's checksum says";
+                    let what =
+                        "what was unpacked since the checkpoint is not what the zstd frame's checksum says";
                     return Err(Error::StartOver(what.into()));
                 }
                 self.end_frame()?;
