@@ -36,8 +36,10 @@ fn every_example_works_when_it_is_pasted() {
         let lines: Vec<_> = help.lines().filter(|line| line.starts_with("  twinboot-fleet ")).collect();
         assert!(!lines.is_empty() || help.contains("\nCommands:\n"), "no example in:\n{help}");
         for line in lines {
-            // Only the server of the images is another one.
-            let mut shell = park.desk.shell(&line.trim().replace("https://example.com/", &images));
+            // Only the server of the images is another one, and nobody waits half a minute for the next look.
+            let often = if help.contains("--every") { " --every 1s" } else { "" };
+            let line = line.trim().replace("https://example.com/", &images) + often;
+            let mut shell = park.desk.shell(&line);
             let path = Path::new(PROGRAM).parent().unwrap();
             shell.env("PATH", format!("{}:/usr/bin:/bin", path.display()));
             let boots = park.boots();
