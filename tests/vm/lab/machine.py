@@ -133,10 +133,12 @@ class Machine:
     def cut_power(self, chance: random.Random | None = None) -> str:
         """The plug is pulled; with `chance`, what was not flushed may be lost. What became of it, in words."""
         if self._process is not None:
-            self._process.send_signal(signal.SIGKILL)
-            _, _, used = os.wait4(self._process.pid, 0)
-            self._process.returncode = -signal.SIGKILL
-            self._used += used.ru_utime + used.ru_stime
+            # One that ended by itself has been waited for.
+            if self._process.poll() is None:
+                self._process.send_signal(signal.SIGKILL)
+                _, _, used = os.wait4(self._process.pid, 0)
+                self._process.returncode = -signal.SIGKILL
+                self._used += used.ru_utime + used.ru_stime
             self._process = None
         if self._control is not None:
             self._control.close()
