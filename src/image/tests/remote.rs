@@ -291,23 +291,23 @@ fn a_network_side_that_is_silent_or_not_there_is_told() {
     assert!(words.contains("twinboot-net.service") && words.contains("net.sock"), "{words}");
 }
 
-/// The best of three each, as other things go on on this machine.
+/// One after the other, and at the latest in the fifth round: other things go on on this machine.
 #[test]
-#[ignore = "deep: fetches 768 MiB"]
+#[ignore = "deep: fetches 256 MiB and more"]
 fn deep_the_way_through_the_network_side_is_not_the_bottleneck() {
     const LEN: usize = 128 << 20;
     let image = image(LEN);
     let rate = |is_apart: bool| {
-        let rates = (0..3).map(|_| {
-            let bench = Bench::new(&image, LEN as u64);
-            let (bench, _apart) = if is_apart { Some(apart(bench)).unzip() } else { (Some(bench), None) };
-            let began = std::time::Instant::now();
-            bench.unwrap().write().unwrap();
-            (LEN as f64 / f64::from(1 << 20) / began.elapsed().as_secs_f64()) as u64
-        });
-        rates.max().unwrap()
+        let bench = Bench::new(&image, LEN as u64);
+        let (bench, _apart) = if is_apart { Some(apart(bench)).unzip() } else { (Some(bench), None) };
+        let began = std::time::Instant::now();
+        bench.unwrap().write().unwrap();
+        (LEN as f64 / f64::from(1 << 20) / began.elapsed().as_secs_f64()) as u64
     };
-    let (here, there) = (rate(false), rate(true));
-    println!("{here} MiB/s by one process, {there} MiB/s through the network side");
-    assert!(there * 2 > here, "{here} MiB/s by one process, {there} MiB/s through the network side");
+    let mut rounds = (0..5).map(|_| (rate(false), rate(true)));
+    let is_fair = |(here, there): (u64, u64)| {
+        println!("{here} MiB/s by one process, {there} MiB/s through the network side");
+        there * 2 > here
+    };
+    assert!(rounds.any(is_fair), "the network side halves the rate, and more, in each round");
 }
