@@ -1,7 +1,7 @@
 //! A plain image: all links between the source and the slot, which stand at the same byte at every boundary.
 
 use super::checkpoint::{Journal, Point};
-use super::decode::{Decoder, Limits, Out, State};
+use super::decode::{Decoder, Limits, State};
 use super::hash::Hasher;
 use super::sink::{self, Sink};
 use super::source::Source;
@@ -15,12 +15,18 @@ const SLACK: u64 = 1 << 20;
 /// Where every link of the chain stood at a boundary.
 #[derive(Clone)]
 pub(super) struct Position {
-    /// So many bytes of the file were unpacked …
-    pub(super) offset: u64,
-    pub(super) fetched: Hasher,
-    /// … and made so many bytes of the image.
+    pub(super) file: InFile,
+    /// So many bytes of the image were made of it.
     pub(super) len: u64,
     pub(super) image: Hasher,
+}
+
+/// Where the links stood that come before the image.
+#[derive(Clone)]
+pub(super) struct InFile {
+    /// So many bytes of the file were unpacked.
+    pub(super) offset: u64,
+    pub(super) fetched: Hasher,
     pub(super) decoder: State,
 }
 
@@ -29,40 +35,46 @@ pub(super) struct Chain<'a> {
     offset: u64,
     fetched: Hasher,
     decoder: Decoder,
-    end: HashedSink<'a>,
-    /// The last boundary. All before it has been handed to the sink.
-    boundary: Option<Position>,
+    sink: &'a mut Sink,
+    /// The last boundary, with the image's length there. All before it has been handed to the sink.
+    boundary: Option<(InFile, u64)>,
+    /// The last one that is durable.
+    saved: Option<Position>,
 }
 
-impl<'a> Chain<'a> {
-    pub(super) fn begin(
-        fetch: &Fetch<'_>,
-        target: &'a mut dyn Target,
-        position: Option<Position>,
-    ) -> Result<Self, Error> {
-        let size = fetch.artifact.size;
-        let limits = Limits { memory: fetch.settings.decoder_memory, total: size };
-        let (from, len) = position.as_ref().map_or((0, 0), |position| (position.offset, position.len));
-        fetch.progress.note(|now| (now.position, now.written, now.resumed_at) = (from, len, from));
-        let Some(position) = position else {
-            let end = HashedSink { hasher: Hasher::default(), sink: Sink::new(target, 0)? };
-            let decoder = Decoder::new(limits);
-            return Ok(Self { offset: 0, fetched: Hasher::default(), decoder, end, boundary: None });
-        };
-        let mut window = |buffer: &mut [u8]| {
-            let begin = len.checked_sub(buffer.len() as u64);
-            sink::read_exactly(target, begin.ok_or(Error::StartOver("bad checkpoint".into()))?, buffer)
-        };
-        let decoder = Decoder::resume(&position.decoder, limits, &mut window);
-        // Whatever is wrong with an old checkpoint, the image may still be fetched from its beginning.
-        let decoder = decoder.map_err(|error| Error::StartOver(error.chain()))?;
-        let end = HashedSink { hasher: position.image.clone(), sink: Sink::new(target, len)? };
-        let fetched = position.fetched.clone();
-        Ok(Self { offset: from, fetched, decoder, end, boundary: Some(position) })
-    }
+/// Everything from `position`, or from the beginning, to the end of the file.
+pub(super) fn install(
+    fetch: &Fetch<'_>,
+    target: &mut dyn Target,
+    position: Option<Position>,
+    source: &mut Source<'_>,
+    journal: &mut Journal<'_>,
+) -> Result<Image, Error> {
+    let limits = Limits { memory: fetch.settings.decoder_memory, total: fetch.artifact.size };
+    let (from, len) = position.as_ref().map_or((0, 0), |position| (position.file.offset, position.len));
+    fetch.progress.note(|now| (now.position, now.written, now.resumed_at) = (from, len, from));
+    let (decoder, fetched, image) = match &position {
+        None => (Decoder::new(limits), Hasher::default(), Hasher::default()),
+        Some(Position { file, len, image }) => {
+            let mut window = |buffer: &mut [u8]| {
+                let begin = len.checked_sub(buffer.len() as u64);
+                sink::read_exactly(target, begin.ok_or(Error::StartOver("bad checkpoint".into()))?, buffer)
+            };
+            let decoder = Decoder::resume(&file.decoder, limits, &mut window);
+            // Whatever is wrong with an old checkpoint, the image may still be fetched from its beginning.
+            let decoder = decoder.map_err(|error| Error::StartOver(error.chain()))?;
+            (decoder, file.fetched.clone(), image.clone())
+        }
+    };
+    sink::fill(target, len, image, |sink| {
+        let chain = Chain { offset: from, fetched, decoder, sink, boundary: None, saved: position };
+        chain.run(fetch, source, journal)
+    })
+}
 
+impl Chain<'_> {
     /// Everything from here to the end of the file.
-    pub(super) fn run(
+    fn run(
         mut self,
         fetch: &Fetch<'_>,
         source: &mut Source<'_>,
@@ -86,9 +98,9 @@ impl<'a> Chain<'a> {
                 journal.claim(source);
             }
             self.accept(&bytes)?;
-            let (offset, written) = (self.offset, self.end.sink.position());
+            let (offset, written) = (self.offset, self.sink.position());
             fetch.progress.note(|now| (now.position, now.written) = (offset, written));
-            if self.boundary.as_ref().is_some_and(|boundary| journal.is_due(boundary.offset)) {
+            if self.boundary.as_ref().is_some_and(|(file, _)| journal.is_due(file.offset)) {
                 self.checkpoint(source, journal)?;
             }
             if journal.is_behind(source) {
@@ -101,7 +113,7 @@ impl<'a> Chain<'a> {
     /// Of a file whose length nobody said who asked for it, no more is fetched than an image for this slot can need: all formats
     /// have room for bytes that unpack to nothing, without an end.
     fn check_length(&self, fetch: &Fetch<'_>, source: &Source<'_>, more: usize) -> Result<(), Error> {
-        let size = self.end.sink.size();
+        let size = self.sink.size();
         let most = size.saturating_add(size / 64).saturating_add(SLACK);
         let len = (self.offset + more as u64).max(source.total().unwrap_or(0));
         let is_endless = fetch.artifact.size.is_none() && len > most;
@@ -112,20 +124,16 @@ impl<'a> Chain<'a> {
     fn accept(&mut self, bytes: &[u8]) -> Result<(), Error> {
         let mut rest = bytes;
         while !rest.is_empty() {
-            let step = self.decoder.decode(rest, &mut self.end)?;
+            let step = self.decoder.decode(rest, self.sink)?;
             self.fetched.update(&rest[..step.used]);
             self.offset += step.used as u64;
             rest = &rest[step.used..];
             if step.boundary
                 && let Some(decoder) = self.decoder.state()
             {
-                self.boundary = Some(Position {
-                    offset: self.offset,
-                    fetched: self.fetched.clone(),
-                    len: self.end.sink.position(),
-                    image: self.end.hasher.clone(),
-                    decoder,
-                });
+                self.sink.mark();
+                let file = InFile { offset: self.offset, fetched: self.fetched.clone(), decoder };
+                self.boundary = Some((file, self.sink.position()));
             }
         }
         Ok(())
@@ -133,11 +141,11 @@ impl<'a> Chain<'a> {
 
     /// Makes the slot durable up to here, and then the last boundary.
     fn checkpoint(&mut self, source: &Source<'_>, journal: &mut Journal<'_>) -> Result<(), Error> {
-        if let Some(boundary) = &self.boundary
-            && journal.is_new(boundary.offset)
-        {
-            self.end.sink.flush()?;
-            journal.save(source, Point::Half(Box::new(boundary.clone())));
+        if let Some((file, len)) = self.boundary.take_if(|(file, _)| journal.is_new(file.offset)) {
+            let image = self.sink.flush()?;
+            let position = Position { file, len, image };
+            self.saved = Some(position.clone());
+            journal.save(source, Point::Half(Box::new(position)));
         }
         Ok(())
     }
@@ -146,9 +154,11 @@ impl<'a> Chain<'a> {
     fn recount(&self, source: &Source<'_>, journal: &mut Journal<'_>) {
         match &self.boundary {
             // Not flushed yet; the old one will do until it is.
-            Some(boundary) if journal.is_new(boundary.offset) => {}
-            Some(boundary) => journal.recount(source, Point::Half(Box::new(boundary.clone()))),
-            None => journal.recount(source, Point::Nothing),
+            Some((file, _)) if journal.is_new(file.offset) => {}
+            Some(_) | None => {
+                let saved = self.saved.clone();
+                journal.recount(source, saved.map_or(Point::Nothing, |it| Point::Half(Box::new(it))));
+            }
         }
     }
 
@@ -160,28 +170,11 @@ impl<'a> Chain<'a> {
         {
             return Err(Error::Digest { found, wanted });
         }
-        self.decoder.finish(&mut self.end)?;
-        self.end.sink.flush()?;
-        let len = self.end.sink.position();
+        self.decoder.finish(self.sink)?;
+        self.sink.mark();
+        let image = self.sink.flush()?;
+        let len = self.sink.position();
         fetch.progress.note(|now| now.written = len);
-        Ok(Image { sha256: self.end.hasher.finish(), len })
-    }
-}
-
-/// The digest of the image, and behind it the sink.
-struct HashedSink<'a> {
-    hasher: Hasher,
-    sink: Sink<'a>,
-}
-
-impl Out for HashedSink<'_> {
-    fn accept(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.sink.accept(bytes)?;
-        self.hasher.update(bytes);
-        Ok(())
-    }
-
-    fn announce(&mut self, len: u64) -> Result<(), Error> {
-        self.sink.check_room(len)
+        Ok(Image { sha256: image.finish(), len })
     }
 }

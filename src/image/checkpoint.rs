@@ -10,7 +10,7 @@ use crate::bundle::Device;
 use crate::durable::{Generations, Loaded};
 use crate::model::{Image, Location, Seal, Sha256, Timestamp};
 
-use super::chain::Position;
+use super::chain::{InFile, Position};
 use super::decode::State;
 use super::hash::Hasher;
 use super::source::{Source, Validator};
@@ -194,7 +194,8 @@ impl<'a> Journal<'a> {
             Written::Half { offset, fetched, len, image, decoder } => {
                 self.offset = offset;
                 let (fetched, image) = (Hasher::restore(&fetched.0)?, Hasher::restore(&image.0)?);
-                Point::Half(Box::new(Position { offset, fetched, len, image, decoder }))
+                let file = InFile { offset, fetched, decoder };
+                Point::Half(Box::new(Position { file, len, image }))
             }
         };
         self.is_stale = matches!(point, Point::Nothing) && is_something;
@@ -232,6 +233,11 @@ impl<'a> Journal<'a> {
         end.zip(now).is_some_and(|(end, now)| now >= end)
     }
 
+    /// Up to where it need not be fetched again.
+    pub(super) fn offset(&self) -> u64 {
+        self.offset
+    }
+
     /// Whether a boundary at `offset` should be saved.
     pub(super) fn is_due(&self, offset: u64) -> bool {
         let fresh = offset.saturating_sub(self.offset);
@@ -259,7 +265,7 @@ impl<'a> Journal<'a> {
     /// state directory must not stop an update that may be the cure for it.
     pub(super) fn save(&mut self, source: &Source<'_>, point: Point) {
         let offset = match &point {
-            Point::Half(position) => position.offset,
+            Point::Half(position) => position.file.offset,
             Point::Whole(_) => source.total().unwrap_or(self.offset),
             Point::Nothing => 0,
         };
@@ -281,10 +287,10 @@ impl<'a> Journal<'a> {
                 Point::Nothing => Written::Nothing,
                 Point::Half(position) => Written::Half {
                     offset,
-                    fetched: Packed(position.fetched.save()),
+                    fetched: Packed(position.file.fetched.save()),
                     len: position.len,
                     image: Packed(position.image.save()),
-                    decoder: position.decoder,
+                    decoder: position.file.decoder,
                 },
             },
         };

@@ -178,7 +178,7 @@ pub enum Error {
         /// The slot has these.
         size: u64,
     },
-    /// The slot's device failed, also after everything since its last good flush was written again.
+    /// The slot's device failed: at last also when everything since its last good flush was written again.
     #[error("{doing} the slot at byte {offset}")]
     Target {
         /// What was tried.

@@ -1,9 +1,10 @@
 //! From an address to the bytes of a slot: fetch, check, unpack, write, and read back.
 //!
-//! One blocking thread pushes the bytes through a chain, whatever the image's size in constant memory:
+//! One blocking thread pushes the bytes through a chain, and another one writes what comes of them, whatever the image's
+//! size in constant memory:
 //!
 //! ```text
-//! source ─▶ digest of what is fetched ─▶ decoder ─▶ digest of the image ─▶ sink ─▶ slot
+//! source ─▶ digest of what is fetched ─▶ decoder ─▶ sink ═▶ digest of the image ─▶ slot
 //!    ▲                                      │                               │
 //!    └── reconnects by itself               └── boundaries ─▶ checkpoint ◀── flushed
 //! ```
@@ -20,12 +21,13 @@
 //! A lost connection is the source's affair: it asks for the rest, with `If-Range`, and the decoder never notices.
 //! For a lost process there is a checkpoint: at most every [`Settings::checkpoint_every`] fetched bytes the slot is
 //! flushed and then position, both digests' states, the decoder's state and the file's validators are saved (see
-//! the module `decode` for how a decoder is rebuilt). It is always saved *after* the flush that makes it true.
+//! the module `decode` for how a decoder is rebuilt). It is always saved *after* the flush that makes it true. A slot
+//! that fails to write or to flush is a lost process, too: what lies in it behind the checkpoint is worth nothing.
 //!
 //! # Why pushed, and not a chain of `Read`ers
 //!
 //! A `Read` chain reads ahead in every link. Here every link stands at the same byte whenever the decoder reports a
-//! boundary, so that a checkpoint is just a copy of their states.
+//! boundary, so that a checkpoint is just a copy of their states; the sink remembers that of the digest behind it.
 
 mod bundle;
 mod chain;
@@ -50,7 +52,6 @@ use std::time::Duration;
 use crate::durable::Generations;
 use crate::model::{Artifact, Image, Seal, Sha256, Slot};
 
-use chain::Chain;
 use checkpoint::{Done, Journal, Point, Saved};
 use hash::Beside;
 use source::Source;
@@ -64,6 +65,8 @@ pub use source::{Direct, Net, serve};
 
 /// How much of a slot is read back at once. Two such pieces are in memory.
 const READ: usize = 1 << 20;
+/// How often it is tried again with a slot that fails, without getting further.
+const REWRITES: u32 = 3;
 
 /// A slot that is being written. Written with large pieces at multiples of 4 KiB, except for the end of an image and
 /// around checkpoints.
@@ -202,13 +205,35 @@ pub fn write(
         Some(_) | None => {}
     }
     let mut journal = Journal::new(checkpoint, fetch);
+    let (mut tries, mut reached) = (0, 0);
+    loop {
+        let failed = match attempt(fetch, target, &mut journal) {
+            Err(error @ Error::Target { .. }) => error,
+            done => return done,
+        };
+        if journal.offset() > reached {
+            (tries, reached) = (0, journal.offset());
+        }
+        if tries == REWRITES {
+            journal.clear();
+            return Err(failed);
+        }
+        tries += 1;
+        // As after a power cut: nothing that was written since the last good flush can be relied upon.
+        tracing::info!(error = failed.chain(), "the slot fails; what is not durable is fetched and written again");
+        fetch.progress.note(|now| now.fetched_twice += now.position.saturating_sub(journal.offset()));
+    }
+}
+
+/// From the last checkpoint to the end, or until the slot fails.
+fn attempt(fetch: &Fetch<'_>, target: &mut dyn Target, journal: &mut Journal<'_>) -> Result<Written, Error> {
     let mut saved = journal.load();
     // Nothing is left to fetch, so nothing has to be allowed or reachable.
     if let Some(Saved { point: Point::Whole(done), .. }) = &saved {
         return Ok(done.written.clone());
     }
     if let Some(signed) = &fetch.signed {
-        return bundle::install(fetch, signed, target, &mut journal, saved.as_ref());
+        return bundle::install(fetch, signed, target, journal, saved.as_ref());
     }
     let mut source = Source::open(fetch, saved.as_ref())?;
     source.afford_all()?;
@@ -218,9 +243,8 @@ pub fn write(
             Some(Point::Half(position)) => Some(*position),
             Some(Point::Nothing) | None => None,
         };
-        let done = Chain::begin(fetch, target, begin)
-            .and_then(|chain| chain.run(fetch, &mut source, &mut journal))
-            .map_err(|error| source.reconsider(error));
+        let done = chain::install(fetch, target, begin, &mut source, journal);
+        let done = done.map_err(|error| source.reconsider(error));
         match done {
             Ok(image) => {
                 let written = Written { image, seal: None };
@@ -233,6 +257,8 @@ pub fn write(
                 journal.save(&source, Point::Nothing);
                 source.rewind()?;
             }
+            // What was durable before it failed still is.
+            Err(error @ Error::Target { .. }) => return Err(error),
             Err(error) => {
                 if !error.leaves_a_good_beginning() {
                     journal.clear();

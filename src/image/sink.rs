@@ -1,10 +1,18 @@
-//! The end of the chain: image bytes into the slot, and what it takes until they are really there.
+//! The end of the chain: image bytes into the slot, what it takes until they are really there, and their digest.
+//!
+//! ```text
+//!  chain ─▶ Sink ═ whole chunks ═▶ Worker ─▶ digest, slot      two threads, [`PIECES`] chunks between them
+//!             ◀════ used ones ════
+//! ```
+//!
+//! Unpacking and writing take about as long as each other, so they are done at the same time. At a checkpoint the one waits
+//! for the other, and nothing is written meanwhile: what a power cut can meet stays in one order.
 //!
 //! Three rules, each for a failure seen in the field:
 //!
-//! * **Keep what is not flushed.** After a failed flush the kernel forgets the lost pages and reports success the
-//!   next time. So everything since the last good flush stays in memory (at most [`RETAIN`] bytes) and is *written*
-//!   again before the flush is tried again; three times, then the device is given up.
+//! * **A flush that failed is final.** The kernel forgets the lost pages and reports success the next time. So nothing is
+//!   built upon what was written since the last good flush: [`write()`](super::write()) begins anew where the last
+//!   checkpoint is, as after a power cut, a few times.
 //! * **Zeros are made, not skipped.** A run of zeros becomes a request to the device to forget that range, which the
 //!   kernel grants only if it reads as zeros afterwards. Skipping would be right only where the slot is known to be
 //!   empty, which after a resume nobody knows. Short runs are written like anything else.
@@ -13,58 +21,85 @@
 //!
 //! What lies in the slot beyond the image stays there; the image's digest covers the image alone.
 
+use std::io;
+use std::panic::resume_unwind;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::{Builder, scope};
+
+use super::decode::Out;
+use super::hash::Hasher;
 use super::{Error, Target};
 
-/// The unit of writes: one is open, and so many are kept as [`RETAIN`] has room for.
+/// The unit of writes.
 pub(super) const CHUNK: usize = 256 << 10;
+/// How many there are: one is filled, one waits, one is written.
+const PIECES: u32 = 3;
 /// The unit of alignment, and of looking for zeros.
 pub(super) const BLOCK: usize = 4096;
 /// Zeros in a row that are worth a request of their own.
 pub(super) const ZERO_RUN: usize = 64 << 10;
-/// A flush happens at the latest after this many bytes that are not zeros. They are half of what an install takes beside a
-/// decoder's window; twice as many would save every second flush, and cost 2 MiB.
-pub(super) const RETAIN: usize = 2 << 20;
-/// How often a region that could not be written or flushed is written again.
-pub(super) const REWRITES: u32 = 3;
-
-/// Written but not known to be durable.
-enum Piece {
-    Data { offset: u64, bytes: Vec<u8> },
-    Zeros { offset: u64, len: u64 },
-}
 
 /// Takes the image from front to back.
-pub(super) struct Sink<'a> {
-    target: &'a mut dyn Target,
+pub(super) struct Sink {
     size: u64,
     /// The image up to here was accepted; the last `open.len()` bytes of it lie in `open`.
     position: u64,
+    /// Up to here it is what the last boundary stands for.
+    boundary: u64,
     open: Vec<u8>,
-    unflushed: Vec<Piece>,
-    unflushed_bytes: usize,
-    /// Buffers to use again: a fresh one each time costs more than copying into it.
-    spare: Vec<Vec<u8>>,
+    /// How many chunks were taken that are no used ones.
+    made: u32,
+    orders: Sender<Order>,
+    used: Receiver<Vec<u8>>,
+    flushed: Receiver<Hasher>,
 }
 
-impl<'a> Sink<'a> {
-    /// Goes on at byte `position` of the image; what lies before it is in the slot and durable.
-    pub(super) fn new(target: &'a mut dyn Target, position: u64) -> Result<Self, Error> {
-        let size = target.size();
-        let mut open = Vec::with_capacity(CHUNK);
-        open.resize((position % BLOCK as u64) as usize, 0);
-        let start = position - open.len() as u64;
-        read_exactly(target, start, &mut open)?;
-        Ok(Self {
-            target,
-            size,
-            position,
-            open,
-            unflushed: Vec::new(),
-            unflushed_bytes: 0,
-            spare: Vec::new(),
-        })
-    }
+/// What the worker has to do, one after the other.
+enum Order {
+    /// Write this.
+    Write(Piece),
+    /// Write this, make everything durable, and tell the digest's state at the boundary.
+    Flush(Piece),
+}
 
+/// Bytes of the image.
+struct Piece {
+    offset: u64,
+    bytes: Vec<u8>,
+    /// Where the last boundary is.
+    boundary: u64,
+}
+
+/// Has `work` fill a sink, and a thread write what comes of it. It goes on at byte `position` of the image; what lies before
+/// it is in the slot, durable, and in `digest`.
+pub(super) fn fill<T>(
+    target: &mut dyn Target,
+    position: u64,
+    digest: Hasher,
+    work: impl FnOnce(&mut Sink) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let size = target.size();
+    let mut open = Vec::with_capacity(CHUNK);
+    open.resize((position % BLOCK as u64) as usize, 0);
+    read_exactly(target, position - open.len() as u64, &mut open)?;
+    scope(|scope| {
+        let (orders, wanted) = channel();
+        let (spare, used) = channel();
+        let (told, flushed) = channel();
+        let worker = Worker { target, digest: digest.clone(), hashed: position, at_boundary: digest, spare, told };
+        let thread = Builder::new().name("write".to_owned()).spawn_scoped(scope, move || worker.run(wanted));
+        let doing = "starting to write";
+        let thread = thread.map_err(|source| Error::Target { doing, offset: position, source })?;
+        let mut sink = Sink { size, position, boundary: position, open, made: 1, orders, used, flushed };
+        let done = work(&mut sink);
+        // Now it has heard everything, and comes to its end.
+        drop(sink);
+        // Why it ended early is why nobody could go on.
+        thread.join().unwrap_or_else(|panic| resume_unwind(panic)).and(done)
+    })
+}
+
+impl Sink {
     /// How many bytes of the image were accepted.
     pub(super) fn position(&self) -> u64 {
         self.position
@@ -75,99 +110,127 @@ impl<'a> Sink<'a> {
         self.size
     }
 
-    /// Fails if `len` more bytes do not fit: before the first of them is written.
-    pub(super) fn check_room(&self, len: u64) -> Result<(), Error> {
+    /// Here is a boundary.
+    pub(super) fn mark(&mut self) {
+        self.boundary = self.position;
+    }
+
+    /// Makes everything accepted so far durable. Returns the state of the digest at the last boundary.
+    pub(super) fn flush(&mut self) -> Result<Hasher, Error> {
+        // The whole blocks are done then; the open one is written again when it is full.
+        let whole = self.open.len() - self.open.len() % BLOCK;
+        let rest = self.open[whole..].to_vec();
+        let piece = self.take()?;
+        self.open.extend_from_slice(&rest);
+        self.order(Order::Flush(piece))?;
+        self.flushed.recv().map_err(|_| self.gone())
+    }
+
+    fn accept_some(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.open.extend_from_slice(bytes);
+        self.position += bytes.len() as u64;
+        if self.open.len() == CHUNK {
+            let piece = self.take()?;
+            self.order(Order::Write(piece))?;
+        }
+        Ok(())
+    }
+
+    /// What was collected, and in its place an empty chunk.
+    fn take(&mut self) -> Result<Piece, Error> {
+        let mut next = if self.made < PIECES {
+            self.made += 1;
+            Vec::with_capacity(CHUNK)
+        } else {
+            self.used.recv().map_err(|_| self.gone())?
+        };
+        next.clear();
+        let offset = self.position - self.open.len() as u64;
+        let bytes = std::mem::replace(&mut self.open, next);
+        Ok(Piece { offset, bytes, boundary: self.boundary })
+    }
+
+    fn order(&self, order: Order) -> Result<(), Error> {
+        self.orders.send(order).map_err(|_| self.gone())
+    }
+
+    /// The worker has ended. It says itself why, and that is what is told in the end.
+    fn gone(&self) -> Error {
+        Error::Target { doing: "writing", offset: self.position, source: io::ErrorKind::BrokenPipe.into() }
+    }
+}
+
+impl Out for Sink {
+    fn accept(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
+        self.announce(bytes.len() as u64)?;
+        while !bytes.is_empty() {
+            let (now, later) = bytes.split_at(bytes.len().min(CHUNK - self.open.len()));
+            self.accept_some(now)?;
+            bytes = later;
+        }
+        Ok(())
+    }
+
+    /// Fails if that much does not fit: before the first byte of it is written.
+    fn announce(&mut self, len: u64) -> Result<(), Error> {
         let needed = self.position.saturating_add(len);
         if needed > self.size { Err(Error::TooBig { needed, size: self.size }) } else { Ok(()) }
     }
+}
 
-    /// Takes the next bytes of the image.
-    pub(super) fn accept(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
-        self.check_room(bytes.len() as u64)?;
-        while !bytes.is_empty() {
-            let (now, later) = bytes.split_at(bytes.len().min(CHUNK - self.open.len()));
-            self.open.extend_from_slice(now);
-            self.position += now.len() as u64;
-            bytes = later;
-            if self.open.len() == CHUNK {
-                self.spill()?;
-            }
-        }
-        Ok(())
-    }
+/// Writes, and makes the digest.
+struct Worker<'a> {
+    target: &'a mut dyn Target,
+    /// The digest of the image up to `hashed`, and as it was at the last boundary.
+    digest: Hasher,
+    hashed: u64,
+    at_boundary: Hasher,
+    spare: Sender<Vec<u8>>,
+    told: Sender<Hasher>,
+}
 
-    /// Makes everything accepted so far durable.
-    pub(super) fn flush(&mut self) -> Result<(), Error> {
-        let start = self.position - self.open.len() as u64;
-        let done = put(self.target, start, &self.open).and_then(|()| self.target.flush());
-        if let Err(error) = done {
-            self.rewrite(error)?;
-        }
-        self.unflushed_bytes = 0;
-        for piece in self.unflushed.drain(..) {
-            match piece {
-                Piece::Data { bytes, .. } => self.spare.push(bytes),
-                Piece::Zeros { .. } => {}
-            }
-        }
-        // The whole blocks are done; the open one is written again when it is full.
-        let whole = self.open.len() - self.open.len() % BLOCK;
-        self.open.drain(..whole);
-        Ok(())
-    }
-
-    /// Writes the full buffer, without waiting for durability.
-    fn spill(&mut self) -> Result<(), Error> {
-        let offset = self.position - self.open.len() as u64;
-        let written = if zeros_at(&self.open) == self.open.len() {
-            self.open.clear();
-            match self.unflushed.last_mut() {
-                Some(Piece::Zeros { offset: begin, len }) if *begin + *len == offset => *len += CHUNK as u64,
-                Some(Piece::Zeros { .. } | Piece::Data { .. }) | None => {
-                    self.unflushed.push(Piece::Zeros { offset, len: CHUNK as u64 });
+impl Worker<'_> {
+    /// Until there is nothing more to come, or the device fails.
+    fn run(mut self, orders: Receiver<Order>) -> Result<(), Error> {
+        for order in orders {
+            match order {
+                Order::Write(piece) => self.write(piece)?,
+                Order::Flush(piece) => {
+                    let offset = piece.offset;
+                    self.write(piece)?;
+                    self.target.flush().map_err(|source| Error::Target { doing: "flushing", offset, source })?;
+                    // Whoever does not listen any more has other troubles.
+                    let _ = self.told.send(self.at_boundary.clone());
                 }
             }
-            self.target.zero(offset, CHUNK as u64)
-        } else {
-            let mut next = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(CHUNK));
-            next.clear();
-            let bytes = std::mem::replace(&mut self.open, next);
-            let written = put(self.target, offset, &bytes);
-            self.unflushed_bytes += bytes.len();
-            self.unflushed.push(Piece::Data { offset, bytes });
-            written
-        };
-        if let Err(error) = written {
-            self.rewrite(error)?;
         }
-        if self.unflushed_bytes >= RETAIN { self.flush() } else { Ok(()) }
+        Ok(())
     }
 
-    /// The device failed. Nothing since the last good flush can be relied upon, so all of it is written again.
-    fn rewrite(&mut self, mut error: std::io::Error) -> Result<(), Error> {
-        let open_at = self.position - self.open.len() as u64;
-        for attempt in 1..=REWRITES {
-            tracing::debug!(attempt, %error, "writing again what was not flushed");
-            let again = self.unflushed.iter().try_for_each(|piece| match piece {
-                Piece::Data { offset, bytes } => put(self.target, *offset, bytes),
-                Piece::Zeros { offset, len } => self.target.zero(*offset, *len),
-            });
-            let again = again.and_then(|()| put(self.target, open_at, &self.open));
-            match again.and_then(|()| self.target.flush()) {
-                Ok(()) => return Ok(()),
-                Err(next) => error = next,
+    fn write(&mut self, piece: Piece) -> Result<(), Error> {
+        let Piece { offset, bytes, boundary } = piece;
+        // The first bytes of an open block have been hashed already.
+        let fresh = &bytes[(self.hashed - offset) as usize..];
+        // A boundary that is told late is not before what was hashed, or it was told with an earlier piece.
+        let fresh = match boundary.checked_sub(self.hashed) {
+            Some(before) => {
+                let (before, after) = fresh.split_at(before as usize);
+                self.digest.update(before);
+                self.at_boundary = self.digest.clone();
+                after
             }
-        }
-        let offset = match self.unflushed.first() {
-            Some(Piece::Data { offset, .. } | Piece::Zeros { offset, .. }) => *offset,
-            None => open_at,
+            None => fresh,
         };
-        Err(Error::Target { doing: "writing", offset, source: error })
+        self.digest.update(fresh);
+        self.hashed = offset + bytes.len() as u64;
+        put(self.target, offset, &bytes).map_err(|source| Error::Target { doing: "writing", offset, source })?;
+        let _ = self.spare.send(bytes);
+        Ok(())
     }
 }
 
 /// Writes `bytes` at `offset`, with long runs of zeros made by the device.
-pub(super) fn put(target: &mut dyn Target, offset: u64, bytes: &[u8]) -> std::io::Result<()> {
+pub(super) fn put(target: &mut dyn Target, offset: u64, bytes: &[u8]) -> io::Result<()> {
     let mut written = 0;
     let mut at = 0;
     while at < bytes.len() {
@@ -195,7 +258,7 @@ pub(super) fn read_exactly(target: &dyn Target, offset: u64, buffer: &mut [u8]) 
     let error = |source| Error::Target { doing: "reading", offset, source };
     match target.read_back(offset, buffer) {
         Ok(count) if count == buffer.len() => Ok(()),
-        Ok(_) => Err(error(std::io::ErrorKind::UnexpectedEof.into())),
+        Ok(_) => Err(error(io::ErrorKind::UnexpectedEof.into())),
         Err(source) => Err(error(source)),
     }
 }

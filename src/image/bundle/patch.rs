@@ -2,19 +2,10 @@
 //!
 //! What is put together is compared with what the slot holds, block by block of 4 KiB, and only blocks that differ are
 //! written: flash wears out by writing, not by reading. A page may end within a block; the block waits for its other
-//! half. The rules of the module `sink` hold: what is not flushed is kept, and written again after a failure; long
-//! runs of zeros are made by the device.
+//! half. The rules of the module `sink` hold: a flush that failed is final, and long runs of zeros are made by the device.
 
-use std::io;
-
-use super::super::sink::{BLOCK, RETAIN, REWRITES, ZERO_RUN, put, read_exactly, zeros_at};
+use super::super::sink::{BLOCK, put, read_exactly};
 use super::super::{Error, Target};
-
-/// Written but not known to be durable.
-enum Piece {
-    Data(u64, Vec<u8>),
-    Zeros(u64, u64),
-}
 
 /// Bytes as the slot holds them, from a block's beginning on.
 #[derive(Default)]
@@ -32,8 +23,7 @@ pub(super) struct Patch<'a> {
     open: Vec<u8>,
     open_at: u64,
     old: Old,
-    unflushed: Vec<Piece>,
-    unflushed_bytes: usize,
+    is_flushed: bool,
     /// Bytes that differed, those made zeros included.
     written: u64,
 }
@@ -47,8 +37,7 @@ impl<'a> Patch<'a> {
             open: Vec::with_capacity(BLOCK),
             open_at: 0,
             old: Old::default(),
-            unflushed: Vec::new(),
-            unflushed_bytes: 0,
+            is_flushed: true,
             written: 0,
         }
     }
@@ -149,24 +138,13 @@ impl<'a> Patch<'a> {
 
     fn change(&mut self, at: u64, bytes: &[u8]) -> Result<(), Error> {
         self.written += bytes.len() as u64;
-        let len = bytes.len() as u64;
-        let done = if bytes.len() >= ZERO_RUN && zeros_at(bytes) == bytes.len() {
-            self.unflushed.push(Piece::Zeros(at, len));
-            self.target.zero(at, len)
-        } else {
-            self.unflushed.push(Piece::Data(at, bytes.to_vec()));
-            self.unflushed_bytes += bytes.len();
-            put(self.target, at, bytes)
-        };
-        if let Err(error) = done {
-            self.rewrite(error)?;
-        }
-        if self.unflushed_bytes >= RETAIN { self.sync() } else { Ok(()) }
+        self.is_flushed = false;
+        put(self.target, at, bytes).map_err(|source| Error::Target { doing: "writing", offset: at, source })
     }
 
     /// Makes everything that was put so far durable, but for a block that is not complete.
     pub(super) fn flush(&mut self) -> Result<(), Error> {
-        if self.unflushed.is_empty() { Ok(()) } else { self.sync() }
+        if self.is_flushed { Ok(()) } else { self.sync() }
     }
 
     /// Makes everything durable; nothing will be put any more.
@@ -176,31 +154,9 @@ impl<'a> Patch<'a> {
     }
 
     fn sync(&mut self) -> Result<(), Error> {
-        if let Err(error) = self.target.flush() {
-            self.rewrite(error)?;
-        }
-        self.unflushed.clear();
-        self.unflushed_bytes = 0;
+        let error = |source| Error::Target { doing: "flushing", offset: self.open_at, source };
+        self.target.flush().map_err(error)?;
+        self.is_flushed = true;
         Ok(())
-    }
-
-    /// The device failed. Nothing since the last good flush can be relied upon, so all of it is written again.
-    fn rewrite(&mut self, mut error: io::Error) -> Result<(), Error> {
-        for attempt in 1..=REWRITES {
-            tracing::debug!(attempt, %error, "writing again what was not flushed");
-            let again = self.unflushed.iter().try_for_each(|piece| match piece {
-                Piece::Data(at, bytes) => put(self.target, *at, bytes),
-                Piece::Zeros(at, len) => self.target.zero(*at, *len),
-            });
-            match again.and_then(|()| self.target.flush()) {
-                Ok(()) => return Ok(()),
-                Err(next) => error = next,
-            }
-        }
-        let offset = match self.unflushed.first() {
-            Some(Piece::Data(at, _) | Piece::Zeros(at, _)) => *at,
-            None => self.open_at,
-        };
-        Err(Error::Target { doing: "writing", offset, source: error })
     }
 }

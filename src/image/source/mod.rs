@@ -78,7 +78,7 @@ impl<'a> Source<'a> {
     pub(super) fn open(fetch: &Fetch<'a>, saved: Option<&Saved>) -> Result<Self, Error> {
         let start = saved.map_or_else(Start::default, |saved| Start {
             offset: match &saved.point {
-                Point::Half(position) => position.offset,
+                Point::Half(position) => position.file.offset,
                 Point::Whole(_) | Point::Nothing => 0,
             },
             total: saved.total,
