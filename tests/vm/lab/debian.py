@@ -31,6 +31,18 @@ MASKED = ("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", 
           *(f"modprobe@{module}.service" for module in ("configfs", "dm_mod", "drm", "efi_pstore", "fuse", "loop")))
 # Large, and about devices and alphabets that no machine here has.
 TOO_LARGE = ("usr/lib/udev/hwdb.bin", "usr/lib/udev/hwdb.d", "usr/lib/*/gconv")
+# What an image for gateways has no use for, as nobody installs packages in it: those that do, what only they need, and
+# what makes boot loaders. Every byte of an image goes through an emulated processor some times.
+FOR_PACKAGES = (
+    "usr/bin/apt*", "usr/lib/apt", "usr/lib/*/libapt-*", "var/lib/apt", "usr/bin/dpkg*", "var/lib/dpkg", "usr/bin/gpgv",
+    "usr/bin/perl*", "usr/lib/*/perl-base", "usr/share/perl*", "usr/share/debconf", "var/cache/debconf",
+    *(f"usr/lib/*/lib{name}.so*" for name in
+      ("stdc++", "gnutls", "hogweed", "nettle", "p11-kit", "idn2", "unistring", "tasn1", "xxhash", "db-5.3")),
+    "usr/lib/*/security/pam_userdb.so", "usr/sbin/arpd",
+    "usr/bin/grub-[!e]*", "usr/sbin/grub-*", "usr/lib/grub*", "usr/share/grub",
+    "usr/lib/systemd/systemd-networkd", "usr/bin/openssl", "usr/bin/localedef", "usr/sbin/ldconfig", "usr/sbin/tc",
+    "usr/sbin/devlink", "usr/sbin/tipc", "usr/bin/rdma",
+)
 # Of systemd's generators, each of which is a program that is started before anything else.
 GENERATORS = frozenset({"systemd-fstab-generator"})
 
@@ -59,6 +71,7 @@ def gateway(cache: Cache, chain: Chain, package: Path, authority: Path) -> Path:
         for path, file in board.items():
             shutil.copy(file, root / path.lstrip("/"))
         tool("systemctl", f"--root={root}", "enable", "--quiet", "twinboot.service")
+        _remove(root, FOR_PACKAGES)
 
     def build(place: Path) -> None:
         foreign_programs(chain.architecture)
@@ -115,9 +128,7 @@ def _complete(chain: Chain, root: Path, own: dict[str, Path]) -> None:
     for unit in sorted((GUEST / "etc/systemd/system").glob("*.service")):
         tool("systemctl", f"--root={root}", "enable", "--quiet", unit.name)
     tool("systemctl", f"--root={root}", "mask", "--quiet", *MASKED)
-    for pattern in TOO_LARGE:
-        for path in root.glob(pattern):
-            tool("rm", "-rf", path)
+    _remove(root, TOO_LARGE)
     (root / "etc/systemd/system-generators").mkdir()
     for generator in (root / "usr/lib/systemd/system-generators").iterdir():
         if generator.name not in GENERATORS:
@@ -126,6 +137,12 @@ def _complete(chain: Chain, root: Path, own: dict[str, Path]) -> None:
     # As if it had been started before: what systemd does at a first start is done, and takes its time.
     for directory in ("etc", "var"):
         (root / directory / ".updated").touch()
+
+
+def _remove(root: Path, patterns: tuple[str, ...]) -> None:
+    for pattern in patterns:
+        for path in root.glob(pattern):
+            tool("rm", "-rf", path)
 
 
 def _kernel(root: Path, modules: tuple[str, ...]) -> None:
