@@ -39,17 +39,19 @@ class Story:
     tell: Callable
     # Not told where it makes no sense.
     releases: tuple[str, ...]
+    # Nearly all of its time it waits, and others can be told meanwhile.
+    waits: bool
 
 
 RELEASES = ("bookworm", "trixie")
 STORIES: dict[str, Story] = {}
 
 
-def story(name: str, releases: tuple[str, ...] = RELEASES):
+def story(name: str, releases: tuple[str, ...] = RELEASES, waits: bool = False):
     """Enters a function into the list of stories. It is given a `Lab`."""
 
     def enter(tell: Callable) -> Callable:
-        STORIES[name] = Story(name, tell, releases)
+        STORIES[name] = Story(name, tell, releases, waits)
         return tell
 
     return enter

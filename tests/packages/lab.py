@@ -65,7 +65,7 @@ class Lab:
         groups.mkdir()
         run("mount", "-t", "cgroup2", "cgroup2", groups)
         # The name by which `run` finds it, if nobody is left here to remove it.
-        self._cgroups = groups / f"twinboot-packages-{release}-{directory.parent.name}"
+        self._cgroups = groups / f"twinboot-packages-{directory.name}-{directory.parent.name}"
 
     def close(self) -> None:
         """Leaves nothing behind; what is still in use then, `run` takes care of."""

@@ -24,7 +24,7 @@ def kill(board: Board, cloud: Cloud, unit: str, limit: float) -> None:
     wait_for(f"{unit} to come back", limit, lambda: pid(board, unit) not in (0, old), board.journal_tail)
 
 
-@story("kill")
+@story("kill", waits=True)
 def killed(lab: Lab) -> None:
     """Ten times in a row: it comes back each time, at its pace, and connects at last."""
     with lab.board(lab.installed) as board:
@@ -40,7 +40,7 @@ def killed(lab: Lab) -> None:
         check(board.sh("systemctl is-active twinboot") == "active", "it does not run")
 
 
-@story("kill-network-side")
+@story("kill-network-side", waits=True)
 def network_side_killed(lab: Lab) -> None:
     """The network side alone, as soon as it is there: systemd never gives it up, and the other side does not mind."""
     with lab.board(lab.installed) as board:
@@ -61,7 +61,7 @@ def network_side_killed(lab: Lab) -> None:
         )
 
 
-@story("crash-loop")
+@story("crash-loop", waits=True)
 def crash_loop(lab: Lab) -> None:
     """A program that ends at once is tried at the unit's pace, for ever; put right, it runs without anybody's help."""
     with lab.board(lab.installed) as board:
