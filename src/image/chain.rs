@@ -141,9 +141,11 @@ impl Chain<'_> {
 
     /// Makes the slot durable up to here, and then the last boundary.
     fn checkpoint(&mut self, source: &Source<'_>, journal: &mut Journal<'_>) -> Result<(), Error> {
-        if let Some((file, len)) = self.boundary.take_if(|(file, _)| journal.is_new(file.offset)) {
+        if let Some((file, len)) = self.boundary.take_if(|(file, _)| journal.is_new(file.offset))
+            && let Some(decoder) = file.decoder.settle()
+        {
             let image = self.sink.flush()?;
-            let position = Position { file, len, image };
+            let position = Position { file: InFile { decoder, ..file }, len, image };
             self.saved = Some(position.clone());
             journal.save(source, Point::Half(Box::new(position)));
         }

@@ -88,7 +88,7 @@ fn run<'a>(
             assert!(step.used > 0 && step.used <= rest.len(), "{} of {}", step.used, rest.len());
             (offset, rest) = (offset + step.used, &rest[step.used..]);
             if step.boundary
-                && let Some(state) = decoder.state()
+                && let Some(state) = decoder.state().and_then(State::settle)
             {
                 let state = serde_json::to_vec(&state).map_err(|it| Error::Client(it.to_string().into()))?;
                 unpacked.boundaries.push((offset, unpacked.image.len(), state));

@@ -220,7 +220,10 @@ pub fn write(
         }
         tries += 1;
         // As after a power cut: nothing that was written since the last good flush can be relied upon.
-        tracing::info!(error = failed.chain(), "the slot fails; what is not durable is fetched and written again");
+        tracing::info!(
+            error = failed.chain(),
+            "the slot fails; what is not durable is fetched and written again"
+        );
         fetch.progress.note(|now| now.fetched_twice += now.position.saturating_sub(journal.offset()));
     }
 }

@@ -86,7 +86,8 @@ pub(super) fn fill<T>(
         let (orders, wanted) = channel();
         let (spare, used) = channel();
         let (told, flushed) = channel();
-        let worker = Worker { target, digest: digest.clone(), hashed: position, at_boundary: digest, spare, told };
+        let worker =
+            Worker { target, digest: digest.clone(), hashed: position, at_boundary: digest, spare, told };
         let thread = Builder::new().name("write".to_owned()).spawn_scoped(scope, move || worker.run(wanted));
         let doing = "starting to write";
         let thread = thread.map_err(|source| Error::Target { doing, offset: position, source })?;
@@ -198,7 +199,11 @@ impl Worker<'_> {
                 Order::Flush(piece) => {
                     let offset = piece.offset;
                     self.write(piece)?;
-                    self.target.flush().map_err(|source| Error::Target { doing: "flushing", offset, source })?;
+                    self.target.flush().map_err(|source| Error::Target {
+                        doing: "flushing",
+                        offset,
+                        source,
+                    })?;
                     // Whoever does not listen any more has other troubles.
                     let _ = self.told.send(self.at_boundary.clone());
                 }
@@ -223,7 +228,11 @@ impl Worker<'_> {
         };
         self.digest.update(fresh);
         self.hashed = offset + bytes.len() as u64;
-        put(self.target, offset, &bytes).map_err(|source| Error::Target { doing: "writing", offset, source })?;
+        put(self.target, offset, &bytes).map_err(|source| Error::Target {
+            doing: "writing",
+            offset,
+            source,
+        })?;
         let _ = self.spare.send(bytes);
         Ok(())
     }

@@ -73,6 +73,17 @@ pub(super) enum State {
     Zstd(Box<zstd::State>),
 }
 
+impl State {
+    /// Finds out what was left for the case that it is wanted. `None` if a decoder cannot be built from it after all: another
+    /// boundary will do.
+    pub(super) fn settle(self) -> Option<Self> {
+        match self {
+            Self::Zstd(state) => state.settle().map(|state| Self::Zstd(Box::new(state))),
+            Self::Raw | Self::Gzip(_) | Self::Xz(_) => Some(self),
+        }
+    }
+}
+
 /// Reads back the last bytes of the image before the boundary.
 pub(super) type Window<'a> = dyn FnMut(&mut [u8]) -> Result<(), Error> + 'a;
 
@@ -139,7 +150,7 @@ impl Decoder {
         }
     }
 
-    /// The state to keep, at a boundary. `None` where this stream cannot be taken up again.
+    /// The state to [settle](State::settle) and keep, at a boundary. `None` where this stream cannot be taken up again.
     pub(super) fn state(&self) -> Option<State> {
         match self {
             Self::Unknown { .. } => None,

@@ -115,7 +115,7 @@ pub(super) fn unpack_within(
             offset += step.used;
             rest = &rest[step.used..];
             if step.boundary
-                && let Some(state) = decoder.state()
+                && let Some(state) = decoder.state().and_then(State::settle)
             {
                 states.push((offset, out.bytes.len(), state));
             }

@@ -39,6 +39,17 @@ struct InFrame {
     tracker: Tracker,
 }
 
+impl State {
+    /// The state as it can be kept, if it can.
+    pub(super) fn settle(mut self) -> Option<Self> {
+        let can_be_kept = self
+            .0
+            .as_mut()
+            .is_none_or(|InFrame { frame, tracker }| tracker.settle(frame.window.min(frame.produced)));
+        can_be_kept.then_some(self)
+    }
+}
+
 /// What a frame's header says, and how far we are in it.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 struct Frame {
@@ -142,9 +153,7 @@ impl Decoder {
             Stage::Magic => Some(State(None)),
             Stage::BlockHeader if !self.can_be_taken_up(self.frame.window) => None,
             Stage::BlockHeader => {
-                let reach = self.frame.window.min(self.frame.produced);
-                let tracker = self.tracker.clone();
-                tracker.can_be_kept(reach).then_some(State(Some(InFrame { frame: self.frame, tracker })))
+                Some(State(Some(InFrame { frame: self.frame, tracker: self.tracker.clone() })))
             }
             Stage::SkipSize
             | Stage::Skip(_)

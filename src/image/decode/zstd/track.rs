@@ -4,6 +4,12 @@
 //! are kept and the sequences read, for the sake of the repeat offsets (RFC 8878, sections 3.1.1.3 to 3.1.1.5).
 //! It judges nothing either: libzstd says whether a block is sound. What cannot be followed makes the frame one that
 //! cannot be taken up, until its end.
+//!
+//! Reading sequences takes a third of the time of unpacking them, and of hundreds of blocks between two checkpoints only
+//! the last offsets matter. So blocks wait until somebody asks ([`Tracker::settle`]), and mostly in vain: three offsets
+//! that a block names itself are all there is to know, and a block with more than a few sequences nearly always does.
+
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +48,13 @@ const MATCH_BITS: [u8; 53] = [
     1, 2, 2, 3, 3, 4, 4, 5, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16,
 ];
 
+/// A block with so many sequences is taken to say itself which offsets were used last.
+const TELLING: u32 = 64;
+/// Most blocks that wait. With more in a row that say little, all of them are read.
+const WAITING: usize = 32;
+/// An offset that is not known: no offset is zero.
+const UNKNOWN: u64 = 0;
+
 /// The state between two blocks.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub(in crate::image) struct Tracker {
@@ -50,9 +63,23 @@ pub(in crate::image) struct Tracker {
     lengths: Source,
     offsets: Source,
     matches: Source,
+    /// Before the blocks that wait.
     repeats: [u64; 3],
     /// Something could not be followed.
     lost: bool,
+    /// Sequences that were not read yet, from the oldest block to the newest. None are kept in a checkpoint.
+    #[serde(skip)]
+    waiting: Vec<Block>,
+}
+
+/// The sequences of a block, and what they are read with.
+#[derive(Clone, Debug, PartialEq)]
+struct Block {
+    count: u32,
+    lengths: Source,
+    offsets: Source,
+    matches: Source,
+    bits: Arc<[u8]>,
 }
 
 /// Where a table comes from, so that it can be made again.
@@ -76,6 +103,7 @@ impl Default for Tracker {
             matches: Source::Default,
             repeats: [1, 4, 8],
             lost: false,
+            waiting: Vec::new(),
         }
     }
 }
@@ -89,11 +117,12 @@ impl Tracker {
         }
     }
 
-    /// Whether a decoder that reaches back `reach` bytes can be built from this.
+    /// Reads what waits, and says whether a decoder that reaches back `reach` bytes can be built from this.
     ///
     /// A table of one symbol is the exception: a dictionary cannot hold it. libzstd never builds upon such a table,
     /// but others may, so the next boundary has to do.
-    pub(super) fn can_be_kept(&self, reach: u64) -> bool {
+    pub(super) fn settle(&mut self, reach: u64) -> bool {
+        self.read_all();
         let describable = |source: &Source| !matches!(source, Source::One(_));
         !self.lost
             && describable(&self.lengths)
@@ -131,10 +160,28 @@ impl Tracker {
         };
         let modes = *sequences.get(used)?;
         let mut rest = sequences.get(used + 1..)?;
-        let lengths = self.lengths.update(modes >> 6, &mut rest, LENGTHS, DEFAULT_LENGTHS)?;
-        let offsets = self.offsets.update(modes >> 4 & 3, &mut rest, OFFSETS, DEFAULT_OFFSETS)?;
-        let matches = self.matches.update(modes >> 2 & 3, &mut rest, MATCHES, DEFAULT_MATCHES)?;
-        self.sequences(count, Backward::new(rest)?, &lengths, &offsets, &matches)
+        self.lengths.update(modes >> 6, &mut rest, LENGTHS)?;
+        self.offsets.update(modes >> 4 & 3, &mut rest, OFFSETS)?;
+        self.matches.update(modes >> 2 & 3, &mut rest, MATCHES)?;
+        let [lengths, offsets, matches] = [&self.lengths, &self.offsets, &self.matches].map(Source::clone);
+        if count >= TELLING {
+            self.waiting.clear();
+            self.repeats = [UNKNOWN; 3];
+        } else if self.waiting.len() == WAITING {
+            self.read_all();
+        }
+        self.waiting.push(Block { count, lengths, offsets, matches, bits: rest.into() });
+        Some(())
+    }
+
+    /// Reads the blocks that wait.
+    fn read_all(&mut self) {
+        for block in std::mem::take(&mut self.waiting) {
+            if !self.lost && self.sequences(&block).is_none() {
+                tracing::debug!("cannot follow the sequences of a zstd block");
+                self.lost = true;
+            }
+        }
     }
 
     /// Takes the Huffman table from a literals section, if it brings one. Returns how long the section is.
@@ -166,26 +213,23 @@ impl Tracker {
         Some(len + size)
     }
 
-    /// Reads the sequences for their offsets.
-    fn sequences(
-        &mut self,
-        count: u32,
-        mut bits: Backward<'_>,
-        lengths: &Table,
-        offsets: &Table,
-        matches: &Table,
-    ) -> Option<()> {
+    /// Reads the sequences of a block for their offsets.
+    fn sequences(&mut self, block: &Block) -> Option<()> {
+        let lengths = block.lengths.table(LENGTHS, DEFAULT_LENGTHS)?;
+        let offsets = block.offsets.table(OFFSETS, DEFAULT_OFFSETS)?;
+        let matches = block.matches.table(MATCHES, DEFAULT_MATCHES)?;
+        let mut bits = Backward::new(&block.bits)?;
         let mut length = bits.take(lengths.log)? as usize;
         let mut offset = bits.take(offsets.log)? as usize;
         let mut matched = bits.take(matches.log)? as usize;
-        for left in (0..count).rev() {
+        for left in (0..block.count).rev() {
             let (l, o, m) = (lengths.entries[length], offsets.entries[offset], matches.entries[matched]);
             let value = (1_u64 << o.symbol) + bits.take(u32::from(o.symbol))?;
             // The lengths themselves do not matter, only how many bits they take.
             let match_bits = *MATCH_BITS.get(usize::from(m.symbol))?;
             let length_bits = *LENGTH_BITS.get(usize::from(l.symbol))?;
             bits.take(u32::from(match_bits) + u32::from(length_bits))?;
-            self.repeat(value, l.symbol == 0)?;
+            self.repeat(value, l.symbol == 0);
             if left > 0 {
                 // In this order: literal length, match length, offset.
                 let low = bits.take(u32::from(l.bits) + u32::from(m.bits) + u32::from(o.bits))? as usize;
@@ -198,28 +242,22 @@ impl Tracker {
     }
 
     /// One offset value: 1 to 3 stand for the offsets used last, which shift by one where no literals precede.
-    fn repeat(&mut self, value: u64, no_literals: bool) -> Option<()> {
+    fn repeat(&mut self, value: u64, no_literals: bool) {
         let [first, second, third] = self.repeats;
         self.repeats = match (value + u64::from(no_literals), value) {
             (_, 4..) => [value - 3, first, second],
             (1, _) => [first, second, third],
             (2, _) => [second, first, third],
             (3, _) => [third, first, second],
-            _ => [first.checked_sub(1).filter(|offset| *offset > 0)?, first, second],
+            // Of 1 it would be none, which libzstd refuses.
+            _ => [first.saturating_sub(1), first, second],
         };
-        Some(())
     }
 }
 
 impl Source {
-    /// Takes a block's word on this table, reading its description from the front of `rest`; the table then.
-    fn update(
-        &mut self,
-        mode: u8,
-        rest: &mut &[u8],
-        (most_symbols, most_log): (usize, u32),
-        default: (u32, &[i16]),
-    ) -> Option<Table> {
+    /// Takes a block's word on this table, reading its description from the front of `rest`.
+    fn update(&mut self, mode: u8, rest: &mut &[u8], (most_symbols, most_log): (usize, u32)) -> Option<()> {
         match mode {
             0 => *self = Self::Default,
             1 => {
@@ -233,6 +271,10 @@ impl Source {
             }
             _ => {}
         }
+        Some(())
+    }
+
+    fn table(&self, (most_symbols, most_log): (usize, u32), default: (u32, &[i16])) -> Option<Table> {
         Some(match self {
             Self::Default => Distribution { log: default.0, counts: default.1.to_vec() }.table(),
             Self::Described(bytes) => Distribution::read(bytes, most_symbols, most_log)?.0.table(),
