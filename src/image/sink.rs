@@ -89,8 +89,7 @@ pub(super) fn fill<T>(
         let worker =
             Worker { target, digest: digest.clone(), hashed: position, at_boundary: digest, spare, told };
         let thread = Builder::new().name("write".to_owned()).spawn_scoped(scope, move || worker.run(wanted));
-        let doing = "starting to write";
-        let thread = thread.map_err(|source| Error::Target { doing, offset: position, source })?;
+        let thread = thread.map_err(failure("starting to write", position))?;
         let mut sink = Sink { size, position, boundary: position, open, made: 1, orders, used, flushed };
         let done = work(&mut sink);
         // Now it has heard everything, and comes to its end.
@@ -157,7 +156,7 @@ impl Sink {
 
     /// The worker has ended. It says itself why, and that is what is told in the end.
     fn gone(&self) -> Error {
-        Error::Target { doing: "writing", offset: self.position, source: io::ErrorKind::BrokenPipe.into() }
+        failure("writing", self.position)(io::ErrorKind::BrokenPipe.into())
     }
 }
 
@@ -199,11 +198,7 @@ impl Worker<'_> {
                 Order::Flush(piece) => {
                     let offset = piece.offset;
                     self.write(piece)?;
-                    self.target.flush().map_err(|source| Error::Target {
-                        doing: "flushing",
-                        offset,
-                        source,
-                    })?;
+                    self.target.flush().map_err(failure("flushing", offset))?;
                     // Whoever does not listen any more has other troubles.
                     let _ = self.told.send(self.at_boundary.clone());
                 }
@@ -228,14 +223,15 @@ impl Worker<'_> {
         };
         self.digest.update(fresh);
         self.hashed = offset + bytes.len() as u64;
-        put(self.target, offset, &bytes).map_err(|source| Error::Target {
-            doing: "writing",
-            offset,
-            source,
-        })?;
+        put(self.target, offset, &bytes).map_err(failure("writing", offset))?;
         let _ = self.spare.send(bytes);
         Ok(())
     }
+}
+
+/// What is told of the slot when something that is done to it fails.
+pub(super) fn failure(doing: &'static str, offset: u64) -> impl Fn(io::Error) -> Error {
+    move |source| Error::Target { doing, offset, source }
 }
 
 /// Writes `bytes` at `offset`, with long runs of zeros made by the device.
@@ -264,7 +260,7 @@ pub(super) fn zeros_at(bytes: &[u8]) -> usize {
 
 /// Fills `buffer` from the device.
 pub(super) fn read_exactly(target: &dyn Target, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
-    let error = |source| Error::Target { doing: "reading", offset, source };
+    let error = failure("reading", offset);
     match target.read_back(offset, buffer) {
         Ok(count) if count == buffer.len() => Ok(()),
         Ok(_) => Err(error(io::ErrorKind::UnexpectedEof.into())),

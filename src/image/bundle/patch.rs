@@ -4,7 +4,7 @@
 //! written: flash wears out by writing, not by reading. A page may end within a block; the block waits for its other
 //! half. The rules of the module `sink` hold: a flush that failed is final, and long runs of zeros are made by the device.
 
-use super::super::sink::{BLOCK, put, read_exactly};
+use super::super::sink::{BLOCK, failure, put, read_exactly};
 use super::super::{Error, Target};
 
 /// Bytes as the slot holds them, from a block's beginning on.
@@ -139,7 +139,7 @@ impl<'a> Patch<'a> {
     fn change(&mut self, at: u64, bytes: &[u8]) -> Result<(), Error> {
         self.written += bytes.len() as u64;
         self.is_flushed = false;
-        put(self.target, at, bytes).map_err(|source| Error::Target { doing: "writing", offset: at, source })
+        put(self.target, at, bytes).map_err(failure("writing", at))
     }
 
     /// Makes everything that was put so far durable, but for a block that is not complete.
@@ -154,8 +154,7 @@ impl<'a> Patch<'a> {
     }
 
     fn sync(&mut self) -> Result<(), Error> {
-        let error = |source| Error::Target { doing: "flushing", offset: self.open_at, source };
-        self.target.flush().map_err(error)?;
+        self.target.flush().map_err(failure("flushing", self.open_at))?;
         self.is_flushed = true;
         Ok(())
     }
