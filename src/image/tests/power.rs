@@ -47,6 +47,21 @@ fn p079_a_power_cut_at_any_write_loses_little_and_never_spoils_the_image() {
     }
 }
 
+/// What is not durable yet must not be vouched for.
+#[test]
+fn p079_a_power_cut_within_a_flush_comes_before_its_checkpoint() {
+    let image = image(8_000_000);
+    for packed in [image.clone(), gzip(&image), zstd(&image)] {
+        for flush in [0, 1, 2] {
+            let bench = Bench::new(&packed, 9 << 20);
+            bench.disk.flush_fault(flush, Fault::Die);
+            assert!(catch_unwind(AssertUnwindSafe(|| bench.write())).is_err(), "flush {flush} is none");
+            bench.disk.power_cut(flush);
+            bench.succeeds(&image);
+        }
+    }
+}
+
 #[test]
 fn after_a_cut_the_rest_is_asked_for_and_no_more() {
     let image = image(8_000_000);
