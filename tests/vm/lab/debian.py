@@ -31,8 +31,8 @@ MASKED = ("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", 
           *(f"modprobe@{module}.service" for module in ("configfs", "dm_mod", "drm", "efi_pstore", "fuse", "loop")))
 # Large, and about devices and alphabets that no machine here has.
 TOO_LARGE = ("usr/lib/udev/hwdb.bin", "usr/lib/udev/hwdb.d", "usr/lib/*/gconv")
-# What an image for gateways has no use for, as nobody installs packages in it: those that do, what only they need, and
-# what makes boot loaders. Every byte of an image goes through an emulated processor some times.
+# What an image for gateways has no use for, as nobody installs packages in it: what does that, what only that needs, and
+# what installs boot loaders. Every byte of an image goes through an emulated processor some times.
 FOR_PACKAGES = (
     "usr/bin/apt*", "usr/lib/apt", "usr/lib/*/libapt-*", "var/lib/apt", "usr/bin/dpkg*", "var/lib/dpkg", "usr/bin/gpgv",
     "usr/bin/perl*", "usr/lib/*/perl-base", "usr/share/perl*", "usr/share/debconf", "var/cache/debconf",

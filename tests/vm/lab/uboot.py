@@ -31,6 +31,8 @@ class UBoot(Chain):
     architecture = "arm64"
     kernel = "linux-image-cloud-arm64"
     packages = ("libubootenv-tool",)
+    # Its kernel isolates page tables if it randomizes addresses, and then each system call costs QEMU its TLB: hence
+    # `kpti=off nokaslr norandmaps` in loader/board.env.
     machine = ("qemu-system-aarch64", "-machine", "virt", "-cpu", "cortex-a53", "-accel",
                "tcg,thread=multi,tb-size=256")
     drive = "nvme,drive=disk,serial=lab"
