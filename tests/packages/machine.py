@@ -264,9 +264,15 @@ class Board:
 
     def _is_down(self) -> None:
         self._process = None
+        # The kernel still takes the last processes apart when their init is gone.
+        wait_for("the board's processes to be gone", 30, self._is_deserted)
         wait_for("the slots to be free", 30, lambda: all(p.is_free() for p in self.partitions.values()))
         for path, _, _ in os.walk(self._cgroup, topdown=False):
             os.rmdir(path)
+
+    def _is_deserted(self) -> bool:
+        """Whether none of its processes is left, also of those that nobody waits for (cgroup_is_populated)."""
+        return "populated 0\n" in (self._cgroup / "cgroup.events").read_text()
 
     def wait_reboot(self, limit: float = 60, settle: bool = True) -> None:
         """Waits until the system reboots, and boots what the loader chooses. See `power_on`."""
