@@ -182,6 +182,8 @@ class Scenario:
     """How often, each time with another seed."""
     weight: int = 1
     """What is heavier begins earlier."""
+    waits: bool = False
+    """For time to pass, half of its life: one of these is played beside the others."""
     processors: int = 1
 
 
