@@ -133,3 +133,18 @@ fn command_line_facts(
     }
     facts
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_root_that_was_mounted_last_is_the_one_that_runs() {
+        // switch_root(8) leaves the initramfs below the system that it has found.
+        let mountinfo = "1 1 0:2 / / rw - rootfs rootfs rw\n\
+                         25 1 179:3 / / rw,noatime shared:1 - ext4 /dev/mmcblk0p3 rw\n\
+                         26 25 179:2 / /mnt/other ro - ext4 /dev/mmcblk0p2 ro\n";
+        assert_eq!(root_device(mountinfo), Some((179, 3)));
+        assert_eq!(root_device("25 1 179:3 / /home rw - ext4 /dev/mmcblk0p3 rw\n"), None);
+    }
+}

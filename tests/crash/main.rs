@@ -99,6 +99,16 @@ fn a_sample_of_cuts_and_failing_calls_is_survived() {
     assert_eq!(run("a sample", &plans).violations.len(), 0);
 }
 
+/// A disk that says that it has flushed a slot, and has not: seen when the slot is read past the cache.
+#[test]
+fn each_flush_of_a_slot_may_be_a_lie() {
+    let lies = every_fault().into_iter().filter(|plan| {
+        let (at, fault) = plan.fault.unwrap();
+        fault == Fault::LOST && CALLS[plan.story][at as usize - 1].contains("slot-")
+    });
+    assert_eq!(run("lies", &lies.collect::<Vec<_>>()).violations.len(), 0);
+}
+
 /// It is not the daemon that writes then, and the half that is written goes to the file all the same.
 #[test]
 fn half_a_write_of_a_program_that_the_daemon_started_is_survived() {
