@@ -18,7 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from .place import HOME, ROOT, TARGET, Trouble
+from .place import HOME, ROOT, Trouble, programs
 
 ENVIRONMENT = 0x4000
 # Bytes of a slot that is a file.
@@ -63,7 +63,7 @@ class Board:
         # As on a device, what it keeps is on a disk.
         self._directory = tempfile.TemporaryDirectory(prefix="board-", dir=HOME)
         self.home = Path(self._directory.name)
-        self._program = TARGET / {"dev": "debug"}.get(profile, profile) / "twinboot"
+        self._program = programs(profile) / "twinboot"
         slots = slots or self._files()
         self._slots = dict(zip("ab", slots, strict=True))
         self._watchdog = Watchdog(self.home / "notify.sock", watchdog) if watchdog else None

@@ -171,7 +171,7 @@ class Twinboot(Way):
     settle = 3
 
     def install(self) -> None:
-        build("--profile", self.profile, "--bin", "twinboot")
+        build(self.profile, ("twinboot",), "--bin", "twinboot")
         Hub.build()
 
     def run(self, image: Image, server: Server, slot: str, device: Path) -> dict:

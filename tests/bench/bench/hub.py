@@ -9,7 +9,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-from .place import TARGET, Trouble, build
+from .place import Trouble, build, programs
 from .server import free_port
 
 DEVICE = "gateway"
@@ -21,12 +21,12 @@ class Hub:
     """One emulator with one device."""
 
     # What it takes is nobody's to measure, so it is built the quick way.
-    program = TARGET / "debug/hub-emulator"
+    program = programs("dev") / "hub-emulator"
 
     @classmethod
     def build(cls) -> None:
         """Sees to it that it is there."""
-        build("--package", "hub-emulator")
+        build("dev", (cls.program.name,), "--package", cls.program.name)
 
     def __enter__(self) -> "Hub":
         self._home = tempfile.TemporaryDirectory(prefix="bench-hub-")

@@ -35,11 +35,19 @@ def run(*command: str | Path, cwd: Path = ROOT, environment: dict[str, str] | No
     return done.stdout
 
 
-def build(*arguments: str) -> None:
-    """Has cargo build something, unless what is there is to be taken."""
+def programs(profile: str) -> Path:
+    """Where cargo puts what it builds with a profile."""
+    return TARGET / {"dev": "debug"}.get(profile, profile)
+
+
+def build(profile: str, makes: tuple[str, ...], *arguments: str) -> None:
+    """Has cargo build some programs, unless those that are there are to be taken."""
     if not as_built:
-        say(f"building: {' '.join(arguments)}")
-        run("cargo", "build", "--locked", "--quiet", *arguments)
+        say(f"building: {' '.join(makes)}")
+        run("cargo", "build", "--locked", "--quiet", "--profile", profile, *arguments)
+    for program in (programs(profile) / name for name in makes):
+        if not program.exists():
+            raise Trouble(f"{program} is not there: do without --as-built")
 
 
 def need(*pairs: str) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .images import Pair
 from .measure import measured
-from .place import HOME, TARGET, Trouble, build, need, run, say
+from .place import HOME, TARGET, Trouble, build, need, programs, run, say
 from .server import Server
 
 BITA = "0.15.0"
@@ -219,10 +219,11 @@ class Twinboot(Tool):
 
     @property
     def _programs(self) -> Path:
-        return TARGET / {"dev": "debug"}.get(self.profile, self.profile)
+        return programs(self.profile)
 
     def install(self) -> None:
-        build("--profile", self.profile, "--features", "fleet", "--bin", "twinboot-fleet", "--example", "bench-install")
+        made = ("twinboot-fleet", "examples/bench-install")
+        build(self.profile, made, "--features", "fleet", "--bin", made[0], "--example", "bench-install")
 
     def version(self) -> str:
         return hashlib.sha256((self._programs / "twinboot-fleet").read_bytes()).hexdigest()

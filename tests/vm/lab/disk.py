@@ -51,9 +51,9 @@ def file_system(cache: Cache, name: str, archive: Path, room: int) -> Path:
         tool("tar", "-C", root, "--numeric-owner", "--xattrs", "-xf", archive)
         used = int(tool("du", "--summarize", "--block-size=1", root).split()[0])
         # Beside the files: a journal, inodes, and what a running system writes outside of its tmpfs. Full, it could not
-        # even start a service with a sandbox, which begins in /tmp. And no more than that: zeros are hashed, too.
-        blocks = (used * 21 // 20 + 20 * MIB + room) // 4096
-        tool("mke2fs", "-q", *EXT4, "-J", "size=8", "-N", "8192", "-E", "lazy_itable_init=0,lazy_journal_init=0", "-d", root,
+        # even start a service with a sandbox, which begins in /tmp.
+        blocks = (used * 21 // 20 + 32 * MIB + room) // 4096
+        tool("mke2fs", "-q", *EXT4, "-J", "size=8", "-E", "lazy_itable_init=0,lazy_journal_init=0", "-d", root,
              place / "image", str(blocks))
         shutil.rmtree(root)
 
