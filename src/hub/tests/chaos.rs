@@ -24,6 +24,8 @@ use crate::tls;
 const REACH: u64 = 12 * 1024;
 /// How long a device may need once the way is good. Far more than it does, on a machine that has other things to do.
 const LIMIT: Duration = Duration::from_secs(60);
+/// How many calls must be answered in the end.
+const PROBES: usize = 2;
 /// Attempts in any hour: few enough to matter if the waits were gone, and no run may need them.
 const ATTEMPTS: u32 = 400;
 
@@ -134,6 +136,31 @@ impl Run<'_> {
         told && seen.idle && seen.generation > 0 && holds(reported, &seen.document)
     }
 
+    /// Waits until all is right, and a call is answered, if not the first then soon. Tells how long it took to be right.
+    ///
+    /// Twice: nothing may have been wanted before, too, and have been told then. Whoever answers a call has heard all
+    /// that the hub had said before it.
+    async fn settle(&mut self, calmed: Instant) -> Duration {
+        let (mut number, mut took) = (200, Duration::ZERO);
+        for _ in 0..PROBES {
+            while !self.is_right() {
+                assert!(calmed.elapsed() < LIMIT, "not after {LIMIT:?}\n{}", self.describe());
+                sleep(Duration::from_millis(10)).await;
+            }
+            took = calmed.elapsed();
+            loop {
+                number += 1;
+                self.call(number, Duration::from_secs(2));
+                if self.calls.pop().unwrap().await.unwrap() {
+                    break;
+                }
+                assert!(calmed.elapsed() < LIMIT, "deaf\n{}", self.describe());
+                sleep(Duration::from_millis(20)).await;
+            }
+        }
+        took
+    }
+
     fn describe(&self) -> String {
         let seen = self.seen.look();
         format!(
@@ -179,20 +206,7 @@ async fn run(emulator: &Arc<Emulator>, ca: &std::path::Path, seed: u64, tally: &
     sleep(Duration::from_millis(run.dice.below(100))).await;
     chaos.calm();
     let calmed = Instant::now();
-    while !run.is_right() {
-        assert!(calmed.elapsed() < LIMIT, "not after {LIMIT:?}\n{}", run.describe());
-        sleep(Duration::from_millis(10)).await;
-    }
-    let took = calmed.elapsed();
-    // It hears again: a call is answered, if not the first then soon.
-    for number in 200.. {
-        run.call(number, Duration::from_secs(2));
-        if run.calls.pop().unwrap().await.unwrap() {
-            break;
-        }
-        assert!(calmed.elapsed() < LIMIT, "deaf\n{}", run.describe());
-        sleep(Duration::from_millis(20)).await;
-    }
+    let took = run.settle(calmed).await;
     let mut answered = 0;
     for call in run.calls.drain(..) {
         answered += usize::from(call.await.unwrap());
@@ -202,10 +216,11 @@ async fn run(emulator: &Arc<Emulator>, ca: &std::path::Path, seed: u64, tally: &
     calls.sort();
     calls.dedup();
     assert_eq!(calls.len(), all, "a call was carried out twice\n{}", run.describe());
-    assert!(all > answered, "an answer that nobody gave\n{}", run.describe());
+    answered += PROBES;
+    assert!(all >= answered, "an answer that nobody gave\n{}", run.describe());
     assert!(run.is_right(), "and it stays so\n{}", run.describe());
     assert!(chaos.connections() <= u64::from(ATTEMPTS) * (1 + u64::from(run.seen.look().restarts)));
-    tally.add(&run.seen, chaos.connections(), [all, answered + 1], took);
+    tally.add(&run.seen, chaos.connections(), [all, answered], took);
     life.abort();
 }
 
